@@ -1,0 +1,2 @@
+//! The nemoflash command.
+fn main() {}
