@@ -11,13 +11,17 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// No adapter of the wanted kind exists on this machine.
-    #[error("no usable GPU adapter: {why}. Install a Vulkan, Metal or DX12 driver (on Debian and Ubuntu: `apt install mesa-vulkan-drivers`), or use the CPU (`--device cpu`)")]
+    #[error(
+        "no usable GPU adapter: {why}. Install a Vulkan, Metal or DX12 driver (on Debian and Ubuntu: `apt install mesa-vulkan-drivers`), or use the CPU (`--device cpu`)"
+    )]
     NoAdapter {
         /// What was looked for and what was found.
         why: String,
     },
     /// The device could not be made, was lost, or reported an error of its own.
-    #[error("the GPU device failed: {why}. Try again; if it persists, update the driver, pick another adapter (`--adapter`), or use the CPU (`--device cpu`)")]
+    #[error(
+        "the GPU device failed: {why}. Try again; if it persists, update the driver, pick another adapter (`--adapter`), or use the CPU (`--device cpu`)"
+    )]
     Device {
         /// The device's own words.
         why: String,
@@ -37,7 +41,9 @@ pub enum Error {
         next: &'static str,
     },
     /// Memory could not be had.
-    #[error("out of memory: {what} needs {bytes} bytes. Use a shorter context, fewer slots, a smaller model, or another device")]
+    #[error(
+        "out of memory: {what} needs {bytes} bytes. Use a shorter context, fewer slots, a smaller model, or another device"
+    )]
     OutOfMemory {
         /// The buffer's name.
         what: String,
@@ -87,7 +93,9 @@ pub enum Error {
         why: String,
     },
     /// The model computed something that is not a number.
-    #[error("the model's output is not finite at position {position}: a weight or an activation overflowed. Check the checkpoint, or try `--device cpu` and `--kv f32` to find the cause")]
+    #[error(
+        "the model's output is not finite at position {position}: a weight or an activation overflowed. Check the checkpoint, or try `--device cpu` and `--kv f32` to find the cause"
+    )]
     NonFinite {
         /// The position in the sequence, meta tokens included.
         position: u32,

@@ -1,6 +1,21 @@
 //! nemoflash: Nemotron-Flash hybrid language models on any GPU through WebGPU.
 #![forbid(unsafe_code)]
 
+pub mod batch;
+mod buf;
+mod caps;
+mod cpu;
 mod error;
+mod exec;
+mod gpu;
+pub mod kernel;
+pub mod op;
+pub mod ops;
+pub mod plan;
 
+pub use buf::{Buf, Elem};
+pub use caps::{Caps, Deny};
+pub use cpu::Cpu;
 pub use error::{Error, Result};
+pub use exec::{Exec, Ticket};
+pub use gpu::{AdapterInfo, Gpu, GpuOptions};

@@ -1,0 +1,79 @@
+//! What a device gives, minus what the caller denies.
+
+/// Optional features that the caller does not want used (`--deny`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Deny {
+    /// No f16 arithmetic in shaders.
+    pub f16: bool,
+    /// No subgroup operations.
+    pub subgroups: bool,
+    /// No cooperative matrices.
+    pub coopmat: bool,
+}
+
+/// What kernels may rely on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Caps {
+    /// f16 arithmetic in shaders.
+    pub f16: bool,
+    /// The subgroup size, if subgroup operations exist and every subgroup has the same size.
+    pub subgroup: Option<u32>,
+    /// GPU timestamps at pass boundaries.
+    pub timestamps: bool,
+    /// Largest storage binding in bytes.
+    pub max_binding: u64,
+    /// Largest buffer in bytes.
+    pub max_buffer: u64,
+    /// Storage buffers per kernel.
+    pub max_storage_buffers: u32,
+    /// Workgroup memory in bytes.
+    pub workgroup_bytes: u32,
+    /// Invocations of one workgroup.
+    pub max_invocations: u32,
+    /// Workgroups along one dimension of a dispatch.
+    pub max_groups: u32,
+}
+
+impl Caps {
+    /// The limits every WebGPU device has, and no optional feature.
+    pub const FLOOR: Caps = Caps {
+        f16: false,
+        subgroup: None,
+        timestamps: false,
+        max_binding: 128 << 20,
+        max_buffer: 256 << 20,
+        max_storage_buffers: 8,
+        workgroup_bytes: 16 << 10,
+        max_invocations: 256,
+        max_groups: 65_535,
+    };
+
+    /// What the CPU twins offer: the floor, with room for any matrix in one piece.
+    pub const CPU: Caps = Caps { max_binding: 1 << 40, max_buffer: 1 << 40, ..Caps::FLOOR };
+
+    /// From what a device was granted.
+    pub(crate) fn new(device: &wgpu::Device, info: &wgpu::AdapterInfo, deny: Deny) -> Caps {
+        let (features, limits) = (device.features(), device.limits());
+        let fixed = info.subgroup_min_size == info.subgroup_max_size && info.subgroup_min_size >= 4;
+        let subgroups = features.contains(wgpu::Features::SUBGROUP) && fixed && !deny.subgroups;
+        Caps {
+            f16: features.contains(wgpu::Features::SHADER_F16) && !deny.f16,
+            subgroup: subgroups.then_some(info.subgroup_min_size).filter(|&n| n <= 64),
+            timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
+            // Whole 256-byte steps, so that a part of a matrix never ends inside a row's vector.
+            max_binding: limits.max_storage_buffer_binding_size / 256 * 256,
+            max_buffer: limits.max_buffer_size / 256 * 256,
+            max_storage_buffers: limits.max_storage_buffers_per_shader_stage,
+            workgroup_bytes: limits.max_compute_workgroup_storage_size,
+            max_invocations: limits.max_compute_invocations_per_workgroup,
+            max_groups: limits.max_compute_workgroups_per_dimension,
+        }
+    }
+
+    /// A grid of `n` workgroups, folded into two dimensions where one does not hold them. Kernels find
+    /// their number with `group_index` of `shaders/lib/grid.wgsl`.
+    pub fn grid(&self, n: u64) -> [u32; 3] {
+        let width = n.min(u64::from(self.max_groups)).max(1);
+        [width as u32, n.div_ceil(width).max(1) as u32, 1]
+    }
+}

@@ -1,0 +1,125 @@
+//! Where plans run: a GPU, or the CPU twins.
+
+use crate::batch::Size;
+use crate::buf::{Buf, Elem};
+use crate::caps::Caps;
+use crate::cpu::Cpu;
+use crate::gpu::{Gpu, Pending};
+use crate::plan::Plan;
+use crate::{Error, Result};
+
+/// A device with its memory. The same plans run on both kinds.
+#[derive(Debug)]
+pub enum Exec {
+    /// Plans are encoded into one compute pass and submitted.
+    Gpu(Box<Gpu>),
+    /// Plans run the CPU twin of each operator, one after the other, on the calling thread.
+    Cpu(Cpu),
+}
+
+/// Words on their way back from a device.
+#[derive(Debug)]
+#[must_use = "collect it with Exec::collect"]
+pub enum Ticket {
+    /// Being copied to a mapped buffer.
+    Gpu(Pending),
+    /// Here already.
+    Cpu(Vec<u32>),
+}
+
+impl Exec {
+    /// The CPU twins.
+    pub fn cpu() -> Exec {
+        Exec::Cpu(Cpu::default())
+    }
+
+    /// What kernels may rely on.
+    pub fn caps(&self) -> &Caps {
+        match self {
+            Exec::Gpu(gpu) => gpu.caps(),
+            Exec::Cpu(_) => &Caps::CPU,
+        }
+    }
+
+    /// A zeroed buffer of `len` elements.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] if the device cannot bind it in one piece, [`Error::OutOfMemory`].
+    pub async fn alloc(&mut self, name: &str, len: u64, elem: Elem) -> Result<Buf> {
+        let words = elem.words(len.max(1)).next_multiple_of(4);
+        let caps = self.caps();
+        for (limit, have) in [("maxStorageBufferBindingSize", caps.max_binding), ("maxBufferSize", caps.max_buffer)] {
+            if words * 4 > have {
+                let next = "Use a shorter context, fewer slots, or a device with larger buffers";
+                return Err(Error::Limit { what: name.into(), limit, need: words * 4, have, next });
+            }
+        }
+        let id = match self {
+            Exec::Gpu(gpu) => gpu.alloc(name, words).await?,
+            Exec::Cpu(cpu) => cpu.alloc(name, words)?,
+        };
+        Ok(Buf { id, len, elem })
+    }
+
+    /// Writes words at a word offset.
+    pub fn write(&mut self, buf: Buf, at: u64, words: &[u32]) {
+        assert!(at + words.len() as u64 <= buf.elem.words(buf.len), "write past the end of a buffer");
+        match self {
+            Exec::Gpu(gpu) => gpu.write(buf, at, words),
+            Exec::Cpu(cpu) => cpu.write(buf, at, words),
+        }
+    }
+
+    /// Copies `words` words between two different buffers, in order with steps and writes.
+    /// Each entry is (from, word offset, to, word offset, words).
+    pub fn copy(&mut self, copies: &[(Buf, u64, Buf, u64, u64)]) {
+        for (from, at, to, there, words) in copies {
+            assert!(from.id != to.id && at + words <= from.elem.words(from.len), "copy out of bounds");
+            assert!(there + words <= to.elem.words(to.len), "copy out of bounds");
+        }
+        match self {
+            Exec::Gpu(gpu) => gpu.copy(copies),
+            Exec::Cpu(cpu) => cpu.copy(copies),
+        }
+    }
+
+    /// Makes pipelines, bind groups and numbers for a plan, so that replaying it allocates nothing.
+    pub async fn prepare(&mut self, plan: &mut Plan) -> Result<()> {
+        match self {
+            Exec::Gpu(gpu) => gpu.prepare(plan).await,
+            Exec::Cpu(_) => Ok(()),
+        }
+    }
+
+    /// Runs prepared plans one after the other, in one pass and one submission, then starts reading
+    /// `words` words of `read`.
+    pub fn submit(&mut self, plans: &[(&Plan, Size)], read: Option<(Buf, u64)>) -> Result<Ticket> {
+        match self {
+            Exec::Gpu(gpu) => gpu.submit(plans, read).map(Ticket::Gpu),
+            Exec::Cpu(cpu) => Ok(Ticket::Cpu(cpu.run(plans, read))),
+        }
+    }
+
+    /// Waits for a submission and returns what it read.
+    pub async fn collect(&mut self, ticket: Ticket) -> Result<Vec<u32>> {
+        match (self, ticket) {
+            (Exec::Gpu(gpu), Ticket::Gpu(pending)) => gpu.collect(pending).await,
+            (_, Ticket::Cpu(words)) => Ok(words),
+            _ => Err(Error::Device { why: "a ticket of another device".into() }),
+        }
+    }
+
+    /// Reads a whole buffer.
+    pub async fn read(&mut self, buf: Buf) -> Result<Vec<u32>> {
+        let ticket = self.submit(&[], Some((buf, buf.elem.words(buf.len))))?;
+        self.collect(ticket).await
+    }
+
+    /// Gives the memory of a buffer back; the handle must not be used again.
+    pub fn free(&mut self, buf: Buf) {
+        match self {
+            Exec::Gpu(gpu) => gpu.free(buf),
+            Exec::Cpu(cpu) => cpu.free(buf),
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! A kernel: its name, its text, and what it binds.
+
+use crate::buf::Elem;
+use crate::caps::Caps;
+use nemoflash_shaders as wgsl;
+
+/// How a kernel uses a binding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Read only.
+    Read,
+    /// Read and written: a result or a state, which tests compare.
+    ReadWrite,
+}
+
+/// One storage binding of a kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bind {
+    /// The variable's name in WGSL.
+    pub name: &'static str,
+    /// Read, or read and written.
+    pub access: Access,
+    /// What it holds.
+    pub elem: Elem,
+}
+
+/// A read-only binding.
+pub const fn read(name: &'static str, elem: Elem) -> Bind {
+    Bind { name, access: Access::Read, elem }
+}
+
+/// A binding that the kernel writes.
+pub const fn write(name: &'static str, elem: Elem) -> Bind {
+    Bind { name, access: Access::ReadWrite, elem }
+}
+
+/// A piece of a kernel's text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// A file of `shaders/`.
+    Text(&'static str),
+    /// `lib/reduce.wgsl`, or its subgroup twin where the device has subgroups.
+    Reduce,
+}
+
+/// A compute kernel. The entry point is named like the kernel; binding 0 of group 0 holds the op's
+/// numbers, bindings 1.. are `binds` in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kernel {
+    /// Name of the file, the entry point, the label.
+    pub name: &'static str,
+    /// Text, joined in this order.
+    pub parts: &'static [Part],
+    /// Storage bindings 1.. in order.
+    pub binds: &'static [Bind],
+}
+
+/// A number that a kernel needs as a constant: workgroup and tile sizes, lengths of register arrays.
+pub type Const = (&'static str, u32);
+
+impl Kernel {
+    /// The whole text for a device: one `const` line for each number, then the parts end to end.
+    pub fn source(&self, consts: &[Const], caps: &Caps) -> String {
+        let mut text = String::new();
+        for (name, value) in consts {
+            text.push_str(&format!("const {name}: u32 = {value}u;\n"));
+        }
+        if self.parts.contains(&Part::Reduce) {
+            text.push_str(&format!("const SUBGROUP: u32 = {}u;\n", caps.subgroup.unwrap_or(1)));
+        }
+        for part in self.parts {
+            text.push_str(match part {
+                Part::Text(text) => text,
+                Part::Reduce if caps.subgroup.is_some() => wgsl::REDUCE_SUBGROUP,
+                Part::Reduce => wgsl::REDUCE,
+            });
+        }
+        text
+    }
+}

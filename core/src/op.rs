@@ -1,0 +1,153 @@
+//! An operator: the numbers of its kernel, its grid, its CPU twin and its example sizes.
+
+use crate::batch::{Batch, Size};
+use crate::caps::Caps;
+use crate::kernel::{Const, Kernel};
+use bytemuck::Pod;
+
+/// Declares an operator's numbers: a plain-old-data struct of `u32` and `f32` that is, word for word, the
+/// `Numbers` struct of its kernel. A test holds names and offsets against the WGSL.
+#[macro_export]
+#[doc(hidden)]
+macro_rules! numbers {
+    ($(#[$doc:meta])* pub struct $name:ident { $($(#[$fdoc:meta])* pub $field:ident: $ty:ty,)* }) => {
+        $(#[$doc])*
+        #[repr(C)]
+        #[derive(Clone, Copy, Debug, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
+        pub struct $name { $($(#[$fdoc])* pub $field: $ty,)* }
+        impl $crate::op::Numbers for $name {
+            const FIELDS: &'static [&'static str] = &[$(stringify!($field)),*];
+        }
+    };
+}
+
+/// Plain numbers with names, in the order of the uniform struct.
+pub trait Numbers: Pod {
+    /// Field names; every field is four bytes.
+    const FIELDS: &'static [&'static str];
+}
+
+/// One case on which an operator is tested and timed.
+#[derive(Clone, Debug)]
+pub struct Example<O> {
+    /// The operator.
+    pub op: O,
+    /// The rows it runs on.
+    pub batch: Batch,
+}
+
+impl<O> Example<O> {
+    /// An example over `rows` independent rows: one segment of slot 0 from position 0.
+    pub fn rows(op: O, rows: u32) -> Self {
+        Self::segments(op, &[(0, 0, rows)])
+    }
+
+    /// An example over segments (slot, first position, rows). Tokens count up from the row's index.
+    pub fn segments(op: O, segments: &[(u32, u32, u32)]) -> Self {
+        let mut batch = Batch::default();
+        for &(slot, position, rows) in segments {
+            let first = batch.rows.len() as u32;
+            batch.push(slot, position, &(first..first + rows).collect::<Vec<_>>(), true);
+        }
+        Example { op, batch }
+    }
+}
+
+/// An operator is the numbers its kernel reads, and nothing else.
+pub trait Op: Numbers + std::fmt::Debug + Send + Sync + 'static {
+    /// The kernel that computes it.
+    fn kernel(&self) -> Kernel;
+
+    /// Constants of the kernel's text, workgroup size first.
+    fn consts(&self, caps: &Caps) -> Vec<Const>;
+
+    /// Elements that each binding must hold at least.
+    fn lens(&self) -> Vec<u64>;
+
+    /// Workgroups for a step of this size.
+    fn grid(&self, size: Size, caps: &Caps) -> [u32; 3];
+
+    /// The CPU twin: the same result by plain loops. `bufs` are the bindings in order, as words.
+    fn cpu(&self, size: Size, bufs: &mut [Vec<u32>]);
+
+    /// Sizes worth testing and timing, odd ones included.
+    fn examples() -> Vec<Example<Self>>;
+
+    /// The words a test puts into binding `bind` of an example, where random numbers will not do.
+    /// `uniform` gives numbers in 0..1.
+    fn input(&self, _bind: usize, _uniform: &mut dyn FnMut() -> f32) -> Option<Vec<u32>> {
+        None
+    }
+
+    /// Bytes that a step of this size must move at least, where that is less than all of `lens`.
+    fn bytes(&self, _size: Size) -> Option<u64> {
+        None
+    }
+}
+
+/// [`Op`] without its type, as plans hold it.
+pub trait AnyOp: std::fmt::Debug + Send + Sync {
+    /// See [`Op::kernel`].
+    fn kernel(&self) -> Kernel;
+    /// See [`Op::consts`].
+    fn consts(&self, caps: &Caps) -> Vec<Const>;
+    /// See [`Op::lens`].
+    fn lens(&self) -> Vec<u64>;
+    /// See [`Op::grid`].
+    fn grid(&self, size: Size, caps: &Caps) -> [u32; 3];
+    /// See [`Op::cpu`].
+    fn cpu(&self, size: Size, bufs: &mut [Vec<u32>]);
+    /// See [`Op::bytes`].
+    fn bytes(&self, size: Size) -> Option<u64>;
+    /// The numbers as the uniform buffer holds them.
+    fn numbers(&self) -> &[u8];
+    /// Names of the numbers.
+    fn fields(&self) -> &'static [&'static str];
+    /// See [`Op::input`].
+    fn input(&self, bind: usize, uniform: &mut dyn FnMut() -> f32) -> Option<Vec<u32>>;
+}
+
+impl<O: Op> AnyOp for O {
+    fn kernel(&self) -> Kernel {
+        Op::kernel(self)
+    }
+    fn consts(&self, caps: &Caps) -> Vec<Const> {
+        Op::consts(self, caps)
+    }
+    fn lens(&self) -> Vec<u64> {
+        Op::lens(self)
+    }
+    fn grid(&self, size: Size, caps: &Caps) -> [u32; 3] {
+        Op::grid(self, size, caps)
+    }
+    fn cpu(&self, size: Size, bufs: &mut [Vec<u32>]) {
+        Op::cpu(self, size, bufs)
+    }
+    fn bytes(&self, size: Size) -> Option<u64> {
+        Op::bytes(self, size)
+    }
+    fn numbers(&self) -> &[u8] {
+        bytemuck::bytes_of(self)
+    }
+    fn fields(&self) -> &'static [&'static str] {
+        O::FIELDS
+    }
+    fn input(&self, bind: usize, uniform: &mut dyn FnMut() -> f32) -> Option<Vec<u32>> {
+        Op::input(self, bind, uniform)
+    }
+}
+
+/// The words of a CPU twin's binding as `f32`.
+pub fn floats(words: &[u32]) -> &[f32] {
+    bytemuck::cast_slice(words)
+}
+
+/// The words of a CPU twin's binding as writable `f32`.
+pub fn floats_mut(words: &mut [u32]) -> &mut [f32] {
+    bytemuck::cast_slice_mut(words)
+}
+
+/// The two bf16 of a word as f32, exactly.
+pub fn bf16_pair(word: u32) -> [f32; 2] {
+    [f32::from_bits(word << 16), f32::from_bits(word & 0xffff_0000)]
+}

@@ -1,0 +1,38 @@
+//! The operators, one file each, and the list of them.
+//!
+//! To add one: `shaders/<name>.wgsl` (and its line in `shaders/src/lib.rs`), `core/src/ops/<name>.rs`, and
+//! a line in the list below. Tests and benches find it there.
+
+use crate::batch::Batch;
+use crate::op::{AnyOp, Op};
+
+/// An operator on one of its example sizes.
+#[derive(Debug)]
+pub struct Case {
+    /// The operator.
+    pub op: Box<dyn AnyOp>,
+    /// The rows it runs on.
+    pub batch: Batch,
+}
+
+fn cases<O: Op>(list: &mut Vec<Case>) {
+    list.extend(O::examples().into_iter().map(|e| Case { op: Box::new(e.op), batch: e.batch }));
+}
+
+macro_rules! operators {
+    ($($module:ident::{$($op:ident),+};)*) => {
+        $(mod $module;)*
+        $(pub use $module::{$($op),+};)*
+
+        /// Every operator on every one of its example sizes.
+        pub fn examples() -> Vec<Case> {
+            let mut list = vec![];
+            $($(cases::<$op>(&mut list);)+)*
+            list
+        }
+    };
+}
+
+operators! {
+    rms_norm::{RmsNorm};
+}

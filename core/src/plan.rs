@@ -1,0 +1,55 @@
+//! A plan: the flat list of operators that one step runs, recorded once and replayed.
+
+use crate::batch::Size;
+use crate::buf::Buf;
+use crate::kernel::Access;
+use crate::op::{AnyOp, Op};
+
+/// One operator with its buffers.
+#[derive(Debug)]
+pub struct Step {
+    /// The operator.
+    pub op: Box<dyn AnyOp>,
+    /// Its bindings, in order.
+    pub bufs: Vec<Buf>,
+    /// The part of the model it belongs to, for `explain`.
+    pub part: &'static str,
+}
+
+/// A recorded list of steps. Recording needs no device; [`Exec::prepare`](crate::Exec::prepare) adds what
+/// a GPU needs to replay it.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// The steps in order.
+    pub steps: Vec<Step>,
+    /// The part of the model that is being recorded.
+    pub part: &'static str,
+    pub(crate) prepared: Option<crate::gpu::Prepared>,
+}
+
+impl Plan {
+    /// Appends an operator.
+    ///
+    /// # Panics
+    /// If the buffers do not fit the operator: a bug of the caller, never of a file or a prompt.
+    pub fn add<O: Op>(&mut self, op: O, bufs: &[Buf]) {
+        let kernel = op.kernel();
+        let lens = op.lens();
+        assert_eq!(bufs.len(), kernel.binds.len(), "{}: number of bindings", kernel.name);
+        assert_eq!(lens.len(), kernel.binds.len(), "{}: number of lengths", kernel.name);
+        for ((buf, bind), len) in bufs.iter().zip(kernel.binds).zip(&lens) {
+            assert_eq!(buf.elem, bind.elem, "{}: element type of {}", kernel.name, bind.name);
+            assert!(buf.len >= *len, "{}: {} holds {} of {len} elements", kernel.name, bind.name, buf.len);
+            let uses = bufs.iter().filter(|other| other.id == buf.id).count();
+            assert!(bind.access == Access::Read || uses == 1, "{}: {} is bound twice", kernel.name, bind.name);
+        }
+        self.steps.push(Step { op: Box::new(op), bufs: bufs.to_vec(), part: self.part });
+    }
+
+    /// Bytes that a step of this size moves at least: every binding once, or what the op says.
+    pub fn bytes(&self, size: Size) -> u64 {
+        let bound =
+            |step: &Step| step.op.lens().iter().zip(&step.bufs).map(|(len, buf)| buf.elem.words(*len) * 4).sum();
+        self.steps.iter().map(|step| step.op.bytes(size).unwrap_or_else(|| bound(step))).sum()
+    }
+}
