@@ -24,13 +24,15 @@ numbers! {
 
 const WG: u32 = 64;
 
+const KERNEL: Kernel = Kernel {
+    name: "rms_norm",
+    parts: &[Part::Reduce, Part::Text(wgsl::GRID), Part::Text(wgsl::RMS_NORM)],
+    binds: &[read("x", F32), read("w", F32), write("y", F32)],
+};
+
 impl Op for RmsNorm {
     fn kernel(&self) -> Kernel {
-        Kernel {
-            name: "rms_norm",
-            parts: &[Part::Reduce, Part::Text(wgsl::GRID), Part::Text(wgsl::RMS_NORM)],
-            binds: &[read("x", F32), read("w", F32), write("y", F32)],
-        }
+        KERNEL
     }
 
     fn consts(&self, _: &Caps) -> Vec<Const> {
