@@ -443,3 +443,43 @@ fn hostile_shapes_are_refused_by_name() {
         }
     }
 }
+
+/// Odd values in any combination, in the file and in the shapes, give a config or an error.
+#[test]
+fn nothing_panics() {
+    let mut state = 0x6e65_6d6f_u64;
+    let mut below = move |n: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 20) as usize % n
+    };
+    let numbers = [0, 1, 2, 3, 4, 5, 7, 8, 16, 64, 128, 255, 256, 1 << 16, 1 << 31, 1 << 32, u64::MAX];
+    let words = ["a", "f", "m2", "deltanet", "rms", "ntk", "relu2", "x", ""];
+    let models = MODELS.map(load);
+    let mut resolved = 0;
+    for round in 0..20_000 {
+        let (mut config, mut header) = models[round % models.len()].clone();
+        for _ in 0..1 + below(4) {
+            let map = config.as_object_mut().unwrap();
+            let key = map.keys().nth(below(map.len())).unwrap().clone();
+            map[&key] = match below(7) {
+                0 => json!(words[below(words.len())]),
+                1 => json!(-(below(300) as i64)),
+                2 => json!(below(1000) as f64 / 100.0),
+                3 => json!(vec![words[below(words.len())]; below(5)]),
+                4 => Value::Null,
+                _ => json!(numbers[below(numbers.len())]),
+            };
+        }
+        if below(2) == 0 {
+            let at = below(header.tensors.len());
+            header.tensors[at].shape = (0..below(4)).map(|_| numbers[below(numbers.len())]).collect();
+        }
+        if let Ok(config) = Config::resolve(config.to_string().as_bytes(), std::slice::from_ref(&header)) {
+            resolved += 1;
+            let _ = config.check(&[header]);
+        }
+    }
+    assert!((1000..19_000).contains(&resolved), "{resolved}");
+}
