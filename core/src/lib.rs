@@ -4,10 +4,13 @@
 pub mod batch;
 mod buf;
 mod caps;
+pub mod checkpoint;
+pub mod config;
 mod cpu;
 mod error;
 mod exec;
 mod gpu;
+mod inventory;
 pub mod kernel;
 pub mod op;
 pub mod ops;
@@ -15,7 +18,9 @@ pub mod plan;
 
 pub use buf::{Buf, Elem};
 pub use caps::{Caps, Deny};
+pub use config::Config;
 pub use cpu::Cpu;
 pub use error::{Error, Result};
 pub use exec::{Exec, Ticket};
 pub use gpu::{AdapterInfo, Gpu, GpuOptions};
+pub use inventory::Expected;
