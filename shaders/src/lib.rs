@@ -18,6 +18,12 @@ text! {
     BATCH = "lib/batch.wgsl";
     BF16 = "lib/bf16.wgsl";
     GRID = "lib/grid.wgsl";
+    OUTER = "lib/outer.wgsl";
     TILE = "lib/tile.wgsl";
+    DELTA_CHUNKED = "delta_chunked.wgsl";
+    DELTA_GATES = "delta_gates.wgsl";
+    DELTA_SERIAL = "delta_serial.wgsl";
+    DELTA_STEP = "delta_step.wgsl";
+    DELTA_WY = "delta_wy.wgsl";
     RMS_NORM = "rms_norm.wgsl";
 }
