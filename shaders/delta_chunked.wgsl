@@ -81,9 +81,9 @@ fn delta_chunked(
             for (var at = local; at < STAGED; at += WG) {
                 let r = first + min(at / SLICE, last);
                 let quad = slice + at % SLICE;
-                let from = min(quad, quads - 1u);
-                staged[at] = select(vec4<f32>(), w[(r * n.heads + head) * quads + from], quad < quads);
-                staged[STAGED + at] = select(vec4<f32>(), qkv[(r * 3u * n.heads + head) * quads + from], quad < quads);
+                let source = min(quad, quads - 1u);
+                staged[at] = select(vec4<f32>(), w[(r * n.heads + head) * quads + source], quad < quads);
+                staged[STAGED + at] = select(vec4<f32>(), qkv[(r * 3u * n.heads + head) * quads + source], quad < quads);
             }
             workgroupBarrier();
             for (var x = 0u; x < SLICE; x++) {

@@ -66,8 +66,8 @@ fn delta_step(
     let channels = 3u * n.heads * COLUMNS;
     for (var i = local; i < 3u * COLUMNS; i += WG) {
         let quad = (i / COLUMNS * n.heads + head) * COLUMNS + i % COLUMNS;
-        let from = r * n.in_stride + 4u * quad;
-        let x = vec4<f32>(p[from], p[from + 1u], p[from + 2u], p[from + 3u]);
+        let source = r * n.in_stride + 4u * quad;
+        let x = vec4<f32>(p[source], p[source + 1u], p[source + 2u], p[source + 3u]);
         let tail = slot + quad;
         let taps = transpose(mat4x4<f32>(conv[4u * quad], conv[4u * quad + 1u], conv[4u * quad + 2u], conv[4u * quad + 3u]));
         var y = taps[3] * x;

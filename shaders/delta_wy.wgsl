@@ -73,9 +73,9 @@ fn delta_wy(
             let r = at / SLICE;
             let quad = slice + at % SLICE;
             let to = ((r % 4u) * QUADS + r / 4u) * STRIDE + at % SLICE;
-            let from = ((tile.first + min(r, tile.rows - 1u)) * 3u * n.heads + head) * quads + min(quad, quads - 1u);
-            k_slice[to] = select(vec4<f32>(), qkv[from + n.heads * quads], quad < quads);
-            q_slice[to] = select(vec4<f32>(), qkv[from], quad < quads);
+            let source = ((tile.first + min(r, tile.rows - 1u)) * 3u * n.heads + head) * quads + min(quad, quads - 1u);
+            k_slice[to] = select(vec4<f32>(), qkv[source + n.heads * quads], quad < quads);
+            q_slice[to] = select(vec4<f32>(), qkv[source], quad < quads);
         }
         workgroupBarrier();
         // The upper triangle and the rows past the tile are not needed.
@@ -136,13 +136,13 @@ fn delta_wy(
         for (var column = local; column < 2u * quads; column += WG) {
             let part = column / quads;
             let quad = column % quads;
-            let from = (tile.first * 3u * n.heads + (1u + part) * n.heads + head) * quads + quad;
+            let source = (tile.first * 3u * n.heads + (1u + part) * n.heads + head) * quads + quad;
             let stride = 3u * n.heads * quads;
             var low = mat4x4<f32>();
             var high = mat4x4<f32>();
             let end = min(4u * block + 8u, tile.rows);
             for (var c = 0u; c < end; c++) {
-                let x = qkv[from + c * stride];
+                let x = qkv[source + c * stride];
                 low += outer(x, t[c * T_STRIDE + block]);
                 high += outer(x, t[c * T_STRIDE + block + 1u]);
             }

@@ -5,7 +5,7 @@ use super::delta_serial::{examples, unit_qkv};
 use crate::batch::{BATCH_WORDS, Batch, Size, tiles};
 use crate::buf::Elem::{F32, U32};
 use crate::caps::Caps;
-use crate::kernel::{Const, Kernel, Part, read, write};
+use crate::kernel::{Const, Kernel, Part, read, update, write};
 use crate::numbers;
 use crate::op::{Example, Op, floats, floats_mut};
 use nemoflash_shaders as wgsl;
@@ -56,7 +56,7 @@ const KERNEL: Kernel = Kernel {
         read("w", F32),
         read("u", F32),
         read("attn", F32),
-        write("state", F32),
+        update("state", F32),
         write("out", F32),
     ],
 };

@@ -4,7 +4,7 @@ use super::delta_gates::lanes;
 use crate::batch::{BATCH_WORDS, Batch, Size};
 use crate::buf::Elem::{F32, U32};
 use crate::caps::Caps;
-use crate::kernel::{Const, Kernel, Part, read, write};
+use crate::kernel::{Const, Kernel, Part, read, update, write};
 use crate::numbers;
 use crate::op::{Example, Op, floats, floats_mut};
 use nemoflash_shaders as wgsl;
@@ -40,7 +40,7 @@ const KERNEL: Kernel = Kernel {
         Part::Text(wgsl::OUTER),
         Part::Text(wgsl::DELTA_SERIAL),
     ],
-    binds: &[read("batch", U32), read("qkv", F32), read("beta", F32), write("state", F32), write("out", F32)],
+    binds: &[read("batch", U32), read("qkv", F32), read("beta", F32), update("state", F32), write("out", F32)],
 };
 
 impl Op for DeltaSerial {

@@ -5,7 +5,7 @@ use super::delta_serial::token;
 use crate::batch::{BATCH_WORDS, Batch, Size};
 use crate::buf::Elem::{F32, U32};
 use crate::caps::Caps;
-use crate::kernel::{Const, Kernel, Part, read, write};
+use crate::kernel::{Const, Kernel, Part, read, update, write};
 use crate::numbers;
 use crate::op::{Example, Op, floats, floats_mut};
 use nemoflash_shaders as wgsl;
@@ -52,7 +52,7 @@ const KERNEL: Kernel = Kernel {
         read("p", F32),
         read("conv", F32),
         read("w", F32),
-        write("state", F32),
+        update("state", F32),
         write("out", F32),
     ],
 };

@@ -81,7 +81,9 @@ impl Op for DeltaWy {
             let (first, rows) = (first as usize, rows as usize);
             for head in 0..heads {
                 let part = |i: usize, row: usize| &qkv[(((first + row) * 3 + i) * heads + head) * d..][..d];
-                let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
+                let dot = |a: &[f32], b: &[f32]| -> f64 {
+                    a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
+                };
                 // (I + A) [W U] = diag(beta) [K V], solved row by row.
                 let mut solved: Vec<Vec<f64>> = Vec::with_capacity(rows);
                 for i in 0..rows {
@@ -89,7 +91,7 @@ impl Op for DeltaWy {
                     let b = f64::from(beta[(first + i) * heads + head]);
                     let mut x: Vec<f64> = k.iter().chain(part(2, i)).map(|&x| b * f64::from(x)).collect();
                     for (j, earlier) in solved.iter().enumerate() {
-                        let a: f64 = b * dot(k, part(1, j));
+                        let a = b * dot(k, part(1, j));
                         x.iter_mut().zip(earlier).for_each(|(x, e)| *x -= a * e);
                     }
                     let at = (first + i) * heads + head;
@@ -107,7 +109,7 @@ impl Op for DeltaWy {
     }
 
     fn examples() -> Vec<Example<Self>> {
-        examples(|rows, heads, head_dim, ..| DeltaWy { rows, heads, head_dim })
+        examples(|rows, heads, head_dim, _, _, _| DeltaWy { rows, heads, head_dim })
     }
 
     fn input(&self, bind: usize, uniform: &mut dyn FnMut() -> f32) -> Option<Vec<u32>> {
