@@ -18,6 +18,7 @@ text! {
     BATCH = "lib/batch.wgsl";
     BF16 = "lib/bf16.wgsl";
     GRID = "lib/grid.wgsl";
+    OUTER = "lib/outer.wgsl";
     TILE = "lib/tile.wgsl";
     MATVEC = "lib/matvec.wgsl";
     PRODUCT = "lib/product.wgsl";
@@ -42,4 +43,9 @@ text! {
     ATTENTION = "attention.wgsl";
     ATTENTION_STEP = "attention_step.wgsl";
     ATTENTION_JOIN = "attention_join.wgsl";
+    DELTA_CHUNKED = "delta_chunked.wgsl";
+    DELTA_GATES = "delta_gates.wgsl";
+    DELTA_SERIAL = "delta_serial.wgsl";
+    DELTA_STEP = "delta_step.wgsl";
+    DELTA_WY = "delta_wy.wgsl";
 }

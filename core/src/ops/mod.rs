@@ -50,4 +50,9 @@ operators! {
     attention::{Attention};
     attention_step::{AttentionStep};
     attention_join::{AttentionJoin};
+    delta_gates::{DeltaGates};
+    delta_serial::{DeltaSerial};
+    delta_wy::{DeltaWy};
+    delta_chunked::{DeltaChunked};
+    delta_step::{DeltaStep};
 }
