@@ -19,5 +19,8 @@ text! {
     BF16 = "lib/bf16.wgsl";
     GRID = "lib/grid.wgsl";
     TILE = "lib/tile.wgsl";
+    SILU = "lib/silu.wgsl";
+    CONV1D = "conv1d.wgsl";
+    CONV_TAIL = "conv_tail.wgsl";
     RMS_NORM = "rms_norm.wgsl";
 }

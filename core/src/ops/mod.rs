@@ -34,5 +34,7 @@ macro_rules! operators {
 }
 
 operators! {
+    conv1d::{Conv1d};
+    conv_tail::{ConvTail};
     rms_norm::{RmsNorm};
 }
