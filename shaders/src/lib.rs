@@ -20,7 +20,11 @@ text! {
     GRID = "lib/grid.wgsl";
     TILE = "lib/tile.wgsl";
     SILU = "lib/silu.wgsl";
+    SSD = "lib/ssd.wgsl";
     CONV1D = "conv1d.wgsl";
     CONV_TAIL = "conv_tail.wgsl";
+    SSD_SERIAL = "ssd_serial.wgsl";
+    SSD_STEP = "ssd_step.wgsl";
+    GATED_NORM = "gated_norm.wgsl";
     RMS_NORM = "rms_norm.wgsl";
 }

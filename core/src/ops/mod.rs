@@ -33,8 +33,13 @@ macro_rules! operators {
     };
 }
 
+mod mamba2;
+
 operators! {
     conv1d::{Conv1d};
     conv_tail::{ConvTail};
+    gated_norm::{GatedNorm};
+    ssd_serial::{SsdSerial};
+    ssd_step::{SsdStep};
     rms_norm::{RmsNorm};
 }
