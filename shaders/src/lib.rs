@@ -21,8 +21,11 @@ text! {
     TILE = "lib/tile.wgsl";
     SILU = "lib/silu.wgsl";
     SSD = "lib/ssd.wgsl";
+    SSD_BLOCK = "lib/ssd_block.wgsl";
     CONV1D = "conv1d.wgsl";
     CONV_TAIL = "conv_tail.wgsl";
+    SSD_CHUNK = "ssd_chunk.wgsl";
+    SSD_SCORES = "ssd_scores.wgsl";
     SSD_SERIAL = "ssd_serial.wgsl";
     SSD_STEP = "ssd_step.wgsl";
     GATED_NORM = "gated_norm.wgsl";

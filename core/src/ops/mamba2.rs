@@ -1,7 +1,16 @@
 //! What the Mamba2 operators share: their dimensions, and the equations of spec 3.4 step 4 for their CPU twins.
 
-use crate::batch::Batch;
+use crate::batch::{Batch, Size, max_tiles};
 use crate::op::Example;
+
+/// Rows of a chunk: `CHUNK` of `lib/ssd_block.wgsl`.
+pub(super) const CHUNK: u32 = 64;
+
+/// Values that the scores of all chunks of a step take: `[tiles, CHUNK, CHUNK]`.
+pub(super) fn scores_len(rows: u32, slots: u32) -> u64 {
+    let tiles = max_tiles(Size { rows, segments: slots.min(rows) }, CHUNK);
+    u64::from(tiles) * u64::from(CHUNK) * u64::from(CHUNK)
+}
 
 /// Columns of the buffers of a Mamba2 block.
 #[derive(Clone, Copy, Debug)]

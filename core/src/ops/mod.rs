@@ -39,6 +39,8 @@ operators! {
     conv1d::{Conv1d};
     conv_tail::{ConvTail};
     gated_norm::{GatedNorm};
+    ssd_chunk::{SsdChunk};
+    ssd_scores::{SsdScores};
     ssd_serial::{SsdSerial};
     ssd_step::{SsdStep};
     rms_norm::{RmsNorm};
