@@ -20,6 +20,16 @@ text! {
     GRID = "lib/grid.wgsl";
     OUTER = "lib/outer.wgsl";
     TILE = "lib/tile.wgsl";
+    SILU = "lib/silu.wgsl";
+    SSD = "lib/ssd.wgsl";
+    SSD_BLOCK = "lib/ssd_block.wgsl";
+    CONV1D = "conv1d.wgsl";
+    CONV_TAIL = "conv_tail.wgsl";
+    SSD_CHUNK = "ssd_chunk.wgsl";
+    SSD_SCORES = "ssd_scores.wgsl";
+    SSD_SERIAL = "ssd_serial.wgsl";
+    SSD_STEP = "ssd_step.wgsl";
+    GATED_NORM = "gated_norm.wgsl";
     MATVEC = "lib/matvec.wgsl";
     PRODUCT = "lib/product.wgsl";
     PRODUCT_NORM = "lib/product_norm.wgsl";

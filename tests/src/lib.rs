@@ -18,5 +18,5 @@ pub use devices::{Device, Mode, Target, loud, not_run, targets};
 pub use job::{Job, check_case};
 pub use random::Random;
 pub use reflect::{parse, reflect};
-pub use shader::{Shader, shaders};
+pub use shader::{Shader, kinds, shaders};
 pub use tolerance::tolerance;

@@ -24,7 +24,7 @@ pub struct Shader {
 
 /// The kinds of devices: the floor, and what a GPU without subgroups of one size, SwiftShader, lavapipe and
 /// a Vulkan GPU offer. The least comes first: a text that several share is held against that.
-fn kinds() -> [(&'static str, Caps); 5] {
+pub fn kinds() -> [(&'static str, Caps); 5] {
     let with = |f16, subgroup| Caps { f16, subgroup, ..Caps::FLOOR };
     [
         ("floor", Caps::FLOOR),

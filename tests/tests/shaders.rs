@@ -7,8 +7,9 @@ use naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy};
 use naga::valid::ModuleInfo;
 use naga::{Module, ResourceBinding, ShaderStage};
 use nemoflash::Caps;
-use nemoflash_tests::{Shader, parse, reflect, shaders};
-use std::collections::BTreeSet;
+use nemoflash::ops::examples;
+use nemoflash_tests::{Shader, kinds, parse, reflect, shaders};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Translates as wgpu's backends do: the language version that the features need, bounds checks on.
 fn translate(shader: &Shader, module: &Module, info: &ModuleInfo) -> Result<(), String> {
@@ -92,6 +93,20 @@ fn every_kernel() {
     let files = nemoflash_shaders::FILES.iter().map(|(file, _)| *file).filter(|file| !file.starts_with("lib/"));
     let files: BTreeSet<&str> = files.map(|file| file.trim_end_matches(".wgsl")).collect();
     assert_eq!(files, kernels, "kernel files, and kernels that some operator's examples use");
+}
+
+/// Pipelines are kept by kernel name and constants, so these must decide the text.
+#[test]
+fn constants_decide_the_text() {
+    for (kind, caps) in kinds() {
+        let mut texts = BTreeMap::new();
+        for case in examples() {
+            let (kernel, consts) = (case.op.kernel(), case.op.consts(&caps));
+            let text = kernel.source(&consts, &caps);
+            let first = texts.entry((kernel.name, consts.clone())).or_insert_with(|| text.clone());
+            assert!(*first == text, "{} with {consts:?} has two texts ({kind})", kernel.name);
+        }
+    }
 }
 
 /// Negative control: each disturbance of a good kernel is found, by the check that is meant to find it.

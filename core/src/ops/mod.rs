@@ -41,7 +41,16 @@ macro_rules! operators {
     };
 }
 
+mod mamba2;
+
 operators! {
+    conv1d::{Conv1d};
+    conv_tail::{ConvTail};
+    gated_norm::{GatedNorm};
+    ssd_chunk::{SsdChunk};
+    ssd_scores::{SsdScores};
+    ssd_serial::{SsdSerial};
+    ssd_step::{SsdStep};
     rms_norm::{RmsNorm};
     matvec::{MatvecNorm, MatvecAdd, MatvecNormAdd, MatvecRelu2, MatvecGate, Logits};
     matmul::{Matmul, MatmulAdd, MatmulLogits};
