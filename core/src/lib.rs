@@ -12,6 +12,7 @@ pub mod kernel;
 pub mod op;
 pub mod ops;
 pub mod plan;
+pub mod sampling;
 
 pub use buf::{Buf, Elem};
 pub use caps::{Caps, Deny};
@@ -19,3 +20,4 @@ pub use cpu::Cpu;
 pub use error::{Error, Result};
 pub use exec::{Exec, Ticket};
 pub use gpu::{AdapterInfo, Gpu, GpuOptions};
+pub use sampling::Sampling;

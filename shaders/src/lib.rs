@@ -19,5 +19,9 @@ text! {
     BF16 = "lib/bf16.wgsl";
     GRID = "lib/grid.wgsl";
     TILE = "lib/tile.wgsl";
+    EMBED = "embed.wgsl";
+    GATHER_LAST = "gather_last.wgsl";
+    PICK = "pick.wgsl";
     RMS_NORM = "rms_norm.wgsl";
+    ROW_NORMS = "row_norms.wgsl";
 }

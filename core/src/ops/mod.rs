@@ -34,5 +34,9 @@ macro_rules! operators {
 }
 
 operators! {
+    embed::{Embed};
+    gather_last::{GatherLast};
+    pick::{Pick};
     rms_norm::{RmsNorm};
+    row_norms::{RowNorms};
 }
