@@ -11,7 +11,7 @@ struct Numbers {
     slots: u32,
 }
 
-// Sampling::words of core/src/sampling.rs.
+// How a slot samples; the order of Sampling::words in core/src/sampling.rs.
 struct Sampling {
     temperature: f32,
     top_k: u32,
@@ -44,7 +44,7 @@ struct Candidate {
 @group(0) @binding(0) var<uniform> n: Numbers;
 @group(0) @binding(1) var<storage, read_write> batch: Batch;
 @group(0) @binding(2) var<storage, read> logits: array<f32>; // [rows, vocab], a row for each segment
-@group(0) @binding(3) var<storage, read> sampling: array<Sampling>; // [slots]
+@group(0) @binding(3) var<storage, read> sampling: array<vec4<u32>>; // [slots, 2] of 4 words: a Sampling
 @group(0) @binding(4) var<storage, read_write> seen: array<u32>; // [slots, ceil(vocab / 32)], a bit per token
 @group(0) @binding(5) var<storage, read_write> picked: array<u32>; // [slots]
 
@@ -256,6 +256,21 @@ fn cut_at(c: Choice, by_mass: bool, top: f32, floor: f32, local: u32) -> f32 {
     return max(value_of(max(key, MINUS_INFINITY_KEY + 1u)), LOWEST);
 }
 
+fn sampling_of(slot: u32) -> Sampling {
+    let a = sampling[2u * slot];
+    let b = sampling[2u * slot + 1u];
+    return Sampling(
+        bitcast<f32>(a.x),
+        a.y,
+        bitcast<f32>(a.z),
+        bitcast<f32>(a.w),
+        bitcast<f32>(b.x),
+        b.y,
+        b.z,
+        bitcast<f32>(b.w),
+    );
+}
+
 fn choice(index: u32) -> Choice {
     let segment = batch.segment[index];
     let wanted = index < n.rows && index < batch.segments && segment.pick == 1u && segment.slot < n.slots;
@@ -268,7 +283,7 @@ fn choice(index: u32) -> Choice {
         segment.first,
         segment.rows,
         batch.row[segment.first + segment.rows - 1u].position,
-        sampling[slot],
+        sampling_of(slot),
     );
 }
 

@@ -428,11 +428,12 @@ impl Gpu {
     pub(crate) async fn collect(&mut self, pending: Pending) -> Result<Vec<u32>> {
         // On the web this returns at once and the browser wakes the future below.
         let wait = wgpu::PollType::Wait { submission_index: Some(pending.index), timeout: Some(HUNG) };
-        self.device.poll(wait).map_err(|e| Error::Device { why: format!("waiting for the GPU: {e}") })?;
+        // What went wrong first says more than what it led to.
+        let device_error = |why: String| self.faults.check().err().unwrap_or(Error::Device { why });
+        self.device.poll(wait).map_err(|e| device_error(format!("waiting for the GPU: {e}")))?;
         let Some((buffer, bytes, receiver)) = pending.read else {
             return self.faults.check().map(|()| vec![]);
         };
-        let device_error = |why: String| self.faults.check().err().unwrap_or(Error::Device { why });
         receiver
             .await
             .map_err(|_| device_error("the result never came back".into()))?

@@ -9,8 +9,10 @@ use nemoflash_shaders as wgsl;
 pub enum Access {
     /// Read only.
     Read,
-    /// Read and written: a result or a state, which tests compare.
-    ReadWrite,
+    /// A result: written, never read before. Tests fill it with NaN first.
+    Write,
+    /// Read and written: a state, or a sum that the result is added to.
+    Update,
 }
 
 /// One storage binding of a kernel.
@@ -29,9 +31,14 @@ pub const fn read(name: &'static str, elem: Elem) -> Bind {
     Bind { name, access: Access::Read, elem }
 }
 
-/// A binding that the kernel writes.
+/// A binding that the kernel writes and does not read before.
 pub const fn write(name: &'static str, elem: Elem) -> Bind {
-    Bind { name, access: Access::ReadWrite, elem }
+    Bind { name, access: Access::Write, elem }
+}
+
+/// A binding that the kernel reads and writes.
+pub const fn update(name: &'static str, elem: Elem) -> Bind {
+    Bind { name, access: Access::Update, elem }
 }
 
 /// A piece of a kernel's text.

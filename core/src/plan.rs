@@ -33,6 +33,14 @@ impl Plan {
     /// # Panics
     /// If the buffers do not fit the operator: a bug of the caller, never of a file or a prompt.
     pub fn add<O: Op>(&mut self, op: O, bufs: &[Buf]) {
+        self.push(Box::new(op), bufs);
+    }
+
+    /// [`Plan::add`] for an operator without its type.
+    ///
+    /// # Panics
+    /// As [`Plan::add`].
+    pub fn push(&mut self, op: Box<dyn AnyOp>, bufs: &[Buf]) {
         let kernel = op.kernel();
         let lens = op.lens();
         assert_eq!(bufs.len(), kernel.binds.len(), "{}: number of bindings", kernel.name);
@@ -43,7 +51,7 @@ impl Plan {
             let uses = bufs.iter().filter(|other| other.id == buf.id).count();
             assert!(bind.access == Access::Read || uses == 1, "{}: {} is bound twice", kernel.name, bind.name);
         }
-        self.steps.push(Step { op: Box::new(op), bufs: bufs.to_vec(), part: self.part });
+        self.steps.push(Step { op, bufs: bufs.to_vec(), part: self.part });
     }
 
     /// Bytes that a step of this size moves at least: every binding once, or what the op says.

@@ -24,4 +24,27 @@ text! {
     PICK = "pick.wgsl";
     RMS_NORM = "rms_norm.wgsl";
     ROW_NORMS = "row_norms.wgsl";
+    MATVEC = "lib/matvec.wgsl";
+    PRODUCT = "lib/product.wgsl";
+    PRODUCT_NORM = "lib/product_norm.wgsl";
+    MATMUL = "lib/matmul.wgsl";
+    KV_F16 = "lib/kv_f16.wgsl";
+    KV_F32 = "lib/kv_f32.wgsl";
+    ROTARY = "lib/rotary.wgsl";
+    ATTEND = "lib/attend.wgsl";
+    RMS_NORM = "rms_norm.wgsl";
+    MATVEC_NORM = "matvec_norm.wgsl";
+    MATVEC_ADD = "matvec_add.wgsl";
+    MATVEC_NORM_ADD = "matvec_norm_add.wgsl";
+    MATVEC_RELU2 = "matvec_relu2.wgsl";
+    MATVEC_GATE = "matvec_gate.wgsl";
+    LOGITS = "logits.wgsl";
+    MATMUL_STORE = "matmul.wgsl";
+    MATMUL_ADD = "matmul_add.wgsl";
+    MATMUL_LOGITS = "matmul_logits.wgsl";
+    FFN_ACT = "ffn_act.wgsl";
+    ROPE_KV = "rope_kv.wgsl";
+    ATTENTION = "attention.wgsl";
+    ATTENTION_STEP = "attention_step.wgsl";
+    ATTENTION_JOIN = "attention_join.wgsl";
 }

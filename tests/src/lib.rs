@@ -1,1 +1,18 @@
-//! Harness of the test suites.
+//! Harness of the test suites: every device of the machine, inputs, comparison, and the run of one operator
+//! against its CPU twin.
+//!
+//! `NEMOFLASH_OPS=name,name` restricts the operator suite to these kernels, `NEMOFLASH_DEVICES=text` to the
+//! devices whose label contains the text; both say so loudly.
+#![forbid(unsafe_code)]
+
+mod compare;
+mod devices;
+mod job;
+mod random;
+mod tolerance;
+
+pub use compare::{POISON, close, compare_words};
+pub use devices::{Device, Mode, Target, loud, not_run, targets};
+pub use job::{Job, check_case};
+pub use random::Random;
+pub use tolerance::tolerance;

@@ -15,6 +15,14 @@ pub struct Case {
     pub batch: Batch,
 }
 
+pub use attention::fits_step;
+pub use matvec::MATVEC_ROWS;
+
+/// `x·σ(x)`, the activation of gates and convolutions.
+fn silu(x: f32) -> f32 {
+    x / (1.0 + (-x).exp())
+}
+
 fn cases<O: Op>(list: &mut Vec<Case>) {
     list.extend(O::examples().into_iter().map(|e| Case { op: Box::new(e.op), batch: e.batch }));
 }
@@ -39,4 +47,11 @@ operators! {
     pick::{Pick};
     rms_norm::{RmsNorm};
     row_norms::{RowNorms};
+    matvec::{MatvecNorm, MatvecAdd, MatvecNormAdd, MatvecRelu2, MatvecGate, Logits};
+    matmul::{Matmul, MatmulAdd, MatmulLogits};
+    ffn_act::{FfnAct};
+    rope_kv::{RopeKv};
+    attention::{Attention};
+    attention_step::{AttentionStep};
+    attention_join::{AttentionJoin};
 }

@@ -1,0 +1,214 @@
+//! Grouped-query causal attention for many rows (spec 3.3 steps 3 to 5).
+
+use crate::batch::{BATCH_WORDS, Batch, Size, max_tiles};
+use crate::buf::Elem::{self, F16, F32, U32};
+use crate::caps::Caps;
+use crate::kernel::{Bind, Const, Kernel, Part, read, write};
+use crate::numbers;
+use crate::op::{Example, Op, floats, floats_mut};
+use half::f16;
+use nemoflash_shaders as wgsl;
+
+numbers! {
+    /// Attention of rotated queries over the keys and values of their slots.
+    pub struct Attention {
+        /// Rows that the buffers hold.
+        pub rows: u32,
+        /// Query heads.
+        pub heads: u32,
+        /// Key and value heads; query head h uses `h / (heads / kv_heads)`.
+        pub kv_heads: u32,
+        /// Width of a head; a multiple of 8, at most 256.
+        pub head_dim: u32,
+        /// Slots of `kv`.
+        pub slots: u32,
+        /// Positions of a slot.
+        pub positions: u32,
+        /// Keys at most this many steps back are seen; 0 for all.
+        pub window: u32,
+        /// 1: `kv` holds f16, 0: f32.
+        pub kv_f16: u32,
+        /// Scores are multiplied by this: 1 / sqrt(head_dim).
+        pub scale: f32,
+    }
+}
+
+const fn parts(kv_lib: &'static str) -> [Part; 6] {
+    use Part::Text;
+    [Text(wgsl::GRID), Text(wgsl::BATCH), Text(wgsl::TILE), Text(kv_lib), Text(wgsl::ATTEND), Text(wgsl::ATTENTION)]
+}
+const fn binds(kv: Bind) -> [Bind; 4] {
+    [read("batch", U32), read("qkv", F32), kv, write("y", F32)]
+}
+
+impl Op for Attention {
+    fn kernel(&self) -> Kernel {
+        const F16_PARTS: &[Part] = &parts(wgsl::KV_F16);
+        const F32_PARTS: &[Part] = &parts(wgsl::KV_F32);
+        const F16_BINDS: &[Bind] = &binds(read("kv", F16));
+        const F32_BINDS: &[Bind] = &binds(read("kv", F32));
+        match self.kv_f16 {
+            0 => Kernel { name: "attention", parts: F32_PARTS, binds: F32_BINDS },
+            _ => Kernel { name: "attention", parts: F16_PARTS, binds: F16_BINDS },
+        }
+    }
+
+    fn consts(&self, _: &Caps) -> Vec<Const> {
+        let (queries, keys) = tile(self.head_dim);
+        vec![
+            ("WG", queries * keys),
+            ("QUERIES", queries),
+            ("KEYS", keys),
+            ("HEAD_DIM", self.head_dim),
+            ("TILE_HEADS", (self.heads / self.kv_heads).min(queries)),
+            ("KV_IS_F16", self.kv_f16),
+        ]
+    }
+
+    fn lens(&self) -> Vec<u64> {
+        let row = |heads: u32| u64::from(self.rows) * u64::from(heads) * u64::from(self.head_dim);
+        vec![BATCH_WORDS, row(self.heads + 2 * self.kv_heads), self.kv().len(), row(self.heads)]
+    }
+
+    fn grid(&self, size: Size, caps: &Caps) -> [u32; 3] {
+        let (queries, _) = tile(self.head_dim);
+        let share = self.heads / self.kv_heads;
+        let heads = share.min(queries);
+        let tiles = max_tiles(size, queries / heads);
+        caps.grid(u64::from(tiles) * u64::from(self.kv_heads) * u64::from(share.div_ceil(heads)))
+    }
+
+    fn cpu(&self, _: Size, bufs: &mut [Vec<u32>]) {
+        let [batch, qkv, kv, y] = bufs else { unreachable!() };
+        let d = self.head_dim as usize;
+        let (heads, kv_heads) = (self.heads as usize, self.kv_heads as usize);
+        let qkv = floats(qkv);
+        for (r, row) in Batch::from_words(batch).rows.iter().enumerate() {
+            let oldest = if self.window == 0 { 0 } else { row.position.saturating_sub(self.window) };
+            for h in 0..heads {
+                let query = &qkv[(r * (heads + 2 * kv_heads) + h) * d..][..d];
+                let head = (h / (heads / kv_heads)) as u32;
+                let (mut out, weight, _) =
+                    self.kv().attend(kv, row.slot, head, query, self.scale, oldest..row.position + 1);
+                out.iter_mut().for_each(|v| *v /= weight);
+                floats_mut(y)[(r * heads + h) * d..][..d].copy_from_slice(&out);
+            }
+        }
+    }
+
+    fn examples() -> Vec<Example<Self>> {
+        let case = |heads, kv_heads, head_dim: u32, window, kv_f16, segments: &[(u32, u32, u32)]| {
+            let rows = segments.iter().map(|s| s.2).sum();
+            let scale = (head_dim as f32).powf(-0.5);
+            let op = Attention { rows, heads, kv_heads, head_dim, slots: 3, positions: 200, window, kv_f16, scale };
+            Example::segments(op, segments)
+        };
+        vec![
+            case(4, 1, 64, 0, 1, &[(0, 0, 1)]),
+            case(3, 3, 64, 16, 0, &[(1, 7, 65)]),
+            case(4, 2, 32, 0, 0, &[(2, 0, 63), (0, 130, 1)]),
+            case(16, 4, 128, 0, 1, &[(0, 5, 2), (1, 199, 1), (2, 0, 17)]),
+            case(3, 1, 128, 5, 0, &[(0, 100, 33)]),
+            case(20, 1, 256, 0, 1, &[(0, 9, 5)]),
+            case(12, 1, 32, 0, 1, &[(0, 0, 19)]),
+            case(1, 1, 8, 0, 0, &[(0, 0, 130)]),
+        ]
+    }
+}
+
+impl Attention {
+    fn kv(&self) -> Kv {
+        kv_bind(self.kv_f16, self.slots, self.positions, self.kv_heads, self.head_dim)
+    }
+}
+
+/// Queries and keys of a tile: what fits into 16 KiB of workgroup memory.
+pub(super) fn tile(head_dim: u32) -> (u32, u32) {
+    if head_dim <= 128 { (8, 16) } else { (4, 8) }
+}
+
+/// Whether [`AttentionStep`](super::AttentionStep) serves these heads.
+pub fn fits_step(heads: u32, kv_heads: u32, head_dim: u32) -> bool {
+    heads / kv_heads <= tile(head_dim).0
+}
+
+/// Layout of keys and values: [slots, positions, k | v, kv_heads, head_dim].
+pub(super) struct Kv {
+    elem: Elem,
+    slots: u32,
+    positions: u32,
+    kv_heads: u32,
+    head_dim: u32,
+}
+
+pub(super) fn kv_bind(f16: u32, slots: u32, positions: u32, kv_heads: u32, head_dim: u32) -> Kv {
+    Kv { elem: if f16 == 1 { F16 } else { F32 }, slots, positions, kv_heads, head_dim }
+}
+
+impl Kv {
+    pub fn len(&self) -> u64 {
+        u64::from(self.slots) * u64::from(self.positions) * 2 * u64::from(self.kv_heads) * u64::from(self.head_dim)
+    }
+
+    /// Word range of one head of keys (part 0) or values (part 1).
+    fn range(&self, slot: u32, position: u32, part: u32, kv_head: u32) -> std::ops::Range<usize> {
+        let line = ((u64::from(slot) * u64::from(self.positions) + u64::from(position)) * 2 + u64::from(part))
+            * u64::from(self.kv_heads)
+            + u64::from(kv_head);
+        let words = self.elem.words(self.head_dim.into());
+        (line * words) as usize..((line + 1) * words) as usize
+    }
+
+    pub fn put(&self, kv: &mut [u32], slot: u32, position: u32, part: u32, kv_head: u32, head: &[f32]) {
+        let words = &mut kv[self.range(slot, position, part, kv_head)];
+        match self.elem {
+            F16 => {
+                let clamp = |v: f32| f16::from_f32(v.clamp(-65504.0, 65504.0));
+                let halves: &mut [f16] = bytemuck::cast_slice_mut(words);
+                halves.iter_mut().zip(head).for_each(|(w, &v)| *w = clamp(v));
+            }
+            _ => floats_mut(words).copy_from_slice(head),
+        }
+    }
+
+    fn get(&self, kv: &[u32], slot: u32, position: u32, part: u32, kv_head: u32, head: &mut [f32]) {
+        let words = &kv[self.range(slot, position, part, kv_head)];
+        match self.elem {
+            F16 => {
+                let halves: &[f16] = bytemuck::cast_slice(words);
+                head.iter_mut().zip(halves).for_each(|(v, w)| *v = w.to_f32());
+            }
+            _ => head.copy_from_slice(floats(words)),
+        }
+    }
+
+    /// (weighted values, sum of weights, maximum score) of one query over a range of keys.
+    pub fn attend(
+        &self,
+        kv: &[u32],
+        slot: u32,
+        kv_head: u32,
+        query: &[f32],
+        scale: f32,
+        keys: std::ops::Range<u32>,
+    ) -> (Vec<f32>, f32, f32) {
+        let mut head = vec![0f32; query.len()];
+        let scores: Vec<f32> = keys
+            .clone()
+            .map(|key| {
+                self.get(kv, slot, key, 0, kv_head, &mut head);
+                query.iter().zip(&head).map(|(q, k)| q * k).sum::<f32>() * scale
+            })
+            .collect();
+        let top = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let mut sum = vec![0f32; query.len()];
+        let mut weight = 0f32;
+        for (key, score) in keys.zip(scores) {
+            self.get(kv, slot, key, 1, kv_head, &mut head);
+            let w = (score - top).exp();
+            weight += w;
+            sum.iter_mut().zip(&head).for_each(|(s, v)| *s += w * v);
+        }
+        (sum, weight, top)
+    }
+}

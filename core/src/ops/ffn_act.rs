@@ -1,0 +1,68 @@
+//! The activation of an FFN for many rows (spec 3.6).
+
+use crate::batch::Size;
+use crate::buf::Elem::F32;
+use crate::caps::Caps;
+use crate::kernel::{Const, Kernel, Part, read, write};
+use crate::numbers;
+use crate::op::{Example, Op, floats, floats_mut};
+use nemoflash_shaders as wgsl;
+
+numbers! {
+    /// `y = silu(gate) ⊙ up`, or `relu(up)²` where there is no gate.
+    pub struct FfnAct {
+        /// Rows that the buffers hold.
+        pub rows: u32,
+        /// Width of the FFN.
+        pub width: u32,
+        /// 1: a row of `h` is gate | up. 0: it is up alone.
+        pub gated: u32,
+    }
+}
+
+const WG: u32 = 64;
+
+const KERNEL: Kernel = Kernel {
+    name: "ffn_act",
+    parts: &[Part::Text(wgsl::GRID), Part::Text(wgsl::FFN_ACT)],
+    binds: &[read("h", F32), write("y", F32)],
+};
+
+impl Op for FfnAct {
+    fn kernel(&self) -> Kernel {
+        KERNEL
+    }
+
+    fn consts(&self, _: &Caps) -> Vec<Const> {
+        vec![("WG", WG)]
+    }
+
+    fn lens(&self) -> Vec<u64> {
+        let all = u64::from(self.rows) * u64::from(self.width);
+        vec![all * (1 + u64::from(self.gated)), all]
+    }
+
+    fn grid(&self, size: Size, caps: &Caps) -> [u32; 3] {
+        caps.grid((u64::from(size.rows) * u64::from(self.width)).div_ceil(u64::from(WG)))
+    }
+
+    fn cpu(&self, size: Size, bufs: &mut [Vec<u32>]) {
+        let [h, y] = bufs else { unreachable!() };
+        let (h, y) = (floats(h), floats_mut(y));
+        let width = self.width as usize;
+        let parts = 1 + self.gated as usize;
+        for (h, y) in h.chunks(width * parts).zip(y.chunks_mut(width)).take(size.rows as usize) {
+            for i in 0..width {
+                y[i] = match self.gated {
+                    0 => h[i].max(0.0).powi(2),
+                    _ => super::silu(h[i]) * h[width + i],
+                };
+            }
+        }
+    }
+
+    fn examples() -> Vec<Example<Self>> {
+        let case = |rows, width, gated| Example::rows(FfnAct { rows, width, gated }, rows);
+        vec![case(1, 1, 1), case(3, 63, 1), case(65, 128, 0), case(130, 65, 1), case(500, 8400, 0)]
+    }
+}

@@ -1,0 +1,112 @@
+//! Matrix times many rows (prefill), in exact f32 register tiles.
+
+use super::matvec::dot;
+use crate::batch::Size;
+use crate::buf::Elem::{Bf16, F32};
+use crate::caps::Caps;
+use crate::kernel::{Bind, Const, Kernel, Part, read, update};
+use crate::numbers;
+use crate::op::{Example, Op, floats, floats_mut};
+use nemoflash_shaders as wgsl;
+
+const TILE: u32 = 64;
+const W: Bind = read("w", Bf16);
+const X: Bind = read("x", F32);
+
+macro_rules! matmul {
+    ($(#[$doc:meta])* $op:ident, $name:literal, $text:ident, $binds:expr, $combine:expr) => {
+        numbers! {
+            $(#[$doc])*
+            pub struct $op {
+                /// Rows that the buffers hold.
+                pub rows: u32,
+                /// Columns of the matrix; a multiple of 8.
+                pub cols: u32,
+                /// First line of the matrix to use.
+                pub line: u32,
+                /// Lines used: the outputs.
+                pub outs: u32,
+                /// Where the first output goes in a row of `y`.
+                pub first: u32,
+                /// Length of a row of `y`.
+                pub stride: u32,
+            }
+        }
+
+        impl Op for $op {
+            fn kernel(&self) -> Kernel {
+                const PARTS: &[Part] = &[Part::Text(wgsl::MATMUL), Part::Text(wgsl::$text)];
+                const BINDS: &[Bind] = $binds;
+                Kernel { name: $name, parts: PARTS, binds: BINDS }
+            }
+
+            fn consts(&self, _: &Caps) -> Vec<Const> {
+                vec![]
+            }
+
+            fn lens(&self) -> Vec<u64> {
+                let (rows, cols) = (u64::from(self.rows), u64::from(self.cols));
+                let bind = |bind: &Bind| match bind.name {
+                    "w" => u64::from(self.line + self.outs) * cols,
+                    "x" => rows * cols,
+                    "divisor" => self.stride.into(),
+                    _ => rows * u64::from(self.stride),
+                };
+                self.kernel().binds.iter().map(bind).collect()
+            }
+
+            fn grid(&self, size: Size, _: &Caps) -> [u32; 3] {
+                [self.outs.div_ceil(TILE), size.rows.div_ceil(TILE), 1]
+            }
+
+            fn cpu(&self, size: Size, bufs: &mut [Vec<u32>]) {
+                let (bufs, y) = bufs.split_at_mut(bufs.len() - 1);
+                let (w, x) = (&bufs[0], floats(&bufs[1]));
+                let divisor = bufs.get(2).map(|words| floats(words));
+                let (cols, stride, first) = (self.cols as usize, self.stride as usize, self.first as usize);
+                let y = floats_mut(&mut y[0]);
+                // Line by line, so that each is unpacked from the cache for all rows.
+                for i in 0..self.outs as usize {
+                    let line = &w[(self.line as usize + i) * cols / 2..][..cols / 2];
+                    for r in 0..size.rows as usize {
+                        let combine: fn(f32, f32, Option<f32>) -> f32 = $combine;
+                        let y = &mut y[r * stride + first + i];
+                        *y = combine(*y, dot(line, &x[r * cols..][..cols]), divisor.map(|d| d[first + i]));
+                    }
+                }
+            }
+
+            fn examples() -> Vec<Example<Self>> {
+                let case = |rows, cols, line, outs, first, stride| {
+                    Example::rows($op { rows, cols, line, outs, first, stride }, rows)
+                };
+                vec![
+                    case(1, 8, 0, 1, 0, 1),
+                    case(9, 192, 0, 65, 0, 65),
+                    case(63, 40, 3, 64, 5, 70),
+                    case(65, 136, 0, 63, 0, 63),
+                    case(130, 256, 0, 130, 0, 131),
+                    case(2, 8, 0, 70_000, 0, 70_000),
+                ]
+            }
+        }
+    };
+}
+
+matmul! {
+    /// `y = W·x`.
+    Matmul, "matmul", MATMUL_STORE, &[W, X, update("y", F32)],
+    |_, product, _| product
+}
+
+matmul! {
+    /// `y += W·x`: an output projection with its residual.
+    MatmulAdd, "matmul_add", MATMUL_ADD, &[W, X, update("y", F32)],
+    |y, product, _| y + product
+}
+
+matmul! {
+    /// `y = W·x ⊙ divisor`: logits, each divided by the length of its vocabulary row (spec 3.7).
+    MatmulLogits, "matmul_logits", MATMUL_LOGITS, &[W, X, read("divisor", F32), update("y", F32)],
+    |_, product, divisor| product * divisor.unwrap_or(1.0)
+}

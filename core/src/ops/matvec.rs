@@ -1,0 +1,188 @@
+//! Matrix times a few rows (decode): one kernel for each way a product is used, all sharing one loop.
+//!
+//! The norm in front of a projection is no step of its own: `W·(x ⊙ w) / rms(x)` needs only the sum of
+//! squares of the x that the product reads anyway (spec 3.2, 3.4 step 6).
+
+use crate::batch::Size;
+use crate::buf::Elem::{Bf16, F32};
+use crate::caps::Caps;
+use crate::kernel::{Bind, Const, Kernel, Part, read, update};
+use crate::numbers;
+use crate::op::{Example, Op, bf16_pair, floats, floats_mut};
+use nemoflash_shaders as wgsl;
+
+/// The most rows that a matvec plan serves; more go through [`Matmul`](super::Matmul).
+pub const MATVEC_ROWS: u32 = 8;
+
+const W: Bind = read("w", Bf16);
+const X: Bind = read("x", F32);
+const SCALE: Bind = read("scale", F32);
+
+const fn parts(product: &'static str, kernel: &'static str) -> [Part; 6] {
+    use Part::Text;
+    [Part::Reduce, Text(wgsl::GRID), Text(wgsl::BF16), Text(wgsl::MATVEC), Text(product), Text(kernel)]
+}
+
+macro_rules! matvec {
+    ($(#[$doc:meta])* $op:ident, $name:literal, $product:ident, $text:ident, $binds:expr, $lines:literal, $combine:expr) => {
+        numbers! {
+            $(#[$doc])*
+            pub struct $op {
+                /// Rows that the buffers hold, at most [`MATVEC_ROWS`].
+                pub rows: u32,
+                /// Columns of the matrix; a multiple of 8.
+                pub cols: u32,
+                /// Outputs of this (part of the) matrix.
+                pub outs: u32,
+                /// Where the first of them goes in a row of `y`.
+                pub first: u32,
+                /// Length of a row of `y`.
+                pub stride: u32,
+                /// Added to the mean square; unused where there is no norm.
+                pub eps: f32,
+            }
+        }
+
+        impl Op for $op {
+            fn kernel(&self) -> Kernel {
+                const PARTS: &[Part] = &parts(wgsl::$product, wgsl::$text);
+                const BINDS: &[Bind] = $binds;
+                Kernel { name: $name, parts: PARTS, binds: BINDS }
+            }
+
+            fn consts(&self, caps: &Caps) -> Vec<Const> {
+                consts(self.cols, self.outs, self.rows, caps)
+            }
+
+            fn lens(&self) -> Vec<u64> {
+                let (rows, cols) = (u64::from(self.rows), u64::from(self.cols));
+                let bind = |bind: &Bind| match bind.name {
+                    "w" => $lines * u64::from(self.outs) * cols,
+                    "x" => rows * cols,
+                    "scale" => cols,
+                    "divisor" => self.stride.into(),
+                    _ => rows * u64::from(self.stride),
+                };
+                self.kernel().binds.iter().map(bind).collect()
+            }
+
+            fn grid(&self, _: Size, caps: &Caps) -> [u32; 3] {
+                let per_group = outs_per_group(self.outs, caps) / $lines;
+                caps.grid(u64::from(self.outs.div_ceil(per_group)))
+            }
+
+            fn cpu(&self, size: Size, bufs: &mut [Vec<u32>]) {
+                let norm = self.kernel().binds.contains(&SCALE);
+                let (bufs, y) = bufs.split_at_mut(bufs.len() - 1);
+                let (w, x) = (&bufs[0], floats(&bufs[1]));
+                let extra = bufs.get(3).map(|words| floats(words));
+                let cols = self.cols as usize;
+                let outs = self.outs as usize;
+                for r in 0..size.rows as usize {
+                    let row = &x[r * cols..][..cols];
+                    let row = if norm { normed(row, floats(&bufs[2]), self.eps) } else { row.to_vec() };
+                    let y = &mut floats_mut(&mut y[0])[r * self.stride as usize + self.first as usize..][..outs];
+                    let line = |i: usize| dot(&w[i * cols / 2..][..cols / 2], &row);
+                    for (i, y) in y.iter_mut().enumerate() {
+                        let combine: fn(&dyn Fn(usize) -> f32, usize, &Self, Option<&[f32]>, f32) -> f32 = $combine;
+                        *y = combine(&line, i, self, extra, *y);
+                    }
+                }
+            }
+
+            fn examples() -> Vec<Example<Self>> {
+                let case = |rows, cols, outs, first, stride| {
+                    Example::rows($op { rows, cols, outs, first, stride, eps: 1e-6 }, rows)
+                };
+                vec![
+                    case(1, 8, 1, 0, 1),
+                    case(1, 2048, 3, 0, 3),
+                    case(1, 520, 65, 7, 80),
+                    case(3, 128, 63, 1, 64),
+                    case(8, 192, 130, 0, 130),
+                    case(2, 8, 270_000, 0, 270_000),
+                ]
+            }
+        }
+    };
+}
+
+matvec! {
+    /// `y = W·RMSNorm(x)`: a projection into a mixer.
+    MatvecNorm, "matvec_norm", PRODUCT_NORM, MATVEC_NORM, &[W, X, SCALE, update("y", F32)], 1,
+    |line, i, _, _, _| line(i)
+}
+
+matvec! {
+    /// `y += W·x`: an output projection with its residual.
+    MatvecAdd, "matvec_add", PRODUCT, MATVEC_ADD, &[W, X, update("y", F32)], 1,
+    |line, i, _, _, y| y + line(i)
+}
+
+matvec! {
+    /// `y += W·RMSNorm(x)`: the output projection behind Mamba2's gated norm (spec 3.4 steps 6 and 7).
+    MatvecNormAdd, "matvec_norm_add", PRODUCT_NORM, MATVEC_NORM_ADD, &[W, X, SCALE, update("y", F32)], 1,
+    |line, i, _, _, y| y + line(i)
+}
+
+matvec! {
+    /// `y = relu(W·RMSNorm(x))²`: the first half of an ungated FFN.
+    MatvecRelu2, "matvec_relu2", PRODUCT_NORM, MATVEC_RELU2, &[W, X, SCALE, update("y", F32)], 1,
+    |line, i, _, _, _| line(i).max(0.0).powi(2)
+}
+
+matvec! {
+    /// `y = silu(G·h) ⊙ (U·h)` with `h = RMSNorm(x)`: the first half of an FFN (spec 3.6). `w` holds
+    /// `outs` lines of G, then as many of U.
+    MatvecGate, "matvec_gate", PRODUCT_NORM, MATVEC_GATE, &[W, X, SCALE, update("y", F32)], 2,
+    |line, i, op, _, _| super::silu(line(i)) * line(i + op.outs as usize)
+}
+
+matvec! {
+    /// `y = W·RMSNorm(x) ⊙ divisor`: logits, each divided by the length of its vocabulary row (spec 3.7).
+    Logits, "logits", PRODUCT_NORM, LOGITS, &[W, X, SCALE, read("divisor", F32), update("y", F32)], 1,
+    |line, i, op, divisor, _| line(i) * divisor.map_or(1.0, |d| d[op.first as usize + i])
+}
+
+/// Lines per workgroup: many-lined matrices give each workgroup four, short ones two, so that a large device
+/// still gets enough workgroups.
+fn outs_per_group(outs: u32, _: &Caps) -> u32 {
+    if outs >= 8192 { 4 } else { 2 }
+}
+
+fn consts(cols: u32, outs: u32, rows: u32, caps: &Caps) -> Vec<Const> {
+    let outs = outs_per_group(outs, caps);
+    let widest = if outs == 4 { 32 } else { 128 };
+    let wg = (cols / 8).next_power_of_two().clamp(8, widest).max(caps.subgroup.unwrap_or(1));
+    vec![("WG", wg), ("OUTS", outs), ("ROWS", rows)]
+}
+
+/// RMSNorm of one row, as in [`RmsNorm`](super::RmsNorm).
+pub(super) fn normed(x: &[f32], w: &[f32], eps: f32) -> Vec<f32> {
+    let squares: f64 = x.iter().map(|&v| f64::from(v) * f64::from(v)).sum();
+    let scale = 1.0 / (squares / x.len() as f64 + f64::from(eps)).sqrt();
+    x.iter().zip(w).map(|(&x, &w)| (f64::from(x) * scale * f64::from(w)) as f32).collect()
+}
+
+/// One line of bf16 times one row. Eight sums side by side, so that the compiler can use vector registers.
+pub(super) fn dot(line: &[u32], x: &[f32]) -> f32 {
+    let mut sums = [0f32; 16];
+    let mut pairs = line.chunks_exact(8).zip(x.chunks_exact(16));
+    for (words, x) in &mut pairs {
+        for i in 0..8 {
+            let [low, high] = bf16_pair(words[i]);
+            sums[i] += low * x[2 * i];
+            sums[i + 8] += high * x[2 * i + 1];
+        }
+    }
+    let done = line.len() / 8 * 8;
+    let rest: f32 = line[done..]
+        .iter()
+        .zip(x[2 * done..].chunks_exact(2))
+        .map(|(&word, x)| {
+            let [low, high] = bf16_pair(word);
+            low * x[0] + high * x[1]
+        })
+        .sum();
+    sums.iter().sum::<f32>() + rest
+}

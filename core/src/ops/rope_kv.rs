@@ -1,0 +1,146 @@
+//! Rotary embedding, qk norm and the write of keys and values (spec 3.3 steps 1 and 2).
+
+use super::attention::{Kv, kv_bind};
+use crate::batch::{BATCH_WORDS, Batch, MAX_ROWS, Size};
+use crate::buf::Elem::{F16, F32, U32};
+use crate::caps::Caps;
+use crate::kernel::{Bind, Const, Kernel, Part, read, update};
+use crate::numbers;
+use crate::op::{Example, Op, floats, floats_mut};
+use nemoflash_shaders as wgsl;
+
+numbers! {
+    /// Turns queries in place; turns keys and stores them, with the values, in the slot's memory.
+    pub struct RopeKv {
+        /// Rows that the buffers hold.
+        pub rows: u32,
+        /// Query heads.
+        pub heads: u32,
+        /// Key and value heads.
+        pub kv_heads: u32,
+        /// Width of a head; a multiple of 8, at most 256.
+        pub head_dim: u32,
+        /// Slots of `kv`.
+        pub slots: u32,
+        /// Positions of a slot.
+        pub positions: u32,
+        /// 1: queries and keys are normalised per head first.
+        pub qk_norm: u32,
+        /// 1: `kv` holds f16, 0: f32.
+        pub kv_f16: u32,
+        /// Added to the mean square of a head.
+        pub eps: f32,
+    }
+}
+
+const fn kernel(kv_lib: &'static str) -> [Part; 6] {
+    use Part::Text;
+    [Part::Reduce, Text(wgsl::GRID), Text(wgsl::BATCH), Text(kv_lib), Text(wgsl::ROTARY), Text(wgsl::ROPE_KV)]
+}
+const fn binds(kv: Bind) -> [Bind; 5] {
+    [read("batch", U32), read("rotary", F32), read("norms", F32), update("qkv", F32), kv]
+}
+
+impl Op for RopeKv {
+    fn kernel(&self) -> Kernel {
+        const F16_PARTS: &[Part] = &kernel(wgsl::KV_F16);
+        const F32_PARTS: &[Part] = &kernel(wgsl::KV_F32);
+        const F16_BINDS: &[Bind] = &binds(update("kv", F16));
+        const F32_BINDS: &[Bind] = &binds(update("kv", F32));
+        match self.kv_f16 {
+            0 => Kernel { name: "rope_kv", parts: F32_PARTS, binds: F32_BINDS },
+            _ => Kernel { name: "rope_kv", parts: F16_PARTS, binds: F16_BINDS },
+        }
+    }
+
+    fn consts(&self, caps: &Caps) -> Vec<Const> {
+        let wg = (self.head_dim / 8).next_power_of_two().max(8).max(caps.subgroup.unwrap_or(1));
+        vec![("WG", wg), ("KV_IS_F16", self.kv_f16)]
+    }
+
+    fn lens(&self) -> Vec<u64> {
+        let d = u64::from(self.head_dim);
+        let table = u64::from(self.positions) * d;
+        let qkv = u64::from(self.rows) * u64::from(self.heads + 2 * self.kv_heads) * d;
+        vec![BATCH_WORDS, table, 2 * d, qkv, self.kv().len()]
+    }
+
+    fn grid(&self, size: Size, caps: &Caps) -> [u32; 3] {
+        caps.grid(u64::from(size.rows) * u64::from(self.heads + 2 * self.kv_heads))
+    }
+
+    fn cpu(&self, _: Size, bufs: &mut [Vec<u32>]) {
+        let [batch, rotary, norms, qkv, kv] = bufs else { unreachable!() };
+        let d = self.head_dim as usize;
+        let (heads, kv_heads) = (self.heads as usize, self.kv_heads as usize);
+        let stride = (heads + 2 * kv_heads) * d;
+        for (r, row) in Batch::from_words(batch).rows.iter().enumerate() {
+            let line = &mut floats_mut(qkv)[r * stride..][..stride];
+            for (h, head) in line.chunks_mut(d).enumerate() {
+                if h < heads + kv_heads {
+                    let w = (self.qk_norm == 1).then(|| &floats(norms)[if h < heads { 0 } else { d }..][..d]);
+                    turn(head, w, self.eps, row.position, floats(rotary));
+                }
+                if h >= heads {
+                    let (part, kv_head) = if h < heads + kv_heads { (0, h - heads) } else { (1, h - heads - kv_heads) };
+                    self.kv().put(kv, row.slot, row.position, part, kv_head as u32, head);
+                }
+            }
+        }
+    }
+
+    fn examples() -> Vec<Example<Self>> {
+        let case = |heads, kv_heads, head_dim, qk_norm, kv_f16, segments: &[(u32, u32, u32)]| {
+            let rows = segments.iter().map(|s| s.2).sum();
+            let op = RopeKv { rows, heads, kv_heads, head_dim, slots: 3, positions: 200, qk_norm, kv_f16, eps: 1e-5 };
+            Example::segments(op, segments)
+        };
+        vec![
+            case(4, 1, 64, 0, 1, &[(0, 0, 1)]),
+            case(3, 3, 64, 1, 0, &[(1, 7, 65)]),
+            case(4, 2, 32, 0, 0, &[(2, 0, 63), (0, 130, 1)]),
+            case(16, 4, 128, 1, 1, &[(0, 5, 2), (1, 199, 1), (2, 0, 3)]),
+            case(2, 1, 256, 1, 0, &[(0, 0, 5)]),
+            case(100, 20, 8, 0, 1, &[(0, 0, 200), (1, 0, 200), (2, 0, MAX_ROWS as u32 - 400)]),
+        ]
+    }
+
+    fn input(&self, bind: usize, uniform: &mut dyn FnMut() -> f32) -> Option<Vec<u32>> {
+        (bind == 1).then(|| random_rotary(self.positions, self.head_dim, uniform))
+    }
+}
+
+impl RopeKv {
+    fn kv(&self) -> Kv {
+        kv_bind(self.kv_f16, self.slots, self.positions, self.kv_heads, self.head_dim)
+    }
+}
+
+/// Normalises (where the model does) and turns one head. `rotary` is [positions, head_dim / 8, cos | sin, 4].
+pub(super) fn turn(head: &mut [f32], norm: Option<&[f32]>, eps: f32, position: u32, rotary: &[f32]) {
+    if let Some(w) = norm {
+        let normed = super::matvec::normed(head, w, eps);
+        head.copy_from_slice(&normed);
+    }
+    let half = head.len() / 2;
+    let table = &rotary[position as usize * head.len()..][..head.len()];
+    for j in 0..half {
+        let (cos, sin) = (table[j / 4 * 8 + j % 4], table[j / 4 * 8 + 4 + j % 4]);
+        let (low, high) = (head[j], head[j + half]);
+        head[j] = low * cos - high * sin;
+        head[j + half] = high * cos + low * sin;
+    }
+}
+
+/// A table of random angles, for examples.
+pub(super) fn random_rotary(positions: u32, head_dim: u32, uniform: &mut dyn FnMut() -> f32) -> Vec<u32> {
+    let mut table = vec![0f32; (positions * head_dim) as usize];
+    for eight in table.chunks_mut(8) {
+        for j in 0..4 {
+            let angle = uniform() * std::f32::consts::TAU;
+            eight[j] = angle.cos();
+            eight[j + 4] = angle.sin();
+        }
+    }
+    bytemuck::cast_vec(table)
+}

@@ -1,0 +1,31 @@
+// The activation of an FFN for many rows (spec 3.6): silu(gate) ⊙ up, or relu(up)² where there is no gate.
+struct Numbers {
+    rows: u32,
+    width: u32,
+    gated: u32,
+}
+
+@group(0) @binding(0) var<uniform> n: Numbers;
+@group(0) @binding(1) var<storage, read> h: array<f32>; // [rows, gate: width | up: width], or [rows, width]
+@group(0) @binding(2) var<storage, read_write> y: array<f32>; // [rows, width]
+
+@compute @workgroup_size(WG)
+fn ffn_act(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let i = group_index(group, groups) * WG + local;
+    let row = i / n.width;
+    let at = i % n.width;
+    if row >= n.rows {
+        return;
+    }
+    if n.gated == 1u {
+        let g = h[row * 2u * n.width + at];
+        y[i] = g / (1.0 + exp(-g)) * h[row * 2u * n.width + n.width + at];
+    } else {
+        let up = max(h[i], 0.0);
+        y[i] = up * up;
+    }
+}

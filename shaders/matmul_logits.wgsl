@@ -1,0 +1,27 @@
+// y = W·x ⊙ divisor for many rows: logits, each divided by the length of its vocabulary row (spec 3.7). See lib/matmul.wgsl.
+struct Numbers {
+    rows: u32,
+    cols: u32,
+    line: u32,
+    outs: u32,
+    first: u32,
+    stride: u32,
+}
+
+@group(0) @binding(0) var<uniform> n: Numbers;
+@group(0) @binding(1) var<storage, read> w: array<u32>; // [lines, cols] bf16
+@group(0) @binding(2) var<storage, read> x: array<vec2<f32>>; // [rows, cols]
+@group(0) @binding(3) var<storage, read> divisor: array<f32>; // [stride], 1 / length of each vocabulary row
+@group(0) @binding(4) var<storage, read_write> y: array<f32>; // [rows, stride]
+
+fn store(row: u32, out: u32, value: f32) {
+    if row < n.rows {
+        let token = n.first + out;
+        y[row * n.stride + token] = value * divisor[token];
+    }
+}
+
+@compute @workgroup_size(256)
+fn matmul_logits(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    matmul_tile(group, local);
+}

@@ -1,0 +1,127 @@
+//! Comparison by the ratio of root mean squares: one number that does not care for scale or size.
+
+use half::{bf16, f16};
+use nemoflash::Elem;
+
+/// What outputs hold before a run, and the words after the end of every buffer: NaN as f32, and NaN in both
+/// halves as f16 and as bf16.
+pub const POISON: u32 = 0x7fc1_7fc1;
+
+/// Holds `got` against `want`: RMS(got - want) / RMS(want) must not exceed `tolerance`; where `want` is all
+/// zeros, RMS(got) itself. Any number that is not finite fails, on either side. Prints one line.
+///
+/// # Errors
+/// What differs, with the place of the largest difference.
+pub fn close(name: &str, want: &[f32], got: &[f32], tolerance: f64) -> Result<f64, String> {
+    if want.len() != got.len() {
+        return Err(format!("{name}: {} values wanted, {} got", want.len(), got.len()));
+    }
+    for (side, values) in [("wanted", want), ("got", got)] {
+        if let Some(i) = values.iter().position(|v| !v.is_finite()) {
+            let count = values.iter().filter(|v| !v.is_finite()).count();
+            return Err(format!("{name}: {side} {} at {i}; {count} of {} not finite", values[i], values.len()));
+        }
+    }
+    let mean = |sum: f64| (sum / want.len().max(1) as f64).sqrt();
+    let scale = mean(want.iter().map(|&v| f64::from(v).powi(2)).sum());
+    let difference = |i: usize| (f64::from(got[i]) - f64::from(want[i])).abs();
+    let error = mean((0..want.len()).map(|i| difference(i).powi(2)).sum());
+    let ratio = error / if scale > 1e-30 { scale } else { 1.0 };
+    let worst = (0..want.len()).max_by(|&a, &b| difference(a).total_cmp(&difference(b))).unwrap_or(0);
+    let at = || format!("worst at {worst}: wanted {} got {}", want[worst], got[worst]);
+    let line = format!("{name}: ratio {ratio:.2e} of {tolerance:.0e} over {} values", want.len());
+    if ratio <= tolerance {
+        println!("{line}");
+        Ok(ratio)
+    } else {
+        Err(format!("{line}, {}", at()))
+    }
+}
+
+/// Holds the words of a written buffer of `len` elements against the twin's: integers exactly, numbers by
+/// [`close`]. What the twin left poisoned must be poisoned, what it wrote must be written, and what lies
+/// after the end must be as it was.
+///
+/// # Errors
+/// What differs, with its place.
+pub fn compare_words(
+    name: &str,
+    elem: Elem,
+    len: u64,
+    want: &[u32],
+    got: &[u32],
+    tolerance: f64,
+) -> Result<f64, String> {
+    let end = elem.words(len) as usize;
+    for (side, words) in [("the twin", want), ("the kernel", got)] {
+        if let Some(i) = words[end..].iter().position(|word| *word != POISON) {
+            return Err(format!("{name}: {side} wrote past the end, {i} words after word {end}"));
+        }
+    }
+    let (want, got) = (&want[..end], &got[..end]);
+    if elem == Elem::U32 {
+        return match (0..end).find(|&i| want[i] != got[i]) {
+            Some(i) => Err(format!("{name}: wanted {:#x} got {:#x} at {i} of {end}", want[i], got[i])),
+            None => Ok(0.0),
+        };
+    }
+    let (want_bits, got_bits) = (elements(elem, want, len), elements(elem, got, len));
+    let poison = if elem == Elem::F32 { POISON } else { POISON & 0xffff };
+    let mut written = (vec![], vec![]);
+    for (i, (&w, &g)) in want_bits.iter().zip(&got_bits).enumerate() {
+        match (w == poison, g == poison) {
+            (true, true) => {}
+            (true, false) => return Err(format!("{name}: wrote element {i}, which the twin does not write")),
+            (false, true) => return Err(format!("{name}: never wrote element {i} of {len}")),
+            (false, false) => {
+                written.0.push(decode(elem, w));
+                written.1.push(decode(elem, g));
+            }
+        }
+    }
+    if written.0.is_empty() {
+        return Err(format!("{name}: the twin wrote nothing"));
+    }
+    close(name, &written.0, &written.1, tolerance)
+}
+
+/// The bits of each element.
+fn elements(elem: Elem, words: &[u32], len: u64) -> Vec<u32> {
+    match elem {
+        Elem::F32 | Elem::U32 => words.to_vec(),
+        Elem::Bf16 | Elem::F16 => words.iter().flat_map(|w| [w & 0xffff, w >> 16]).take(len as usize).collect(),
+    }
+}
+
+fn decode(elem: Elem, bits: u32) -> f32 {
+    match elem {
+        Elem::F32 | Elem::U32 => f32::from_bits(bits),
+        Elem::Bf16 => bf16::from_bits(bits as u16).to_f32(),
+        Elem::F16 => f16::from_bits(bits as u16).to_f32(),
+    }
+}
+
+/// Disturbs one element that the twin wrote, by the RMS of all of them: the smallest fault that every
+/// comparison must find.
+pub(crate) fn disturb(elem: Elem, len: u64, words: &mut [u32]) {
+    let end = elem.words(len) as usize;
+    if elem == Elem::U32 {
+        words[end - 1] ^= 1;
+        return;
+    }
+    let poison = if elem == Elem::F32 { POISON } else { POISON & 0xffff };
+    let bits = elements(elem, &words[..end], len);
+    let written: Vec<usize> = (0..bits.len()).filter(|&i| bits[i] != poison).collect();
+    let Some(&i) = written.last() else { return };
+    let squares: f64 = written.iter().map(|&i| f64::from(decode(elem, bits[i])).powi(2)).sum();
+    let rms = (squares / written.len() as f64).sqrt() as f32;
+    let value = decode(elem, bits[i]) + if rms > 0.0 { rms } else { 1.0 };
+    let half = |new: u16, word: u32| {
+        if i % 2 == 0 { word & 0xffff_0000 | u32::from(new) } else { word & 0xffff | u32::from(new) << 16 }
+    };
+    match elem {
+        Elem::F32 | Elem::U32 => words[i] = value.to_bits(),
+        Elem::Bf16 => words[i / 2] = half(bf16::from_f32(value).to_bits(), words[i / 2]),
+        Elem::F16 => words[i / 2] = half(f16::from_f32(value).to_bits(), words[i / 2]),
+    }
+}

@@ -1,0 +1,110 @@
+//! Every device of the machine, with everything it can do and with everything denied.
+
+use nemoflash::{AdapterInfo, Caps, Deny, Error, Exec, Gpu, GpuOptions};
+use std::fmt;
+use std::io::Write;
+
+/// How much of an adapter is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Everything it offers.
+    Full,
+    /// Its limits, but neither f16 nor subgroups.
+    Plain,
+    /// Neither of these, and the limits that every WebGPU device has.
+    Floor,
+}
+
+impl Mode {
+    /// All of them.
+    pub const ALL: [Mode; 3] = [Mode::Full, Mode::Plain, Mode::Floor];
+}
+
+/// An adapter in a mode: a device that can be opened.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// The adapter.
+    pub adapter: AdapterInfo,
+    /// How it is used.
+    pub mode: Mode,
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.adapter.name.split(" (").next().unwrap_or_default();
+        write!(f, "{name}/{}/{:?}", self.adapter.backend, self.mode)
+    }
+}
+
+/// An open device.
+#[derive(Debug)]
+pub struct Device {
+    /// What it is.
+    pub label: String,
+    /// How it is used.
+    pub mode: Mode,
+    /// Itself.
+    pub exec: Exec,
+}
+
+impl Target {
+    /// Opens the device.
+    ///
+    /// # Errors
+    /// As [`Gpu::new`].
+    pub fn open(&self) -> Result<Device, Error> {
+        let denied = self.mode != Mode::Full;
+        let options = GpuOptions {
+            backend: None,
+            adapter: Some(self.adapter.index.to_string()),
+            deny: Deny { f16: denied, subgroups: denied, coopmat: denied },
+            floor: self.mode == Mode::Floor,
+        };
+        let gpu = pollster::block_on(Gpu::new(&options))?;
+        Ok(Device { label: self.to_string(), mode: self.mode, exec: Exec::Gpu(Box::new(gpu)) })
+    }
+}
+
+impl Device {
+    /// The device's capabilities in a few words.
+    pub fn summary(&self) -> String {
+        let Caps { f16, subgroup, max_binding, .. } = self.exec.caps();
+        format!("{}: f16 {f16}, subgroup {subgroup:?}, bindings of {} MiB", self.label, max_binding >> 20)
+    }
+}
+
+/// Every adapter in every mode. Where the machine has no adapter, `suite` says that it was not run, and
+/// fails if the variable `CI` is set.
+///
+/// # Panics
+/// Without an adapter under `CI`.
+pub fn targets(suite: &str) -> Vec<Target> {
+    let adapters = pollster::block_on(Gpu::adapters(None)).unwrap_or_default();
+    if adapters.is_empty() {
+        not_run(suite, "no adapter");
+    }
+    let all = adapters.into_iter().flat_map(|a| Mode::ALL.map(|mode| Target { adapter: a.clone(), mode }));
+    match std::env::var("NEMOFLASH_DEVICES") {
+        Ok(text) => {
+            let some: Vec<Target> = all.filter(|target| target.to_string().contains(&text)).collect();
+            loud(&format!("{suite}: only the {} devices that match NEMOFLASH_DEVICES={text}", some.len()));
+            assert!(!some.is_empty(), "no device matches");
+            some
+        }
+        Err(_) => all.collect(),
+    }
+}
+
+/// Says on stderr, past the capture of test output, that something could not be tested here.
+///
+/// # Panics
+/// If the variable `CI` is set: there, everything must run.
+pub fn not_run(suite: &str, why: &str) {
+    loud(&format!("not run: {suite}: {why}"));
+    assert!(std::env::var_os("CI").is_none(), "{suite}: not run ({why}), and CI is set");
+}
+
+/// A line on stderr that the test runner does not hide.
+pub fn loud(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}

@@ -1,0 +1,199 @@
+//! Every operator on every example size, on every device of the machine, against its CPU twin.
+#![forbid(unsafe_code)]
+
+use nemoflash::batch::Size;
+use nemoflash::kernel::{Access, Const, Kernel, Part, write};
+use nemoflash::op::{Example, Op};
+use nemoflash::ops::{Case, examples};
+use nemoflash::{Caps, Elem, Error};
+use nemoflash_tests::{Job, Mode, check_case, close, loud, targets};
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+/// The examples, or those of the kernels that `NEMOFLASH_OPS` names.
+fn cases() -> Vec<Case> {
+    let Ok(names) = std::env::var("NEMOFLASH_OPS") else { return examples() };
+    let some: Vec<Case> =
+        examples().into_iter().filter(|case| names.split(',').any(|name| name == case.op.kernel().name)).collect();
+    loud(&format!("ops: only the {} examples of NEMOFLASH_OPS={names}", some.len()));
+    assert!(!some.is_empty(), "no kernel is named like that");
+    some
+}
+
+/// Opens each target, runs `each` on it, and fails at the end with everything that failed.
+fn every_device(suite: &str, modes: &[Mode], mut each: impl FnMut(&mut nemoflash_tests::Device) -> Vec<String>) {
+    let mut failures = vec![];
+    for target in targets(suite).iter().filter(|target| modes.contains(&target.mode)) {
+        match target.open() {
+            Ok(mut device) => failures.extend(each(&mut device)),
+            Err(e) => failures.push(format!("{target}: {e}")),
+        }
+    }
+    assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
+}
+
+fn operators(mode: Mode) {
+    let mut jobs = vec![];
+    let mut broken = vec![];
+    for (case, seed) in cases().into_iter().zip(1..) {
+        match Job::new(case, seed) {
+            Ok(job) => jobs.push(job),
+            Err(e) => broken.push(e),
+        }
+    }
+    every_device("ops", &[mode], |device| {
+        let mut worst: BTreeMap<&str, (usize, f64, f64)> = BTreeMap::new();
+        let mut failures = vec![];
+        for job in &mut jobs {
+            let start = Instant::now();
+            let result = job.check(device);
+            let entry = worst.entry(job.kernel.name).or_default();
+            entry.0 += 1;
+            entry.2 += start.elapsed().as_secs_f64();
+            match result {
+                Ok(ratio) => entry.1 = entry.1.max(ratio),
+                Err(e) => failures.push(e),
+            }
+        }
+        let cases = jobs.len() - failures.len();
+        loud(&format!("{}; {cases} of {} examples pass", device.summary(), jobs.len()));
+        for (kernel, (cases, ratio, seconds)) in worst {
+            loud(&format!("    {kernel:<28} {cases:>3} examples, worst ratio {ratio:.1e}, {seconds:.1} s"));
+        }
+        failures
+    });
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+#[test]
+fn operators_full() {
+    operators(Mode::Full);
+}
+
+#[test]
+fn operators_plain() {
+    operators(Mode::Plain);
+}
+
+#[test]
+fn operators_floor() {
+    operators(Mode::Floor);
+}
+
+/// Negative control: for every binding that a kernel reads, some example's result changes with it.
+#[test]
+fn every_input_matters() {
+    let all = targets("every_input_matters");
+    let Some(target) = all.iter().find(|target| target.mode == Mode::Full) else { return };
+    let mut device = target.open().expect("the first device opens");
+    let mut silent: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (again, case) in cases().into_iter().zip(cases()) {
+        let kernel = case.op.kernel();
+        let readable = kernel.binds.iter().filter(|b| b.access != Access::Write && b.name != "batch");
+        // Integers are indices, and an operator that gives them gives the same ones again.
+        let floats = readable.filter(|b| b.elem != Elem::U32).map(|b| b.name);
+        let silent = silent.entry(kernel.name).or_insert_with(|| floats.collect());
+        if !silent.is_empty() {
+            let found = Job::new(again, 1).and_then(|mut job| job.sensitive(&case, &mut device, 2));
+            let found = found.unwrap_or_else(|e| panic!("{e}"));
+            silent.retain(|name| !found.contains(name));
+        }
+    }
+    silent.retain(|_, names| !names.is_empty());
+    assert!(silent.is_empty(), "changing these inputs changes nothing: {silent:?}");
+}
+
+/// What a mode denies is really denied, so that the modes take different paths.
+#[test]
+fn modes_differ() {
+    for target in targets("modes_differ") {
+        let device = target.open().unwrap_or_else(|e| panic!("{target}: {e}"));
+        let caps = device.exec.caps();
+        let subgroups = target.adapter.subgroups.filter(|(min, max)| min == max && (4..=64).contains(min));
+        match target.mode {
+            Mode::Full => assert_eq!(caps.subgroup, subgroups.map(|(size, _)| size), "{target}"),
+            Mode::Plain => assert!(caps.subgroup.is_none() && !caps.f16, "{target}: {caps:?}"),
+            Mode::Floor => assert_eq!(*caps, Caps { timestamps: caps.timestamps, ..Caps::FLOOR }, "{target}"),
+        }
+    }
+}
+
+#[test]
+fn comparison_finds_faults() {
+    let want: Vec<f32> = (0..1000).map(|i| (i as f32).sin()).collect();
+    let changed = |i: usize, value: f32| {
+        let mut got = want.clone();
+        got[i] = value;
+        close("changed", &want, &got, 1e-3)
+    };
+    assert_eq!(close("equal", &want, &want, 0.0), Ok(0.0));
+    assert!(changed(3, want[3] + 0.5).is_err());
+    assert!(changed(999, f32::NAN).unwrap_err().contains("not finite"));
+    assert!(changed(0, f32::INFINITY).unwrap_err().contains("not finite"));
+    assert!(close("wanted NaN", &[f32::NAN], &[f32::NAN], 1.0).is_err());
+    assert!(close("length", &want, &want[1..], 1.0).is_err());
+    assert!(close("zeros", &[0.0; 4], &[0.0; 4], 0.0).is_ok());
+    assert!(close("not zeros", &[0.0; 4], &[0.0, 0.0, 1e-3, 0.0], 1e-4).is_err());
+}
+
+nemoflash::numbers! {
+    /// A kernel with a fault of choice.
+    pub struct Faulty {
+        /// See `KERNELS`.
+        pub fault: u32,
+    }
+}
+
+const HEAD: &str = "struct Numbers { fault: u32 }
+@group(0) @binding(0) var<uniform> n: Numbers;
+@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+@compute @workgroup_size(64)
+fn faulty(@builtin(global_invocation_id) id: vec3<u32>) {";
+const BINDS: &[nemoflash::kernel::Bind] = &[write("y", Elem::F32)];
+/// 0 is right; each other has one fault.
+const KERNELS: &[&[Part]] = &[
+    &[Part::Text(HEAD), Part::Text("if id.x < 100u { y[id.x] = f32(id.x + n.fault); } }")],
+    &[Part::Text(HEAD), Part::Text("y[id.x] = 0.0 and nothing WGSL knows; }")],
+    &[Part::Text(HEAD), Part::Text("if id.x < 100u { y[id.x] = f32(id.x + n.fault); } } // too many workgroups")],
+    &[Part::Text(HEAD), Part::Text("if id.x < 101u { y[id.x] = f32(id.x); } }")],
+    &[Part::Text(HEAD), Part::Text("if id.x < 99u { y[id.x] = f32(id.x); } }")],
+    &[Part::Text(HEAD), Part::Text("if id.x < 100u { y[id.x] = f32(id.x) * 1.001; } }")],
+    &[Part::Text(HEAD), Part::Text("if id.x < 100u { y[id.x] = log(f32(id.x) - 1.0); } }")],
+];
+
+impl Op for Faulty {
+    fn kernel(&self) -> Kernel {
+        Kernel { name: "faulty", parts: KERNELS[self.fault as usize], binds: BINDS }
+    }
+    fn consts(&self, _: &Caps) -> Vec<Const> {
+        vec![("FAULT", self.fault)]
+    }
+    fn lens(&self) -> Vec<u64> {
+        vec![100]
+    }
+    fn grid(&self, _: Size, _: &Caps) -> [u32; 3] {
+        [if self.fault == 2 { 70_000 } else { 2 }, 1, 1]
+    }
+    fn cpu(&self, _: Size, bufs: &mut [Vec<u32>]) {
+        (0..100).for_each(|i| bufs[0][i] = (i as f32).to_bits());
+    }
+    fn examples() -> Vec<Example<Self>> {
+        vec![]
+    }
+}
+
+/// Negative control of the harness: a text that does not compile, a dispatch that is not allowed, and
+/// results that are wrong, missing, too many or not finite are all found, on every device.
+#[test]
+fn faulty_kernels_are_found() {
+    for target in targets("faulty_kernels_are_found") {
+        for fault in 0..KERNELS.len() as u32 {
+            let mut device = target.open().unwrap_or_else(|e: Error| panic!("{target}: {e}"));
+            let example = Example::rows(Faulty { fault }, 1);
+            let case = Case { op: Box::new(example.op), batch: example.batch };
+            let result = check_case(&mut device, case);
+            println!("{target}: fault {fault}: {result:?}");
+            assert_eq!(result.is_ok(), fault == 0, "{target}: fault {fault}: {result:?}");
+        }
+    }
+}
