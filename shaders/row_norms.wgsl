@@ -1,4 +1,5 @@
-// 1 / |row| for every row of a bf16 table (spec 3.7): one workgroup per row.
+// 1 / |row| for every row of a bf16 table (spec 3.7): one thread per row. It runs once per load, so no
+// memory access pattern is worth a reduction.
 struct Numbers {
     rows: u32,
     width: u32,
@@ -16,19 +17,17 @@ fn row_norms(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    let row = group_index(group, groups);
-    let inside = row < n.rows;
+    let row = group_index(group, groups) * WG + local;
+    if row >= n.rows {
+        return;
+    }
     let eights = n.width / 8u;
-    let start = select(0u, row, inside) * eights;
     var squares = vec4<f32>();
-    for (var i = local; i < eights; i += WG) {
-        let values = bf16_eight(table[start + i]);
+    for (var i = 0u; i < eights; i++) {
+        let values = bf16_eight(table[row * eights + i]);
         squares += values.a * values.a + values.b * values.b;
     }
-    let total = sum4(squares, local);
-    let square = total.x + total.y + total.z + total.w;
-    if inside && local == 0u {
-        // A row of zeros has no direction; its logit is 0 whatever the factor.
-        y[n.first + row] = select(1.0, 1.0 / sqrt(square), square > 0.0);
-    }
+    let square = dot(squares, vec4<f32>(1.0));
+    // A row of zeros has no direction; its logit is 0 whatever the factor.
+    y[n.first + row] = select(1.0, 1.0 / sqrt(square), square > 0.0);
 }

@@ -22,7 +22,6 @@ text! {
     EMBED = "embed.wgsl";
     GATHER_LAST = "gather_last.wgsl";
     PICK = "pick.wgsl";
-    RMS_NORM = "rms_norm.wgsl";
     ROW_NORMS = "row_norms.wgsl";
     MATVEC = "lib/matvec.wgsl";
     PRODUCT = "lib/product.wgsl";
