@@ -15,6 +15,7 @@ pub mod kernel;
 pub mod op;
 pub mod ops;
 pub mod plan;
+pub mod sampling;
 
 pub use buf::{Buf, Elem};
 pub use caps::{Caps, Deny};
@@ -23,4 +24,8 @@ pub use cpu::Cpu;
 pub use error::{Error, Result};
 pub use exec::{Exec, Ticket};
 pub use gpu::{AdapterInfo, Gpu, GpuOptions};
+<<<<<<< HEAD
 pub use inventory::Expected;
+=======
+pub use sampling::Sampling;
+>>>>>>> pick
