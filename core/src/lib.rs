@@ -2,5 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod error;
+mod text;
 
 pub use error::{Error, Result};
+pub use text::{StopMatcher, TextStream, Tokenizer};
