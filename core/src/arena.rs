@@ -58,7 +58,8 @@ impl Arena {
             memories.push(match memory {
                 Memory::None => None,
                 _ => {
-                    let name = format!("memory of layer {i} ({}), {slots} slots of {positions} positions", block.name());
+                    let name =
+                        format!("memory of layer {i} ({}), {slots} slots of {positions} positions", block.name());
                     Some((exec.alloc(&name, len * u64::from(slots), elem).await?, memory))
                 }
             });
@@ -100,7 +101,8 @@ impl Arena {
             let why = format!("a sequence of {} positions in a slot of {}", saved.position, self.positions);
             return Err(Error::Prompt { why, next: "Use a longer context" });
         }
-        let pairs = self.memories.iter().zip(&saved.bufs).filter_map(|(memory, copy)| Some((memory.as_ref()?, (*copy)?)));
+        let pairs =
+            self.memories.iter().zip(&saved.bufs).filter_map(|(memory, copy)| Some((memory.as_ref()?, (*copy)?)));
         let copies: Vec<_> = pairs
             .map(|((buf, memory), copy)| {
                 let to = u64::from(slot) * memory.words(self.positions);

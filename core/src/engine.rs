@@ -260,9 +260,10 @@ impl Engine {
     /// [`Error::Parameter`] if there is no such slot, [`Error::Prompt`] if it holds no sequence.
     pub fn position(&mut self, slot: u32) -> Result<u32> {
         let meta = self.model.config.memory_tokens;
-        self.slot(slot)?.position.map(|position| position - meta).ok_or_else(|| {
-            prompt(format!("slot {slot} holds no sequence"), "Begin one, or restore a snapshot, first")
-        })
+        self.slot(slot)?
+            .position
+            .map(|position| position - meta)
+            .ok_or_else(|| prompt(format!("slot {slot} holds no sequence"), "Begin one, or restore a snapshot, first"))
     }
 
     /// Begins a fresh sequence in a slot: the meta tokens' memory is copied in, nothing is computed.

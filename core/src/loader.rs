@@ -159,38 +159,32 @@ impl Loader {
     }
 
     fn push_data(&mut self, exec: &mut Exec, bytes: &[u8]) -> Result<usize> {
-        let Some(tensor) = self.current() else { return Ok(bytes.len()) };
+        let mut held = std::mem::take(&mut self.partial);
+        let Some(tensor) = self.headers.get(self.file).and_then(|header| header.tensors.get(self.tensor)) else {
+            return Ok(bytes.len());
+        };
         let Some((_, places)) = &self.target else { return Ok(0) };
-        let left = usize::try_from(tensor.end - tensor.begin - self.placed).unwrap_or(usize::MAX);
-        // A piece shorter than one unit waits in `partial` for the rest of it.
         let place = &places[&tensor.name];
+        let left = usize::try_from(tensor.end - tensor.begin - self.placed).unwrap_or(usize::MAX);
+        // A piece that ends inside a unit leaves the beginning of it in `partial`.
         let unit = place.unit() * size_of(tensor.dtype);
-        let held = self.partial.len();
-        let mut taken = left.saturating_sub(held).min(bytes.len()).min(PIECE);
-        let joined;
-        let whole = if held == 0 {
-            let whole = taken / unit * unit;
-            if whole == 0 {
-                self.partial.extend_from_slice(&bytes[..taken]);
-            } else {
-                taken = whole;
-            }
-            &bytes[..whole]
+        let (taken, whole);
+        if held.is_empty() && bytes.len() >= unit {
+            taken = left.min(bytes.len()).min(PIECE) / unit * unit;
+            whole = &bytes[..taken];
         } else {
-            taken = taken.min(unit - held);
-            self.partial.extend_from_slice(&bytes[..taken]);
-            if self.partial.len() < unit {
+            taken = (unit - held.len()).min(bytes.len());
+            held.extend_from_slice(&bytes[..taken]);
+            if held.len() < unit {
+                self.partial = held;
                 return Ok(taken);
             }
-            joined = std::mem::take(&mut self.partial);
-            &joined[..]
-        };
-        if !whole.is_empty() {
-            put(exec, place, tensor.dtype, self.placed, whole);
-            self.placed += whole.len() as u64;
-            self.done += whole.len() as u64;
-            self.skip_empty();
+            whole = &held;
         }
+        put(exec, place, tensor.dtype, self.placed, whole);
+        self.placed += whole.len() as u64;
+        self.done += whole.len() as u64;
+        self.skip_empty();
         Ok(taken)
     }
 

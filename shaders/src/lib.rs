@@ -20,7 +20,6 @@ text! {
     GRID = "lib/grid.wgsl";
     OUTER = "lib/outer.wgsl";
     TILE = "lib/tile.wgsl";
-<<<<<<< HEAD
     SILU = "lib/silu.wgsl";
     SSD = "lib/ssd.wgsl";
     SSD_BLOCK = "lib/ssd_block.wgsl";
@@ -31,12 +30,10 @@ text! {
     SSD_SERIAL = "ssd_serial.wgsl";
     SSD_STEP = "ssd_step.wgsl";
     GATED_NORM = "gated_norm.wgsl";
-=======
     EMBED = "embed.wgsl";
     GATHER_LAST = "gather_last.wgsl";
     PICK = "pick.wgsl";
     ROW_NORMS = "row_norms.wgsl";
->>>>>>> pick
     MATVEC = "lib/matvec.wgsl";
     PRODUCT = "lib/product.wgsl";
     PRODUCT_NORM = "lib/product_norm.wgsl";

@@ -44,7 +44,6 @@ macro_rules! operators {
 mod mamba2;
 
 operators! {
-<<<<<<< HEAD
     conv1d::{Conv1d};
     conv_tail::{ConvTail};
     gated_norm::{GatedNorm};
@@ -52,11 +51,9 @@ operators! {
     ssd_scores::{SsdScores};
     ssd_serial::{SsdSerial};
     ssd_step::{SsdStep};
-=======
     embed::{Embed};
     gather_last::{GatherLast};
     pick::{Pick};
->>>>>>> pick
     rms_norm::{RmsNorm};
     row_norms::{RowNorms};
     matvec::{MatvecNorm, MatvecAdd, MatvecNormAdd, MatvecRelu2, MatvecGate, Logits};
