@@ -51,7 +51,11 @@ operators! {
     ssd_scores::{SsdScores};
     ssd_serial::{SsdSerial};
     ssd_step::{SsdStep};
+    embed::{Embed};
+    gather_last::{GatherLast};
+    pick::{Pick};
     rms_norm::{RmsNorm};
+    row_norms::{RowNorms};
     matvec::{MatvecNorm, MatvecAdd, MatvecNormAdd, MatvecRelu2, MatvecGate, Logits};
     matmul::{Matmul, MatmulAdd, MatmulLogits};
     ffn_act::{FfnAct};
@@ -59,4 +63,9 @@ operators! {
     attention::{Attention};
     attention_step::{AttentionStep};
     attention_join::{AttentionJoin};
+    delta_gates::{DeltaGates};
+    delta_serial::{DeltaSerial};
+    delta_wy::{DeltaWy};
+    delta_chunked::{DeltaChunked};
+    delta_step::{DeltaStep};
 }
