@@ -66,14 +66,14 @@ struct Weights {
 
 var<workgroup> chosen: Choice;
 var<workgroup> candidates: array<Candidate, WG>;
-var<workgroup> partial: array<Weights, WG / 4u>;
+var<workgroup> group_sums: array<Weights, WG / 4u>;
 
 // Written instead of a token where a logit is NaN or +inf, or none is finite.
 const NOT_FINITE: u32 = 0xffffffffu;
 // Not a candidate: past the end of the vocabulary, or masked by the model.
-const NOTHING: f32 = -3.4028235e38;
+const NOTHING: f32 = -0x1.fffffep127f;
 // The f32 above it: the cut that lets every candidate pass.
-const LOWEST: f32 = -3.4028233e38;
+const LOWEST: f32 = -0x1.fffffcp127f;
 
 // Unsigned integers in the order of the floats; -0 and +0 are the same one.
 fn key_of(v: vec4<f32>) -> vec4<u32> {
@@ -121,11 +121,11 @@ fn random(c: Choice, token: vec4<u32>) -> vec4<u32> {
     y += z * x;
     z += x * y;
     w += y * z;
-    let half = vec4<u32>(16u);
-    x ^= x >> half;
-    y ^= y >> half;
-    z ^= z >> half;
-    w ^= w >> half;
+    let halves = vec4<u32>(16u);
+    x ^= x >> halves;
+    y ^= y >> halves;
+    z ^= z >> halves;
+    w ^= w >> halves;
     x += y * w;
     y += z * x;
     z += x * y;
@@ -221,22 +221,22 @@ fn total(mine: Weights, local: u32) -> Weights {
         if local % 4u == turn {
             let at = local / 4u;
             if turn == 0u {
-                partial[at] = mine;
+                group_sums[at] = mine;
             } else {
-                partial[at] = plus(partial[at], mine);
+                group_sums[at] = plus(group_sums[at], mine);
             }
         }
     }
     for (var step = WG / 16u; step > 0u; step = step / 4u) {
         workgroupBarrier();
         if local < step {
-            let p = plus(partial[local], partial[local + step]);
-            let q = plus(partial[local + 2u * step], partial[local + 3u * step]);
-            partial[local] = plus(p, q);
+            let p = plus(group_sums[local], group_sums[local + step]);
+            let q = plus(group_sums[local + 2u * step], group_sums[local + 3u * step]);
+            group_sums[local] = plus(p, q);
         }
     }
     workgroupBarrier();
-    return partial[0];
+    return group_sums[0];
 }
 
 fn count(v: vec4<bool>) -> u32 {
@@ -252,8 +252,8 @@ fn cut_at(c: Choice, by_mass: bool, top: f32, floor: f32, local: u32) -> f32 {
     let sharpness = 1.0 / c.how.temperature;
     var budget = f32(c.how.top_k) - 1.0;
     var key = 0u;
-    for (var pass_ = 0u; pass_ < 8u; pass_++) {
-        let shift = 28u - 4u * pass_;
+    for (var turn = 0u; turn < 8u; turn++) {
+        let shift = 28u - 4u * turn;
         let steps = vec4<u32>(0u, 1u, 2u, 3u);
         let at = Thresholds(
             key + (steps << vec4<u32>(shift)),
@@ -276,7 +276,7 @@ fn cut_at(c: Choice, by_mass: bool, top: f32, floor: f32, local: u32) -> f32 {
             sums = add(sums, at, keys.w, weights.w);
         }
         sums = total(sums, local);
-        if by_mass && pass_ == 0u {
+        if by_mass && turn == 0u {
             budget = c.how.top_p * sums.a.x;
         }
         let b = vec4<f32>(budget);
