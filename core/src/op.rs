@@ -16,15 +16,15 @@ macro_rules! numbers {
         #[derive(Clone, Copy, Debug, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
         pub struct $name { $($(#[$fdoc])* pub $field: $ty,)* }
         impl $crate::op::Numbers for $name {
-            const FIELDS: &'static [&'static str] = &[$(stringify!($field)),*];
+            const FIELDS: &'static [(&'static str, &'static str)] = &[$((stringify!($field), stringify!($ty))),*];
         }
     };
 }
 
 /// Plain numbers with names, in the order of the uniform struct.
 pub trait Numbers: Pod {
-    /// Field names; every field is four bytes.
-    const FIELDS: &'static [&'static str];
+    /// Name and type of each field; every field is four bytes.
+    const FIELDS: &'static [(&'static str, &'static str)];
 }
 
 /// One case on which an operator is tested and timed.
@@ -101,8 +101,8 @@ pub trait AnyOp: std::fmt::Debug + Send + Sync {
     fn bytes(&self, size: Size) -> Option<u64>;
     /// The numbers as the uniform buffer holds them.
     fn numbers(&self) -> &[u8];
-    /// Names of the numbers.
-    fn fields(&self) -> &'static [&'static str];
+    /// Names and types of the numbers.
+    fn fields(&self) -> &'static [(&'static str, &'static str)];
     /// See [`Op::input`].
     fn input(&self, bind: usize, uniform: &mut dyn FnMut() -> f32) -> Option<Vec<u32>>;
 }
@@ -129,7 +129,7 @@ impl<O: Op> AnyOp for O {
     fn numbers(&self) -> &[u8] {
         bytemuck::bytes_of(self)
     }
-    fn fields(&self) -> &'static [&'static str] {
+    fn fields(&self) -> &'static [(&'static str, &'static str)] {
         O::FIELDS
     }
     fn input(&self, bind: usize, uniform: &mut dyn FnMut() -> f32) -> Option<Vec<u32>> {

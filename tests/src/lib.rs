@@ -9,10 +9,14 @@ mod compare;
 mod devices;
 mod job;
 mod random;
+mod reflect;
+mod shader;
 mod tolerance;
 
 pub use compare::{POISON, close, compare_words};
 pub use devices::{Device, Mode, Target, loud, not_run, targets};
 pub use job::{Job, check_case};
 pub use random::Random;
+pub use reflect::{parse, reflect};
+pub use shader::{Shader, kinds, shaders};
 pub use tolerance::tolerance;

@@ -1,0 +1,167 @@
+//! `config.json`, resolved: what the model is, not what the file says. Spec sections 1 and 3.
+//!
+//! A config is hostile until proven otherwise: every value that is used is range-checked, and the
+//! first that does not fit is named in an [`Error::Config`](crate::Error::Config). Keys that nothing here uses are
+//! ignored.
+
+mod keys;
+mod nemotron_flash;
+
+use serde_json::Value;
+
+use crate::Result;
+use crate::checkpoint::{Header, shown};
+use crate::inventory::Shapes;
+use keys::{Architecture, Keys, bad};
+
+const MAX_FILE: usize = 1 << 20;
+
+/// A model, resolved from its `config.json`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Rows of the embedding and of the head.
+    pub vocab_size: u32,
+    /// Width of the residual stream.
+    pub hidden_size: u32,
+    /// The residual sub-layers, in order: each is `x += block(norm(x))`.
+    pub layers: Vec<Layer>,
+    /// Learned tokens in front of every fresh sequence. May be 0.
+    pub memory_tokens: u32,
+    /// Epsilon of the layers' norms and of the final norm.
+    pub rms_norm_eps: f32,
+    /// The longest sequence the model was made for, memory tokens included.
+    pub max_position_embeddings: u32,
+    /// Whether the head is the embedding.
+    pub tie_word_embeddings: bool,
+    /// Tokens that end a text. May be empty.
+    pub eos: Vec<u32>,
+    /// The token that begins a text, if there is one.
+    pub bos: Option<u32>,
+    /// Whether each logit is divided by the length of its row of the head (spec 3.7). True for
+    /// Nemotron-Flash.
+    pub divide_logits: bool,
+}
+
+/// One residual sub-layer. A mixer that brings its own FFN (`intermediate_size` > 0) is two.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Layer {
+    /// The layer's number in the checkpoint's tensor names.
+    pub index: u32,
+    /// Tensor name of the norm in front of the block.
+    pub norm: String,
+    /// The block, with its dimensions.
+    pub kind: BlockKind,
+}
+
+/// What a layer computes.
+#[derive(Clone, Debug, PartialEq)]
+pub enum BlockKind {
+    /// Grouped-query attention (spec 3.3).
+    Attention(AttentionDims),
+    /// The Mamba2 mixer (spec 3.4), with one group.
+    Mamba2(Mamba2Dims),
+    /// The DeltaNet mixer (spec 3.5).
+    DeltaNet(DeltaNetDims),
+    /// The feed-forward network (spec 3.6).
+    Ffn(FfnDims),
+}
+
+/// Dimensions of an attention block.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AttentionDims {
+    /// Query heads.
+    pub heads: u32,
+    /// Key and value heads; divides `heads`.
+    pub kv_heads: u32,
+    /// Elements of one head, the same for queries, keys and values.
+    pub head_dim: u32,
+    /// Rotary position embedding, if there is any.
+    pub rope: Option<Rope>,
+    /// Epsilon of the norm of each head's queries and keys, where there is one.
+    pub qk_norm_eps: Option<f32>,
+    /// The most steps back that a query sees: a key exactly this far back is still seen. All, where none.
+    pub window: Option<u32>,
+}
+
+/// Rotary position embedding over the whole head, in halves (spec 3.3).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rope {
+    /// The base of the frequencies, with NTK scaling already in it.
+    pub theta: f64,
+}
+
+/// Dimensions of a Mamba2 block. `d_inner = heads * head_dim`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mamba2Dims {
+    /// Width of the block's inside.
+    pub d_inner: u32,
+    /// Elements of the state per inner channel.
+    pub d_state: u32,
+    /// Heads.
+    pub heads: u32,
+    /// Inner channels of one head.
+    pub head_dim: u32,
+    /// Steps that the convolution sees, the current one among them.
+    pub d_conv: u32,
+}
+
+/// Dimensions of a DeltaNet block. `heads * head_dim` is the hidden size.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeltaNetDims {
+    /// Heads.
+    pub heads: u32,
+    /// Elements of one head's keys, and of its values.
+    pub head_dim: u32,
+    /// Steps that the convolutions see, the current one among them.
+    pub d_conv: u32,
+}
+
+/// Dimensions of a feed-forward block.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FfnDims {
+    /// Width of the block's inside.
+    pub width: u32,
+    /// Its activation.
+    pub act: Activation,
+}
+
+/// The activation inside an FFN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// `silu(gate x) * up x`.
+    Silu,
+    /// `relu(up x)^2`, without a gate.
+    Relu2,
+}
+
+impl Config {
+    /// Reads a `config.json` that tells every dimension.
+    ///
+    /// # Errors
+    /// [`Error::Config`](crate::Error::Config) names the first field that is missing, of the wrong type, out of range
+    /// or not supported, or `(file)` where the text is not a JSON object.
+    pub fn parse(json: &[u8]) -> Result<Config> {
+        Self::resolve(json, &[])
+    }
+
+    /// Reads a `config.json`, taking the dimensions that it does not tell from the shapes of the
+    /// checkpoint's tensors (spec 1.1, "derive"). What it does tell is not compared here; that
+    /// is [`Config::check`].
+    ///
+    /// # Errors
+    /// As [`Config::parse`].
+    pub fn resolve(json: &[u8], tables: &[Header]) -> Result<Config> {
+        if json.len() > MAX_FILE {
+            return Err(bad("(file)", format!("{} bytes; at most {MAX_FILE} are possible", json.len())));
+        }
+        let Value::Object(map) = serde_json::from_slice(json).map_err(|e| bad("(file)", shown(&e.to_string())))? else {
+            return Err(bad("(file)", "not a JSON object"));
+        };
+        let keys = Keys(map);
+        match keys.architecture()? {
+            // A further architecture is one arm here, a file like nemotron_flash.rs, and its tensor
+            // names in inventory.rs.
+            Architecture::NemotronFlash => nemotron_flash::config(&keys, &Shapes::of(tables)),
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Typed, range-checked access to the keys of a `config.json`.
+
+use std::ops::RangeInclusive;
+
+use serde_json::{Map, Value};
+
+use crate::checkpoint::shown;
+use crate::{Error, Result};
+
+/// The model families that can be read.
+pub(super) enum Architecture {
+    NemotronFlash,
+}
+
+/// The file's keys. A key with the value `null` counts as absent everywhere.
+pub(super) struct Keys(pub(super) Map<String, Value>);
+
+impl Keys {
+    fn get(&self, key: &str) -> Option<&Value> {
+        self.0.get(key).filter(|v| !v.is_null())
+    }
+
+    fn typed<'a, T>(&'a self, key: &str, what: &str, read: impl Fn(&'a Value) -> Option<T>) -> Result<Option<T>> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        read(value).map(Some).ok_or_else(|| bad(key, format!("{} is not {what}", short(value))))
+    }
+
+    pub(super) fn flag(&self, key: &str) -> Result<Option<bool>> {
+        self.typed(key, "true or false", Value::as_bool)
+    }
+
+    pub(super) fn text(&self, key: &str) -> Result<Option<&str>> {
+        self.typed(key, "a string", Value::as_str)
+    }
+
+    pub(super) fn integer(&self, key: &str, range: RangeInclusive<u32>) -> Result<Option<u32>> {
+        let what = format!("a whole number from {} to {}", range.start(), range.end());
+        self.typed(key, &what, |v| whole(v, &range))
+    }
+
+    pub(super) fn number(&self, key: &str, range: RangeInclusive<f64>) -> Result<Option<f64>> {
+        let what = format!("a number from {} to {}", range.start(), range.end());
+        self.typed(key, &what, |v| v.as_f64().filter(|x| range.contains(x)))
+    }
+
+    pub(super) fn list(&self, key: &str, most: usize) -> Result<Option<&[Value]>> {
+        let what = format!("a list of at most {most}");
+        self.typed(key, &what, |v| v.as_array().filter(|a| a.len() <= most).map(Vec::as_slice))
+    }
+
+    /// A size for which zero and below mean "as usual".
+    pub(super) fn size(&self, key: &str) -> Result<Option<u32>> {
+        let read = |v: &Value| if v.as_i64()? <= 0 { Some(None) } else { u32::try_from(v.as_u64()?).ok().map(Some) };
+        Ok(self.typed(key, "a whole number below 2^32", read)?.flatten())
+    }
+
+    /// A dimension that must be known: from the file or else from the tensors' shapes.
+    pub(super) fn dim(&self, key: &str, range: RangeInclusive<u32>, by_shapes: Option<u64>) -> Result<u32> {
+        if let Some(value) = self.integer(key, range.clone())? {
+            return Ok(value);
+        }
+        let value = by_shapes.ok_or_else(|| missing(key))?;
+        let fitting = u32::try_from(value).ok().filter(|v| range.contains(v));
+        fitting.ok_or_else(|| bad(key, format!("missing, and by the tensors' shapes it would make {value}")))
+    }
+
+    /// One token or a list of them.
+    pub(super) fn tokens(&self, key: &str, vocab_size: u32) -> Result<Vec<u32>> {
+        let what = format!("a token below {vocab_size}, or a list of at most 64");
+        let range = 0..=vocab_size - 1;
+        let read = |v: &Value| match v.as_array() {
+            Some(list) if list.len() > 64 => None,
+            Some(list) => list.iter().map(|v| whole(v, &range)).collect(),
+            None => whole(v, &range).map(|token| vec![token]),
+        };
+        Ok(self.typed(key, &what, read)?.unwrap_or_default())
+    }
+
+    /// `architectures` and `model_type` must agree; either alone is enough.
+    pub(super) fn architecture(&self) -> Result<Architecture> {
+        let class = match self.list("architectures", 16)? {
+            Some([]) | None => None,
+            Some([first, ..]) => Some(first.as_str().unwrap_or_default()),
+        };
+        let family = self.text("model_type")?;
+        match (class, family) {
+            (Some("NemotronFlashForCausalLM") | None, Some("nemotron_flash")) => Ok(Architecture::NemotronFlash),
+            (Some("NemotronFlashForCausalLM"), None) => Ok(Architecture::NemotronFlash),
+            (None, None) => Err(missing("architectures")),
+            (Some("NemotronFlashForCausalLM") | None, Some(other)) => {
+                Err(unsupported("model_type", other, "\"nemotron_flash\""))
+            }
+            (Some(other), _) => Err(unsupported("architectures", other, "\"NemotronFlashForCausalLM\"")),
+        }
+    }
+}
+
+fn whole(value: &Value, range: &RangeInclusive<u32>) -> Option<u32> {
+    value.as_u64().and_then(|n| u32::try_from(n).ok()).filter(|n| range.contains(n))
+}
+
+/// Holds a dimension against what the kernels can do: 16-byte rows, heads that fit a workgroup.
+pub(super) fn fits(field: &str, what: &str, value: u32, step: u32, most: u32) -> Result<u32> {
+    if value == 0 || value > most || !value.is_multiple_of(step) {
+        let why = format!("{what} of {value} is not supported: it must be a multiple of {step}, from {step} to {most}");
+        return Err(bad(field, why));
+    }
+    Ok(value)
+}
+
+pub(super) fn bad(field: &str, why: impl Into<String>) -> Error {
+    Error::Config { field: field.into(), why: why.into() }
+}
+
+pub(super) fn missing(field: &str) -> Error {
+    bad(field, "missing")
+}
+
+pub(super) fn unsupported(field: &str, value: &str, known: &str) -> Error {
+    bad(field, format!("{:?} is not supported; known are {known}", shown(value)))
+}
+
+/// A value, fit to be printed.
+pub(super) fn short(value: &Value) -> String {
+    match value {
+        Value::Array(list) => format!("a list of {}", list.len()),
+        Value::Object(_) => "an object".into(),
+        other => shown(&other.to_string()),
+    }
+}

@@ -1,0 +1,262 @@
+//! The tensors that a configuration calls for, held against those that the files have.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::checkpoint::{Dtype, Header, TensorInfo, shown};
+use crate::config::{Activation, BlockKind, Config, Layer};
+use crate::{Error, Result};
+
+/// Embedding of the vocabulary, shape `[vocab_size, hidden_size]`.
+pub(crate) const EMBED: &str = "model.embed_tokens.weight";
+/// Embedding of the meta tokens, shape `[memory_tokens, hidden_size]`.
+pub(crate) const MEMORY: &str = "model.memory_tokens";
+/// Weight of the last norm, shape `[hidden_size]`.
+pub(crate) const FINAL_NORM: &str = "model.final_layernorm.weight";
+/// The output head where it is not the embedding, shape `[vocab_size, hidden_size]`.
+pub(crate) const HEAD: &str = "lm_head.weight";
+
+/// The most lines in one [`Error::Tensors`].
+const MOST_LINES: usize = 50;
+
+/// A tensor that a configuration calls for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expected {
+    /// Its name in the checkpoint.
+    pub name: String,
+    /// Its dimensions, slowest first.
+    pub shape: Vec<u64>,
+}
+
+impl Layer {
+    /// What the names of the block's own tensors begin with, for example `model.layers.3.ffn.`.
+    pub fn prefix(&self) -> String {
+        let block = match self.kind {
+            BlockKind::Attention(_) => "self_attn",
+            BlockKind::Mamba2(_) => "mamba",
+            BlockKind::DeltaNet(_) => "gla",
+            BlockKind::Ffn(_) => "ffn",
+        };
+        format!("model.layers.{}.{block}.", self.index)
+    }
+
+    /// The block's own tensors: the rest of each name, and its shape (spec 2.1).
+    fn weights(&self, hidden: u64) -> Vec<(&'static str, Vec<u64>)> {
+        match &self.kind {
+            BlockKind::Attention(a) => {
+                let [heads, kv, dim] = [a.heads, a.kv_heads, a.head_dim].map(u64::from);
+                let mut list = vec![
+                    ("q_proj.weight", vec![heads * dim, hidden]),
+                    ("k_proj.weight", vec![kv * dim, hidden]),
+                    ("v_proj.weight", vec![kv * dim, hidden]),
+                    ("o_proj.weight", vec![hidden, heads * dim]),
+                ];
+                if a.qk_norm_eps.is_some() {
+                    list.extend([("q_norm.weight", vec![dim]), ("k_norm.weight", vec![dim])]);
+                }
+                list
+            }
+            BlockKind::DeltaNet(d) => {
+                let [heads, dim, conv] = [d.heads, d.head_dim, d.d_conv].map(u64::from);
+                let width = heads * dim;
+                vec![
+                    ("q_proj.weight", vec![width, hidden]),
+                    ("k_proj.weight", vec![width, hidden]),
+                    ("v_proj.weight", vec![width, hidden]),
+                    ("b_proj.weight", vec![heads, hidden]),
+                    ("q_conv1d.weight", vec![width, 1, conv]),
+                    ("k_conv1d.weight", vec![width, 1, conv]),
+                    ("v_conv1d.weight", vec![width, 1, conv]),
+                    ("o_norm.weight", vec![dim]),
+                    ("o_proj.weight", vec![hidden, width]),
+                ]
+            }
+            BlockKind::Mamba2(m) => {
+                let [inner, state, heads, conv] = [m.d_inner, m.d_state, m.heads, m.d_conv].map(u64::from);
+                let channels = inner + 2 * state;
+                vec![
+                    ("in_proj.weight", vec![inner + channels + heads, hidden]),
+                    ("conv1d.weight", vec![channels, 1, conv]),
+                    ("conv1d.bias", vec![channels]),
+                    ("A_log", vec![heads]),
+                    ("D", vec![heads]),
+                    ("dt_bias", vec![heads]),
+                    ("norm.weight", vec![inner]),
+                    ("out_proj.weight", vec![hidden, inner]),
+                ]
+            }
+            BlockKind::Ffn(f) => {
+                let width = u64::from(f.width);
+                let mut list = vec![("up_proj.weight", vec![width, hidden]), ("down_proj.weight", vec![hidden, width])];
+                if f.act == Activation::Silu {
+                    list.insert(0, ("gate_proj.weight", vec![width, hidden]));
+                }
+                list
+            }
+        }
+    }
+}
+
+impl Config {
+    /// Every tensor that the model needs, in the order of spec 2.1: the globals, then layer by
+    /// layer. `lm_head.weight` is among them only where the head is not tied to the embedding.
+    pub fn tensors(&self) -> Vec<Expected> {
+        let [vocab, hidden, memory] = [self.vocab_size, self.hidden_size, self.memory_tokens].map(u64::from);
+        let mut list = Vec::new();
+        let mut add = |name: String, shape: Vec<u64>| list.push(Expected { name, shape });
+        if memory > 0 {
+            add(MEMORY.into(), vec![memory, hidden]);
+        }
+        add(EMBED.into(), vec![vocab, hidden]);
+        add(FINAL_NORM.into(), vec![hidden]);
+        if !self.tie_word_embeddings {
+            add(HEAD.into(), vec![vocab, hidden]);
+        }
+        for layer in &self.layers {
+            add(layer.norm.clone(), vec![hidden]);
+            for (name, shape) in layer.weights(hidden) {
+                add(layer.prefix() + name, shape);
+            }
+        }
+        list
+    }
+
+    /// Holds the tables of all files of a checkpoint against this configuration.
+    ///
+    /// A tied model may bring `lm_head.weight` all the same; its shape must then be right.
+    ///
+    /// # Errors
+    /// One [`Error::Tensors`] with a line for every dimension that differs, every tensor that is
+    /// missing, mis-shaped, of a dtype other than BF16, F16 and F32, stored twice, or not part
+    /// of the model; the first 50 lines of them.
+    pub fn check(&self, tables: &[Header]) -> Result<()> {
+        let shapes = Shapes::of(tables);
+        let mut expected = self.tensors();
+        if self.tie_word_embeddings && shapes.0.contains_key(HEAD) {
+            expected.push(Expected { name: HEAD.into(), shape: vec![self.vocab_size.into(), self.hidden_size.into()] });
+        }
+        let mut lines = Lines::default();
+        self.dimensions(&shapes, &mut lines);
+        for Expected { name, shape } in &expected {
+            let Some(found) = shapes.0.get(name.as_str()) else {
+                lines.add(|| format!("{name}: missing (shape {shape:?})"));
+                continue;
+            };
+            if found.shape != *shape {
+                lines.add(|| format!("{name}: has shape {:?}, should have {shape:?}", found.shape));
+            }
+            if !matches!(found.dtype, Dtype::BF16 | Dtype::F16 | Dtype::F32) {
+                lines.add(|| format!("{name}: is {}, but only BF16, F16 and F32 are supported", found.dtype));
+            }
+        }
+        let known: HashSet<&str> = expected.iter().map(|e| e.name.as_str()).collect();
+        let mut seen = HashSet::new();
+        for name in tables.iter().flat_map(|t| &t.tensors).map(|t| t.name.as_str()) {
+            if !known.contains(name) {
+                lines.add(|| format!("{}: not part of this model", shown(name)));
+            } else if !seen.insert(name) {
+                lines.add(|| format!("{name}: in more than one file"));
+            }
+        }
+        lines.done()
+    }
+
+    /// The dimensions that tensors tell too (spec 1.1, "derive"): names the key in config.json,
+    /// where the shapes alone would leave the reader guessing. One layer of a kind speaks for all.
+    fn dimensions(&self, shapes: &Shapes, lines: &mut Lines) {
+        let mut hold = |key: &str, config: u32, tensors: Option<u64>| {
+            if let Some(tensors) = tensors.filter(|&t| t != u64::from(config)) {
+                lines.add(|| format!("config.json: `{key}` makes {config}, but by the tensors it is {tensors}"));
+            }
+        };
+        hold("vocab_size", self.vocab_size, shapes.vocab_size());
+        hold("hidden_size", self.hidden_size, shapes.hidden_size());
+        hold("num_memory_tokens", self.memory_tokens, shapes.memory_tokens());
+        let first = |kind: fn(&BlockKind) -> bool| self.layers.iter().find(|l| kind(&l.kind));
+        if let Some(Layer { index, kind: BlockKind::Mamba2(m), .. }) = first(|k| matches!(k, BlockKind::Mamba2(_))) {
+            hold("mamba_expand", m.d_inner, shapes.d_inner(*index));
+            hold("mamba_d_state", m.d_state, shapes.d_state(*index));
+            hold("mamba2_headdim", m.heads, shapes.ssm_heads(*index));
+        }
+        if let Some(Layer { index, kind: BlockKind::Ffn(f), .. }) = first(|k| matches!(k, BlockKind::Ffn(_))) {
+            hold("ffn_expand_ratio", f.width, shapes.ffn_width(*index));
+        }
+    }
+}
+
+/// The tensors of all files by name. Where a name occurs twice, the first counts.
+pub(crate) struct Shapes<'a>(HashMap<&'a str, &'a TensorInfo>);
+
+impl<'a> Shapes<'a> {
+    pub(crate) fn of(tables: &'a [Header]) -> Self {
+        let mut map = HashMap::new();
+        for t in tables.iter().flat_map(|t| &t.tensors) {
+            map.entry(t.name.as_str()).or_insert(t);
+        }
+        Shapes(map)
+    }
+
+    /// One dimension of a tensor.
+    fn dim(&self, name: &str, axis: usize) -> Option<u64> {
+        self.0.get(name)?.shape.get(axis).copied()
+    }
+
+    pub(crate) fn vocab_size(&self) -> Option<u64> {
+        self.dim(EMBED, 0)
+    }
+
+    pub(crate) fn hidden_size(&self) -> Option<u64> {
+        self.dim(EMBED, 1)
+    }
+
+    pub(crate) fn memory_tokens(&self) -> Option<u64> {
+        self.dim(MEMORY, 0)
+    }
+
+    fn of_layer(&self, index: u32, name: &str, axis: usize) -> Option<u64> {
+        self.dim(&format!("model.layers.{index}.{name}"), axis)
+    }
+
+    pub(crate) fn ffn_width(&self, layer: u32) -> Option<u64> {
+        self.of_layer(layer, "ffn.up_proj.weight", 0)
+    }
+
+    pub(crate) fn d_inner(&self, layer: u32) -> Option<u64> {
+        self.of_layer(layer, "mamba.out_proj.weight", 1)
+    }
+
+    pub(crate) fn d_state(&self, layer: u32) -> Option<u64> {
+        let channels = self.of_layer(layer, "mamba.conv1d.weight", 0)?;
+        Some(channels.checked_sub(self.d_inner(layer)?)? / 2)
+    }
+
+    pub(crate) fn ssm_heads(&self, layer: u32) -> Option<u64> {
+        self.of_layer(layer, "mamba.A_log", 0)
+    }
+}
+
+/// The first lines of a long complaint, and how many more there were.
+#[derive(Default)]
+struct Lines {
+    first: Vec<String>,
+    more: usize,
+}
+
+impl Lines {
+    fn add(&mut self, line: impl FnOnce() -> String) {
+        if self.first.len() < MOST_LINES {
+            self.first.push(line());
+        } else {
+            self.more += 1;
+        }
+    }
+
+    fn done(mut self) -> Result<()> {
+        if self.first.is_empty() {
+            return Ok(());
+        }
+        if self.more > 0 {
+            self.first.push(format!("and {} more", self.more));
+        }
+        Err(Error::Tensors(self.first))
+    }
+}

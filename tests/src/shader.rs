@@ -1,0 +1,66 @@
+//! The text of every kernel on every kind of device.
+
+use nemoflash::Caps;
+use nemoflash::kernel::Kernel;
+use nemoflash::ops::examples;
+use std::collections::BTreeMap;
+
+/// A kernel's text for one kind of device, with what the Rust side says about it.
+#[derive(Clone, Debug)]
+pub struct Shader {
+    /// The kernel.
+    pub kernel: Kernel,
+    /// The kind of device.
+    pub device: &'static str,
+    /// Its capabilities.
+    pub caps: Caps,
+    /// The whole text.
+    pub text: String,
+    /// Name and type of each number.
+    pub fields: &'static [(&'static str, &'static str)],
+    /// Bytes of the numbers.
+    pub numbers: usize,
+}
+
+/// The kinds of devices: the floor, and what a GPU without subgroups of one size, SwiftShader, lavapipe and
+/// a Vulkan GPU offer. The least comes first: a text that several share is held against that.
+pub fn kinds() -> [(&'static str, Caps); 5] {
+    let with = |f16, subgroup| Caps { f16, subgroup, ..Caps::FLOOR };
+    [
+        ("floor", Caps::FLOOR),
+        ("f16", with(true, None)),
+        ("subgroup4", with(false, Some(4))),
+        ("f16-subgroup8", with(true, Some(8))),
+        ("f16-subgroup32", with(true, Some(32))),
+    ]
+}
+
+/// Every distinct text of every operator's examples, in the order of names.
+pub fn shaders() -> Vec<Shader> {
+    let mut all = BTreeMap::new();
+    for case in examples() {
+        for (device, caps) in kinds() {
+            let (kernel, op) = (case.op.kernel(), &case.op);
+            let text = kernel.source(&op.consts(&caps), &caps);
+            all.entry((kernel.name, text.clone())).or_insert_with(|| Shader {
+                kernel,
+                device,
+                caps,
+                text,
+                fields: op.fields(),
+                numbers: op.numbers().len(),
+            });
+        }
+    }
+    all.into_values().collect()
+}
+
+impl Shader {
+    /// The text as a browser wants it, which asks for every extension by name.
+    pub fn browser_text(&self) -> String {
+        match self.text.contains("subgroup") {
+            true => format!("enable subgroups;\n{}", self.text),
+            false => self.text.clone(),
+        }
+    }
+}
