@@ -30,22 +30,22 @@ fn rope_kv(
     let row = batch.row[index / all_heads];
     let head = index % all_heads;
     let half = n.head_dim / 8u; // quads in half a head
-    let active = local < half;
+    let inside = local < half;
     let at = index * 2u * half + local;
     var v = Pairs();
-    if active {
+    if inside {
         v = Pairs(qkv[at], qkv[at + half]);
     }
     let is_value = head >= n.heads + n.kv_heads;
     if n.qk_norm == 1u && !is_value {
         let squares = sum1(dot(v.low, v.low) + dot(v.high, v.high), local);
         let rms = sqrt(squares / f32(n.head_dim) + n.eps);
-        if active {
+        if inside {
             let w = select(0u, 2u * half, head >= n.heads) + local;
             v = Pairs(v.low / rms * norms[w], v.high / rms * norms[w + half]);
         }
     }
-    if !active {
+    if !inside {
         return;
     }
     if !is_value {

@@ -18,7 +18,22 @@ text! {
     BATCH = "lib/batch.wgsl";
     BF16 = "lib/bf16.wgsl";
     GRID = "lib/grid.wgsl";
+    OUTER = "lib/outer.wgsl";
     TILE = "lib/tile.wgsl";
+    SILU = "lib/silu.wgsl";
+    SSD = "lib/ssd.wgsl";
+    SSD_BLOCK = "lib/ssd_block.wgsl";
+    CONV1D = "conv1d.wgsl";
+    CONV_TAIL = "conv_tail.wgsl";
+    SSD_CHUNK = "ssd_chunk.wgsl";
+    SSD_SCORES = "ssd_scores.wgsl";
+    SSD_SERIAL = "ssd_serial.wgsl";
+    SSD_STEP = "ssd_step.wgsl";
+    GATED_NORM = "gated_norm.wgsl";
+    EMBED = "embed.wgsl";
+    GATHER_LAST = "gather_last.wgsl";
+    PICK = "pick.wgsl";
+    ROW_NORMS = "row_norms.wgsl";
     MATVEC = "lib/matvec.wgsl";
     PRODUCT = "lib/product.wgsl";
     PRODUCT_NORM = "lib/product_norm.wgsl";
@@ -42,4 +57,9 @@ text! {
     ATTENTION = "attention.wgsl";
     ATTENTION_STEP = "attention_step.wgsl";
     ATTENTION_JOIN = "attention_join.wgsl";
+    DELTA_CHUNKED = "delta_chunked.wgsl";
+    DELTA_GATES = "delta_gates.wgsl";
+    DELTA_SERIAL = "delta_serial.wgsl";
+    DELTA_STEP = "delta_step.wgsl";
+    DELTA_WY = "delta_wy.wgsl";
 }

@@ -41,8 +41,21 @@ macro_rules! operators {
     };
 }
 
+mod mamba2;
+
 operators! {
+    conv1d::{Conv1d};
+    conv_tail::{ConvTail};
+    gated_norm::{GatedNorm};
+    ssd_chunk::{SsdChunk};
+    ssd_scores::{SsdScores};
+    ssd_serial::{SsdSerial};
+    ssd_step::{SsdStep};
+    embed::{Embed};
+    gather_last::{GatherLast};
+    pick::{Pick};
     rms_norm::{RmsNorm};
+    row_norms::{RowNorms};
     matvec::{MatvecNorm, MatvecAdd, MatvecNormAdd, MatvecRelu2, MatvecGate, Logits};
     matmul::{Matmul, MatmulAdd, MatmulLogits};
     ffn_act::{FfnAct};
@@ -50,4 +63,9 @@ operators! {
     attention::{Attention};
     attention_step::{AttentionStep};
     attention_join::{AttentionJoin};
+    delta_gates::{DeltaGates};
+    delta_serial::{DeltaSerial};
+    delta_wy::{DeltaWy};
+    delta_chunked::{DeltaChunked};
+    delta_step::{DeltaStep};
 }

@@ -1,0 +1,104 @@
+//! Grouped-query attention (spec 3.3).
+
+use super::{Memory, Run, Widths};
+use crate::Result;
+use crate::buf::{Buf, Elem};
+use crate::config::AttentionDims;
+use crate::exec::Exec;
+use crate::matrix::{Matrix, Place, Places};
+use crate::ops;
+use crate::plan::Plan;
+
+/// Weights of an attention block.
+#[derive(Debug)]
+pub struct Attention {
+    dims: AttentionDims,
+    /// q | k | v.
+    qkv: Matrix,
+    /// Weights of the q and k norms, [2, head_dim].
+    norms: Buf,
+    out: Matrix,
+}
+
+impl Attention {
+    pub(super) async fn alloc(
+        exec: &mut Exec,
+        places: &mut Places,
+        prefix: &str,
+        dims: &AttentionDims,
+        hidden: u32,
+    ) -> Result<Attention> {
+        let (q, kv) = (dims.heads * dims.head_dim, dims.kv_heads * dims.head_dim);
+        let qkv = Matrix::alloc(exec, &format!("{prefix}qkv"), q + 2 * kv, hidden, 1).await?;
+        places.insert(format!("{prefix}q_proj.weight"), qkv.lines(0, q, 0));
+        places.insert(format!("{prefix}k_proj.weight"), qkv.lines(q, kv, 0));
+        places.insert(format!("{prefix}v_proj.weight"), qkv.lines(q + kv, kv, 0));
+        let name = format!("{prefix}o_proj.weight");
+        let out = Matrix::alloc(exec, &name, hidden, q, 1).await?;
+        places.insert(name, out.lines(0, hidden, 0));
+        let norms = exec.alloc(&format!("{prefix}norms"), 2 * u64::from(dims.head_dim), Elem::F32).await?;
+        if dims.qk_norm_eps.is_some() {
+            places.insert(format!("{prefix}q_norm.weight"), Place::Floats(norms, 0, |v| v));
+            places.insert(format!("{prefix}k_norm.weight"), Place::Floats(norms, dims.head_dim.into(), |v| v));
+        }
+        Ok(Attention { dims: dims.clone(), qkv, norms, out })
+    }
+
+    pub(super) fn mix(&self, plan: &mut Plan, run: &Run, norm: Buf, kv: Buf, rotary: Buf) {
+        let s = run.scratch;
+        let AttentionDims { heads, kv_heads, head_dim, qk_norm_eps, window, .. } = self.dims;
+        let (rows, slots, positions, kv_f16) = (run.rows, run.slots, run.positions, u32::from(run.kv_f16));
+        let (qk_norm, eps) = (qk_norm_eps.is_some().into(), qk_norm_eps.unwrap_or(0.0));
+        let window = window.unwrap_or(0);
+        let scale = (f64::from(head_dim)).powf(-0.5) as f32;
+        run.project(plan, s.x, norm, &self.qkv, s.p);
+        if run.steps && run.few() && ops::fits_step(heads, kv_heads, head_dim) {
+            let splits = s.splits;
+            let step = ops::AttentionStep {
+                rows,
+                heads,
+                kv_heads,
+                head_dim,
+                slots,
+                positions,
+                window,
+                qk_norm,
+                kv_f16,
+                splits,
+                scale,
+                eps,
+            };
+            let parts = if splits == 1 { s.y } else { s.parts };
+            plan.add(step, &[run.batch, rotary, self.norms, s.p, kv, parts, s.weights]);
+            if splits > 1 {
+                plan.add(ops::AttentionJoin { rows, heads, head_dim, splits }, &[s.parts, s.weights, s.y]);
+            }
+        } else {
+            let rope = ops::RopeKv { rows, heads, kv_heads, head_dim, slots, positions, qk_norm, kv_f16, eps };
+            plan.add(rope, &[run.batch, rotary, self.norms, s.p, kv]);
+            let op = ops::Attention { rows, heads, kv_heads, head_dim, slots, positions, window, kv_f16, scale };
+            plan.add(op, &[run.batch, s.p, kv, s.y]);
+        }
+        run.add(plan, &self.out, s.y);
+    }
+
+    /// The rotary base and the width of a head: what a table of angles depends on.
+    pub fn rotary(&self) -> (Option<f64>, u32) {
+        (self.dims.rope.map(|rope| rope.theta), self.dims.head_dim)
+    }
+
+    pub(super) fn memory(&self, kv_f16: bool) -> Memory {
+        let elem = if kv_f16 { Elem::F16 } else { Elem::F32 };
+        Memory::PerPosition(2 * u64::from(self.dims.kv_heads) * u64::from(self.dims.head_dim), elem)
+    }
+
+    pub(super) fn widths(&self) -> Widths {
+        let y = self.dims.heads * self.dims.head_dim;
+        Widths { p: self.qkv.outs, y, heads: (self.dims.heads, self.dims.head_dim), ..Default::default() }
+    }
+
+    /// Bytes on the device.
+    pub fn bytes(&self) -> u64 {
+        self.qkv.bytes() + self.out.bytes() + self.norms.bytes()
+    }
+}

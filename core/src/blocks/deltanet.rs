@@ -1,0 +1,111 @@
+//! DeltaNet (spec 3.5).
+
+use super::{Memory, Run, Scan, Widths};
+use crate::Result;
+use crate::buf::{Buf, Elem};
+use crate::config::DeltaNetDims;
+use crate::exec::Exec;
+use crate::matrix::{Matrix, Place, Places, vector};
+use crate::ops;
+use crate::plan::Plan;
+
+/// Epsilon of the head norm: a constant of the architecture (spec 1.1).
+const EPS: f32 = 1e-5;
+
+/// Weights of a DeltaNet block.
+#[derive(Debug)]
+pub struct DeltaNet {
+    heads: u32,
+    head_dim: u32,
+    /// q | k | v | beta.
+    qkvb: Matrix,
+    /// Convolutions of q | k | v, [3 * heads * head_dim, 4].
+    conv: Buf,
+    /// Zeros: these convolutions have no bias.
+    bias: Buf,
+    /// Weight of the head norm, [head_dim].
+    norm: Buf,
+    out: Matrix,
+}
+
+impl DeltaNet {
+    pub(super) async fn alloc(
+        exec: &mut Exec,
+        places: &mut Places,
+        prefix: &str,
+        dims: &DeltaNetDims,
+        hidden: u32,
+    ) -> Result<DeltaNet> {
+        let DeltaNetDims { heads, head_dim, d_conv } = *dims;
+        let width = heads * head_dim;
+        let qkvb = Matrix::alloc(exec, &format!("{prefix}qkvb"), 3 * width + heads, hidden, 1).await?;
+        let conv = exec.alloc(&format!("{prefix}conv"), u64::from(3 * width * d_conv), Elem::F32).await?;
+        for (part, name) in (0..).zip(["q", "k", "v"]) {
+            places.insert(format!("{prefix}{name}_proj.weight"), qkvb.lines(part * width, width, 0));
+            let at = u64::from(part * width * d_conv);
+            places.insert(format!("{prefix}{name}_conv1d.weight"), Place::Floats(conv, at, |v| v));
+        }
+        places.insert(format!("{prefix}b_proj.weight"), qkvb.lines(3 * width, heads, 0));
+        let bias = exec.alloc(&format!("{prefix}bias"), u64::from(3 * width), Elem::F32).await?;
+        let norm = vector(exec, places, format!("{prefix}o_norm.weight"), head_dim).await?;
+        let name = format!("{prefix}o_proj.weight");
+        let out = Matrix::alloc(exec, &name, hidden, width, 1).await?;
+        places.insert(name, out.lines(0, hidden, 0));
+        Ok(DeltaNet { heads, head_dim, qkvb, conv, bias, norm, out })
+    }
+
+    fn channels(&self) -> u32 {
+        3 * self.heads * self.head_dim
+    }
+
+    fn slot_len(&self) -> u32 {
+        4 * self.channels() + self.heads * self.head_dim * self.head_dim
+    }
+
+    pub(super) fn mix(&self, plan: &mut Plan, run: &Run, norm: Buf, state: Buf) {
+        let s = run.scratch;
+        let (rows, slots, slot_len, state_at) = (run.rows, run.slots, self.slot_len(), 4 * self.channels());
+        let (heads, head_dim, in_stride) = (self.heads, self.head_dim, self.qkvb.outs);
+        run.project(plan, s.x, norm, &self.qkvb, s.p);
+        if run.steps {
+            let op = ops::DeltaStep { rows, heads, head_dim, in_stride, slots, slot_len, state_at, eps: EPS };
+            plan.add(op, &[run.batch, s.p, self.conv, self.norm, state, s.y]);
+            return run.add(plan, &self.out, s.y);
+        }
+        let channels = self.channels();
+        let conv = ops::Conv1d { rows, channels, in_stride, in_offset: 0, slots, slot_len };
+        plan.add(conv, &[run.batch, s.p, self.conv, self.bias, state, s.c]);
+        let tail = ops::ConvTail { rows, channels, in_stride, in_offset: 0, slots, slot_len };
+        plan.add(tail, &[run.batch, s.p, state]);
+        plan.add(ops::DeltaGates { rows, heads, head_dim, in_stride }, &[s.p, s.c, s.beta]);
+        match run.scan {
+            Scan::Serial => {
+                let op = ops::DeltaSerial { rows, heads, head_dim, slots, slot_len, state_at };
+                plan.add(op, &[run.batch, s.c, s.beta, state, s.y]);
+            }
+            Scan::Chunked => {
+                plan.add(ops::DeltaWy { rows, heads, head_dim }, &[run.batch, s.c, s.beta, s.w, s.u, s.scores]);
+                let op = ops::DeltaChunked { rows, heads, head_dim, slots, slot_len, state_at };
+                plan.add(op, &[run.batch, s.c, s.w, s.u, s.scores, state, s.y]);
+            }
+        }
+        let op = ops::RmsNorm { rows: rows * heads, width: head_dim, per_row: heads, eps: EPS };
+        plan.add(op, &[s.y, self.norm, s.h]);
+        run.add(plan, &self.out, s.h);
+    }
+
+    pub(super) fn memory(&self) -> Memory {
+        Memory::Fixed(self.slot_len().into())
+    }
+
+    pub(super) fn widths(&self) -> Widths {
+        let y = self.heads * self.head_dim;
+        Widths { p: self.qkvb.outs, c: self.channels(), y, delta: (self.heads, self.head_dim), ..Default::default() }
+    }
+
+    /// Bytes on the device.
+    pub fn bytes(&self) -> u64 {
+        let vectors = self.conv.bytes() + self.bias.bytes() + self.norm.bytes();
+        self.qkvb.bytes() + self.out.bytes() + vectors
+    }
+}

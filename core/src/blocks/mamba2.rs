@@ -1,0 +1,126 @@
+//! Mamba2 (spec 3.4).
+
+use super::{Memory, Run, Scan, Widths};
+use crate::Result;
+use crate::buf::{Buf, Elem};
+use crate::config::Mamba2Dims;
+use crate::exec::Exec;
+use crate::matrix::{Matrix, Place, Places, vector};
+use crate::ops;
+use crate::plan::Plan;
+
+/// Epsilon of the gated norm: a constant of the architecture (spec 1.1).
+const EPS: f32 = 1e-5;
+
+/// Weights of a Mamba2 block.
+#[derive(Debug)]
+pub struct Mamba2 {
+    dims: Mamba2Dims,
+    /// z | x | B | C | dt.
+    in_proj: Matrix,
+    /// Convolution of x | B | C, [d_inner + 2 * d_state, 4].
+    conv: Buf,
+    bias: Buf,
+    /// A | D | dt_bias, [3, heads].
+    params: Buf,
+    /// Weight of the gated norm, [d_inner].
+    norm: Buf,
+    out: Matrix,
+}
+
+impl Mamba2 {
+    pub(super) async fn alloc(
+        exec: &mut Exec,
+        places: &mut Places,
+        prefix: &str,
+        dims: &Mamba2Dims,
+        hidden: u32,
+    ) -> Result<Mamba2> {
+        let Mamba2Dims { d_inner, d_state, heads, d_conv, .. } = *dims;
+        let channels = d_inner + 2 * d_state;
+        let name = format!("{prefix}in_proj.weight");
+        let in_proj = Matrix::alloc(exec, &name, d_inner + channels + heads, hidden, 1).await?;
+        places.insert(name, in_proj.lines(0, in_proj.outs, 0));
+        let conv = vector(exec, places, format!("{prefix}conv1d.weight"), channels * d_conv).await?;
+        let bias = vector(exec, places, format!("{prefix}conv1d.bias"), channels).await?;
+        let params = exec.alloc(&format!("{prefix}params"), 3 * u64::from(heads), Elem::F32).await?;
+        // The state decays by exp(Δ A) with A = -exp(A_log) (spec 3.4 step 4).
+        places.insert(format!("{prefix}A_log"), Place::Floats(params, 0, |v| -v.exp()));
+        places.insert(format!("{prefix}D"), Place::Floats(params, heads.into(), |v| v));
+        places.insert(format!("{prefix}dt_bias"), Place::Floats(params, u64::from(2 * heads), |v| v));
+        let norm = vector(exec, places, format!("{prefix}norm.weight"), d_inner).await?;
+        let name = format!("{prefix}out_proj.weight");
+        let out = Matrix::alloc(exec, &name, hidden, d_inner, 1).await?;
+        places.insert(name, out.lines(0, hidden, 0));
+        Ok(Mamba2 { dims: dims.clone(), in_proj, conv, bias, params, norm, out })
+    }
+
+    fn channels(&self) -> u32 {
+        self.dims.d_inner + 2 * self.dims.d_state
+    }
+
+    fn slot_len(&self) -> u32 {
+        4 * self.channels() + self.dims.d_inner * self.dims.d_state
+    }
+
+    pub(super) fn mix(&self, plan: &mut Plan, run: &Run, norm: Buf, state: Buf) {
+        let s = run.scratch;
+        let (rows, slots, slot_len, state_at) = (run.rows, run.slots, self.slot_len(), 4 * self.channels());
+        let Mamba2Dims { d_inner, d_state, heads, head_dim, .. } = self.dims;
+        let in_stride = self.in_proj.outs;
+        run.project(plan, s.x, norm, &self.in_proj, s.p);
+        if run.steps {
+            let op = ops::SsdStep { rows, heads, head_dim, d_state, in_stride, slots, slot_len, state_at };
+            plan.add(op, &[run.batch, s.p, self.conv, self.bias, self.params, state, s.y]);
+            // The gate is applied; the norm behind it is finished by the output projection.
+            return self.add_normed(plan, run);
+        }
+        let channels = self.channels();
+        let conv = ops::Conv1d { rows, channels, in_stride, in_offset: d_inner, slots, slot_len };
+        plan.add(conv, &[run.batch, s.p, self.conv, self.bias, state, s.c]);
+        let tail = ops::ConvTail { rows, channels, in_stride, in_offset: d_inner, slots, slot_len };
+        plan.add(tail, &[run.batch, s.p, state]);
+        match run.scan {
+            Scan::Chunked if d_state <= ops::SsdChunk::MAX_STATE => {
+                plan.add(ops::SsdScores { rows, d_inner, d_state, slots }, &[run.batch, s.c, s.scores]);
+                let op = ops::SsdChunk { rows, heads, head_dim, d_state, in_stride, slots, slot_len, state_at };
+                plan.add(op, &[run.batch, s.c, s.p, self.params, s.scores, state, s.y]);
+            }
+            _ => {
+                let op = ops::SsdSerial { rows, heads, head_dim, d_state, in_stride, slots, slot_len, state_at };
+                plan.add(op, &[run.batch, s.c, s.p, self.params, state, s.y]);
+            }
+        }
+        let op = ops::GatedNorm { rows, width: d_inner, z_stride: in_stride, z_offset: 0, eps: EPS };
+        plan.add(op, &[s.y, s.p, self.norm, s.h]);
+        run.add(plan, &self.out, s.h);
+    }
+
+    /// `x += W·RMSNorm(y)`.
+    fn add_normed(&self, plan: &mut Plan, run: &Run) {
+        let s = run.scratch;
+        let (rows, cols, stride) = (run.rows, self.out.cols, self.out.outs);
+        if !run.few() {
+            plan.add(ops::RmsNorm { rows, width: cols, per_row: 1, eps: EPS }, &[s.y, self.norm, s.h]);
+            return run.add(plan, &self.out, s.h);
+        }
+        for part in &self.out.parts {
+            let op = ops::MatvecNormAdd { rows, cols, outs: part.outs, first: part.first, stride, eps: EPS };
+            plan.add(op, &[part.buf, s.y, self.norm, s.x]);
+        }
+    }
+
+    pub(super) fn memory(&self) -> Memory {
+        Memory::Fixed(self.slot_len().into())
+    }
+
+    pub(super) fn widths(&self) -> Widths {
+        Widths { p: self.in_proj.outs, c: self.channels(), y: self.dims.d_inner, ssd: true, ..Default::default() }
+    }
+
+    /// Bytes on the device.
+    pub fn bytes(&self) -> u64 {
+        let vectors = [self.conv, self.bias, self.params, self.norm].iter().map(Buf::bytes).sum::<u64>();
+        self.in_proj.bytes() + self.out.bytes() + vectors
+    }
+}

@@ -1,0 +1,208 @@
+//! The four kinds of block, each `x += mix(norm(x))`, and what they share: projections in and out.
+
+mod attention;
+mod deltanet;
+mod ffn;
+mod mamba2;
+
+pub use attention::Attention;
+pub use deltanet::DeltaNet;
+pub use ffn::Ffn;
+pub use mamba2::Mamba2;
+
+use crate::buf::{Buf, Elem};
+use crate::config::{BlockKind, Layer};
+use crate::exec::Exec;
+use crate::matrix::{Matrix, Places};
+use crate::ops;
+use crate::plan::Plan;
+use crate::{Result, scratch::Scratch};
+
+/// How many tokens a recurrent scan takes at a time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scan {
+    /// Token by token, state in registers.
+    #[default]
+    Serial,
+    /// By chunks: SSD for Mamba2, the WY form for DeltaNet.
+    Chunked,
+}
+
+/// What a plan is recorded for.
+#[derive(Clone, Copy, Debug)]
+pub struct Run<'a> {
+    /// Rows of the plan.
+    pub rows: u32,
+    /// Every segment is one row: the fused step kernels apply.
+    pub steps: bool,
+    /// The scan of longer segments.
+    pub scan: Scan,
+    /// Keys and values are f16.
+    pub kv_f16: bool,
+    /// Slots of the arena.
+    pub slots: u32,
+    /// Positions of a slot, meta tokens included.
+    pub positions: u32,
+    /// Epsilon of the layers' norms.
+    pub eps: f32,
+    /// Rows and segments.
+    pub batch: Buf,
+    /// Activations.
+    pub scratch: &'a Scratch,
+}
+
+impl Run<'_> {
+    /// Few enough rows for matrix-vector kernels.
+    fn few(&self) -> bool {
+        self.rows <= ops::MATVEC_ROWS
+    }
+
+    /// `out[:, ..] = W·RMSNorm(x)`, rows of `out` being `W`'s outputs.
+    fn project(&self, plan: &mut Plan, x: Buf, norm: Buf, matrix: &Matrix, out: Buf) {
+        let Matrix { outs: stride, cols, parts } = matrix;
+        let (rows, cols, stride) = (self.rows, *cols, *stride);
+        if !self.few() {
+            self.norm(plan, x, norm, cols);
+        }
+        for part in parts {
+            let (first, outs) = (part.first, part.outs);
+            if self.few() {
+                let op = ops::MatvecNorm { rows, cols, outs, first, stride, eps: self.eps };
+                plan.add(op, &[part.buf, x, norm, out]);
+            } else {
+                let op = ops::Matmul { rows, cols, line: 0, outs, first, stride };
+                plan.add(op, &[part.buf, self.scratch.h, out]);
+            }
+        }
+    }
+
+    /// `h = RMSNorm(x)` over the whole width.
+    fn norm(&self, plan: &mut Plan, x: Buf, norm: Buf, width: u32) {
+        let op = ops::RmsNorm { rows: self.rows, width, per_row: 1, eps: self.eps };
+        plan.add(op, &[x, norm, self.scratch.h]);
+    }
+
+    /// `x += W·input`: an output projection with its residual.
+    fn add(&self, plan: &mut Plan, matrix: &Matrix, input: Buf) {
+        let Matrix { outs: stride, cols, parts } = matrix;
+        let (rows, cols, stride) = (self.rows, *cols, *stride);
+        for part in parts {
+            let (first, outs) = (part.first, part.outs);
+            if self.few() {
+                let op = ops::MatvecAdd { rows, cols, outs, first, stride, eps: 0.0 };
+                plan.add(op, &[part.buf, input, self.scratch.x]);
+            } else {
+                let op = ops::MatmulAdd { rows, cols, line: 0, outs, first, stride };
+                plan.add(op, &[part.buf, input, self.scratch.x]);
+            }
+        }
+    }
+}
+
+/// What a block remembers of each sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Memory {
+    /// Nothing.
+    None,
+    /// Elements for each position: keys and values.
+    PerPosition(u64, Elem),
+    /// Elements in all: convolution tail and recurrent state.
+    Fixed(u64),
+}
+
+/// Widths that a block needs of each kind of scratch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Widths {
+    /// Projected row.
+    pub p: u32,
+    /// Convolved row.
+    pub c: u32,
+    /// Mixed row, before the output projection.
+    pub y: u32,
+    /// Attention heads and their width, for splits.
+    pub heads: (u32, u32),
+    /// DeltaNet heads and their width.
+    pub delta: (u32, u32),
+    /// Whether there is a Mamba2 scan.
+    pub ssd: bool,
+}
+
+/// Weights of one block.
+#[derive(Debug)]
+pub enum Block {
+    /// Grouped-query attention (spec 3.3).
+    Attention(Attention),
+    /// Mamba2 (spec 3.4).
+    Mamba2(Mamba2),
+    /// DeltaNet (spec 3.5).
+    DeltaNet(DeltaNet),
+    /// Feed-forward network (spec 3.6).
+    Ffn(Ffn),
+}
+
+impl Block {
+    /// Room for a layer's weights.
+    pub async fn alloc(exec: &mut Exec, places: &mut Places, layer: &Layer, hidden: u32) -> Result<Block> {
+        let prefix = layer.prefix();
+        Ok(match &layer.kind {
+            BlockKind::Attention(dims) => {
+                Block::Attention(Attention::alloc(exec, places, &prefix, dims, hidden).await?)
+            }
+            BlockKind::Mamba2(dims) => Block::Mamba2(Mamba2::alloc(exec, places, &prefix, dims, hidden).await?),
+            BlockKind::DeltaNet(dims) => Block::DeltaNet(DeltaNet::alloc(exec, places, &prefix, dims, hidden).await?),
+            BlockKind::Ffn(dims) => Block::Ffn(Ffn::alloc(exec, places, &prefix, dims, hidden).await?),
+        })
+    }
+
+    /// Records `x += mix(RMSNorm(x; norm))`.
+    pub fn mix(&self, plan: &mut Plan, run: &Run, norm: Buf, memory: Option<Buf>, rotary: Option<Buf>) {
+        plan.part = self.name();
+        match (self, memory, rotary) {
+            (Block::Attention(block), Some(kv), Some(rotary)) => block.mix(plan, run, norm, kv, rotary),
+            (Block::Mamba2(block), Some(state), _) => block.mix(plan, run, norm, state),
+            (Block::DeltaNet(block), Some(state), _) => block.mix(plan, run, norm, state),
+            (Block::Ffn(block), ..) => block.mix(plan, run, norm),
+            _ => unreachable!("the arena has memory for every mixer"),
+        }
+    }
+
+    /// The kind's name.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Block::Attention(_) => "attention",
+            Block::Mamba2(_) => "mamba2",
+            Block::DeltaNet(_) => "deltanet",
+            Block::Ffn(_) => "ffn",
+        }
+    }
+
+    /// What it remembers.
+    pub fn memory(&self, kv_f16: bool) -> Memory {
+        match self {
+            Block::Attention(block) => block.memory(kv_f16),
+            Block::Mamba2(block) => block.memory(),
+            Block::DeltaNet(block) => block.memory(),
+            Block::Ffn(_) => Memory::None,
+        }
+    }
+
+    /// Bytes of weights on the device.
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Block::Attention(block) => block.bytes(),
+            Block::Mamba2(block) => block.bytes(),
+            Block::DeltaNet(block) => block.bytes(),
+            Block::Ffn(block) => block.bytes(),
+        }
+    }
+
+    /// The scratch it needs.
+    pub fn widths(&self) -> Widths {
+        match self {
+            Block::Attention(block) => block.widths(),
+            Block::Mamba2(block) => block.widths(),
+            Block::DeltaNet(block) => block.widths(),
+            Block::Ffn(block) => block.widths(),
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! Weights come in as bytes: the loader is pushed to and never pulls.
+//!
+//! It asks, through [`Loader::wants`], for the headers of all files first, and then for the data of one file after
+//! the other. Whoever has the bytes (a memory map, a download) hands them over in pieces of any size.
+
+use crate::buf::Buf;
+use crate::checkpoint::{Dtype, Header, TensorInfo};
+use crate::config::Config;
+use crate::exec::Exec;
+use crate::matrix::{Place, Places};
+use crate::model::Model;
+use crate::op::floats_mut;
+use crate::{Error, Result};
+use half::{bf16, f16};
+
+/// The most bytes that are converted at a time.
+const PIECE: usize = 4 << 20;
+/// Bytes after which the device is waited for.
+const FLUSH: u64 = 32 << 20;
+
+/// The bytes that come next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Want {
+    /// Which of the files.
+    pub file: usize,
+    /// Offset in it.
+    pub offset: u64,
+}
+
+/// How far loading is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes of the pushed piece that were taken; [`Loader::wants`] says where to go on.
+    pub taken: usize,
+    /// Bytes of tensors that are done.
+    pub done: u64,
+    /// Bytes of all tensors; 0 while headers are missing.
+    pub total: u64,
+}
+
+/// A model while its bytes come in.
+#[derive(Debug)]
+pub struct Loader {
+    config_json: Vec<u8>,
+    /// Length of each file, where it is known.
+    files: Vec<Option<u64>>,
+    /// Headers that are complete.
+    headers: Vec<Header>,
+    /// Bytes of the header that is coming in.
+    partial: Vec<u8>,
+    /// Set when all headers are complete.
+    target: Option<(Model, Places)>,
+    file: usize,
+    tensor: usize,
+    /// Bytes of the tensor that are placed.
+    placed: u64,
+    done: u64,
+    total: u64,
+    /// `done` when the device last caught up.
+    flushed: u64,
+}
+
+impl Loader {
+    /// Begins loading a checkpoint of one or more safetensors files, given the length in bytes of each, where it is
+    /// known: a file of another length is then refused as soon as its header is there.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] if there is no file.
+    pub fn new(config_json: &[u8], files: &[Option<u64>]) -> Result<Loader> {
+        if files.is_empty() {
+            return Err(Error::Checkpoint { why: "no safetensors file".into() });
+        }
+        Ok(Loader {
+            config_json: config_json.to_vec(),
+            files: files.to_vec(),
+            headers: vec![],
+            partial: vec![],
+            target: None,
+            file: 0,
+            tensor: 0,
+            placed: 0,
+            done: 0,
+            total: 0,
+            flushed: 0,
+        })
+    }
+
+    /// The bytes to push next; nothing once every tensor is complete.
+    pub fn wants(&self) -> Option<Want> {
+        if self.target.is_none() {
+            return Some(Want { file: self.headers.len(), offset: self.partial.len() as u64 });
+        }
+        let header = self.headers.get(self.file)?;
+        let begin = header.tensors.get(self.tensor).map_or(0, |tensor| tensor.begin);
+        let held = self.partial.len() as u64;
+        Some(Want { file: self.file, offset: header.data_start + begin + self.placed + held })
+    }
+
+    /// Takes bytes at the place that [`Loader::wants`] names. Tensors go to `exec` as they come.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] for a header that breaks the format, [`Error::Config`] and [`Error::Tensors`] if it is
+    /// not this model, [`Error::Limit`] and [`Error::OutOfMemory`] if the device cannot hold it.
+    pub async fn push(&mut self, exec: &mut Exec, bytes: &[u8]) -> Result<Progress> {
+        let taken = match self.target {
+            None => self.push_header(exec, bytes).await?,
+            Some(_) => self.push_data(exec, bytes)?,
+        };
+        // What was written waits in staging memory until it is submitted: bound it.
+        if self.done - self.flushed > FLUSH {
+            self.flushed = self.done;
+            let ticket = exec.submit(&[], None)?;
+            exec.collect(ticket).await?;
+        }
+        Ok(Progress { taken, done: self.done, total: self.total })
+    }
+
+    async fn push_header(&mut self, exec: &mut Exec, bytes: &[u8]) -> Result<usize> {
+        // Eight bytes of length first, then as many as they say.
+        let need = match self.partial.first_chunk() {
+            None => 8,
+            Some(&length) => 8 + Header::len(length)?,
+        };
+        let missing = usize::try_from(need - self.partial.len() as u64).unwrap_or(usize::MAX);
+        let taken = missing.min(bytes.len());
+        self.partial.extend_from_slice(&bytes[..taken]);
+        if taken == missing && need > 8 {
+            let header = Header::parse(&self.partial[8..], self.files[self.headers.len()])?;
+            self.partial = vec![];
+            self.headers.push(header);
+            if self.headers.len() == self.files.len() {
+                let config = Config::resolve(&self.config_json, &self.headers)?;
+                config.check(&self.headers)?;
+                self.total = self.headers.iter().map(|header| header.data_len).sum();
+                self.target = Some(Model::alloc(exec, config).await?);
+                self.skip_empty();
+            }
+        }
+        Ok(taken)
+    }
+
+    fn current(&self) -> Option<&TensorInfo> {
+        self.headers.get(self.file)?.tensors.get(self.tensor)
+    }
+
+    /// Steps over complete tensors and files.
+    fn skip_empty(&mut self) {
+        while let Some(header) = self.headers.get(self.file) {
+            match header.tensors.get(self.tensor) {
+                Some(tensor) if tensor.begin + self.placed < tensor.end => return,
+                Some(_) => self.tensor += 1,
+                None => {
+                    self.file += 1;
+                    self.tensor = 0;
+                }
+            }
+            self.placed = 0;
+        }
+    }
+
+    fn push_data(&mut self, exec: &mut Exec, bytes: &[u8]) -> Result<usize> {
+        let mut held = std::mem::take(&mut self.partial);
+        let Some(tensor) = self.headers.get(self.file).and_then(|header| header.tensors.get(self.tensor)) else {
+            return Ok(bytes.len());
+        };
+        let Some((_, places)) = &self.target else { return Ok(0) };
+        let place = &places[&tensor.name];
+        let left = usize::try_from(tensor.end - tensor.begin - self.placed).unwrap_or(usize::MAX);
+        // A piece that ends inside a unit leaves the beginning of it in `partial`.
+        let unit = place.unit() * size_of(tensor.dtype);
+        let (taken, whole);
+        if held.is_empty() && bytes.len() >= unit {
+            taken = left.min(bytes.len()).min(PIECE) / unit * unit;
+            whole = &bytes[..taken];
+        } else {
+            taken = (unit - held.len()).min(bytes.len());
+            held.extend_from_slice(&bytes[..taken]);
+            if held.len() < unit {
+                self.partial = held;
+                return Ok(taken);
+            }
+            whole = &held;
+        }
+        put(exec, place, tensor.dtype, self.placed, whole);
+        self.placed += whole.len() as u64;
+        self.done += whole.len() as u64;
+        self.skip_empty();
+        Ok(taken)
+    }
+
+    /// The model, once everything has come.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] if bytes are missing, with the file and the place.
+    pub async fn finish(self, exec: &mut Exec) -> Result<Model> {
+        if let Some(Want { file, offset }) = self.wants() {
+            let what = match self.current() {
+                Some(tensor) => format!("in tensor {}", tensor.name),
+                None => "in its header".into(),
+            };
+            let why = format!("file {} of {} ends at byte {offset}, {what}", file + 1, self.files.len());
+            return Err(Error::Checkpoint { why });
+        }
+        let Some((mut model, _)) = self.target else { unreachable!("nothing is wanted only once a target exists") };
+        model.finish(exec).await?;
+        Ok(model)
+    }
+}
+
+fn size_of(dtype: Dtype) -> usize {
+    (dtype.bits() / 8) as usize
+}
+
+fn number(dtype: Dtype, bytes: &[u8]) -> f32 {
+    match (dtype, bytes) {
+        (Dtype::BF16, &[a, b]) => bf16::from_le_bytes([a, b]).to_f32(),
+        (Dtype::F16, &[a, b]) => f16::from_le_bytes([a, b]).to_f32(),
+        (_, &[a, b, c, d]) => f32::from_le_bytes([a, b, c, d]),
+        _ => unreachable!("the table check lets only BF16, F16 and F32 through"),
+    }
+}
+
+/// Converts whole numbers of a tensor, of which `before` bytes came earlier, and writes them.
+fn put(exec: &mut Exec, place: &Place, dtype: Dtype, before: u64, bytes: &[u8]) {
+    let size = size_of(dtype);
+    match place {
+        Place::Nowhere => {}
+        Place::Floats(buf, at, map) => {
+            let mut words = vec![0u32; bytes.len() / size];
+            for (value, bytes) in floats_mut(&mut words).iter_mut().zip(bytes.chunks_exact(size)) {
+                *value = map(number(dtype, bytes).into()) as f32;
+            }
+            exec.write(*buf, at + before / size as u64, &words);
+        }
+        Place::Lines(pieces) => {
+            let words: Vec<u32> = match dtype {
+                Dtype::BF16 => bytemuck::pod_collect_to_vec(bytes),
+                _ => bytes
+                    .chunks_exact(2 * size)
+                    .map(|pair| {
+                        let [low, high] =
+                            [&pair[..size], &pair[size..]].map(|b| bf16::from_f32(number(dtype, b)).to_bits());
+                        u32::from(low) | u32::from(high) << 16
+                    })
+                    .collect(),
+            };
+            scatter(exec, pieces, before / (2 * size as u64), &words);
+        }
+    }
+}
+
+/// Writes words of a tensor from word `at` on into the pieces that hold it.
+fn scatter(exec: &mut Exec, pieces: &[(Buf, u64, u64)], mut at: u64, mut words: &[u32]) {
+    for &(buf, start, len) in pieces {
+        if at >= len {
+            at -= len;
+            continue;
+        }
+        let here = usize::try_from(len - at).unwrap_or(usize::MAX).min(words.len());
+        exec.write(buf, start + at, &words[..here]);
+        words = &words[here..];
+        at = 0;
+        if words.is_empty() {
+            return;
+        }
+    }
+}

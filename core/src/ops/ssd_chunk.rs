@@ -1,0 +1,172 @@
+//! Mamba2 scan, chunk by chunk (spec 3.4, chunked prefill).
+
+use super::mamba2::{CHUNK, Dims, convolved, numbers, params, scan_examples, scores_len};
+use crate::batch::{BATCH_WORDS, Batch, Size, tiles};
+use crate::buf::Elem::{F32, U32};
+use crate::caps::Caps;
+use crate::kernel::{Const, Kernel, Part, read, update, write};
+use crate::numbers;
+use crate::op::{Example, Op, floats, floats_mut};
+use nemoflash_shaders as wgsl;
+
+numbers! {
+    /// The same results as [`SsdSerial`](super::SsdSerial) as products of matrices, with `scores` of
+    /// [`SsdScores`](super::SsdScores). With `s[t]` the sum of `Δ A` over the rows of a chunk up to `t`:
+    ///
+    /// - `y[t] = exp(s[t]) S C[t] + sum over r <= t of scores[r, t] exp(s[t] - s[r]) Δ[r] x[r] + D x[t]`,
+    /// - `S = exp(s[last]) S + sum over r of exp(s[last] - s[r]) Δ[r] x[r] ⊗ B[r]`.
+    ///
+    /// **Chunks have 64 rows.** Any length gives the same numbers; 64 is the longest whose slices of C, B and the
+    /// scores fit 16 KiB of workgroup memory next to 16 rows of a state of 128 places (4 KiB + 1 KiB + 8 KiB), and
+    /// per row the work inside a chunk grows with its length.
+    ///
+    /// **Work is split** by segment, head and 16 rows of the head, not by chunk: at the published sizes that is 256
+    /// (1B) or 384 (3B) workgroups for one segment, enough to fill a card, and no chunk's state goes through
+    /// memory. Kept per chunk, these states would take 2 MiB (1B) or 3 MiB (3B) each, 18 or 27 MiB for 512 rows of
+    /// one slot; the scores take 16 KiB each.
+    ///
+    /// `head_dim` and `d_state` are multiples of 4, and `d_state` is at most [`SsdChunk::MAX_STATE`].
+    pub struct SsdChunk {
+        /// Rows the buffers hold.
+        pub rows: u32,
+        /// Heads; `d_inner = heads * head_dim`.
+        pub heads: u32,
+        /// Values of a head.
+        pub head_dim: u32,
+        /// Places that each of them has in the state.
+        pub d_state: u32,
+        /// Values in a row of `p`: `2 * d_inner + 2 * d_state + heads`.
+        pub in_stride: u32,
+        /// Slots of `state`.
+        pub slots: u32,
+        /// Values in a slot, a multiple of 4.
+        pub slot_len: u32,
+        /// Where the state `[heads, head_dim, d_state]` begins in a slot, a multiple of 4.
+        pub state_at: u32,
+    }
+}
+
+const KERNEL: Kernel = Kernel {
+    name: "ssd_chunk",
+    parts: &[
+        Part::Text(wgsl::GRID),
+        Part::Text(wgsl::BATCH),
+        Part::Text(wgsl::SSD),
+        Part::Text(wgsl::SSD_BLOCK),
+        Part::Text(wgsl::SSD_CHUNK),
+    ],
+    binds: &[
+        read("batch", U32),
+        read("xbc", F32),
+        read("p", F32),
+        read("params", F32),
+        read("scores", F32),
+        update("state", F32),
+        write("y", F32),
+    ],
+};
+
+impl SsdChunk {
+    /// The largest `d_state` whose rows fit the workgroup memory that every device has.
+    pub const MAX_STATE: u32 = 128;
+
+    fn dims(&self) -> Dims {
+        let [heads, head_dim, d_state, in_stride, slot_len, state_at] =
+            [self.heads, self.head_dim, self.d_state, self.in_stride, self.slot_len, self.state_at].map(|n| n as usize);
+        Dims { heads, head_dim, d_state, in_stride, slot_len, state_at }
+    }
+}
+
+impl Op for SsdChunk {
+    fn kernel(&self) -> Kernel {
+        KERNEL
+    }
+
+    fn consts(&self, _: &Caps) -> Vec<Const> {
+        vec![("WG", 64), ("EXTRA", self.d_state.next_multiple_of(64))]
+    }
+
+    fn lens(&self) -> Vec<u64> {
+        let dims = self.dims();
+        let (rows, heads) = (u64::from(self.rows), u64::from(self.heads));
+        let state = u64::from(self.slots) * u64::from(self.slot_len);
+        let (xbc, y) = (rows * dims.channels() as u64, rows * dims.d_inner() as u64);
+        let scores = scores_len(self.rows, self.slots);
+        vec![BATCH_WORDS, xbc, rows * u64::from(self.in_stride), 3 * heads, scores, state, y]
+    }
+
+    fn grid(&self, size: Size, caps: &Caps) -> [u32; 3] {
+        caps.grid(u64::from(size.segments) * u64::from(self.heads) * u64::from(self.head_dim.div_ceil(16)))
+    }
+
+    fn cpu(&self, _: Size, bufs: &mut [Vec<u32>]) {
+        let [batch, xbc, p, params, scores, state, y] = bufs else { unreachable!() };
+        let batch = Batch::from_words(batch);
+        let (xbc, p, params, scores) = (floats(xbc), floats(p), floats(params), floats(scores));
+        let (state, y) = (floats_mut(state), floats_mut(y));
+        let dims = self.dims();
+        let (d_inner, d_state, chunk) = (dims.d_inner(), dims.d_state, CHUNK as usize);
+        let mut carried = vec![];
+        for (tile, (segment, first, rows)) in tiles(&batch, CHUNK).enumerate() {
+            if first == segment.first {
+                carried = dims.incoming(&batch, first, state);
+            }
+            let (first, rows) = (first as usize, rows as usize);
+            let of = |row: usize, at: usize| f64::from(xbc[(first + row) * dims.channels() + at]);
+            for head in 0..dims.heads {
+                let steps: Vec<f64> = (0..rows).map(|r| dims.step(p, params, first + r, head)).collect();
+                // Σ Δ A over the rows after r up to t, which is s[t] - s[r].
+                let between = |r: usize, t: usize| steps[r + 1..=t].iter().sum::<f64>() * f64::from(params[head]);
+                let fades: Vec<f64> = (0..rows * rows).map(|i| (i / rows, i % rows)).map(|(r, t)| if r <= t { between(r, t).exp() } else { 0.0 }).collect();
+                let from_start: Vec<f64> = (0..rows).map(|t| (between(0, t) + steps[0] * f64::from(params[head])).exp()).collect();
+                for i in head * dims.head_dim..(head + 1) * dims.head_dim {
+                    let s = &mut carried[i * d_state..(i + 1) * d_state];
+                    for t in 0..rows {
+                        let before: f64 = s.iter().enumerate().map(|(j, s)| s * of(t, d_inner + d_state + j)).sum();
+                        let inside: f64 = (0..=t)
+                            .map(|r| f64::from(scores[(tile * chunk + r) * chunk + t]) * fades[r * rows + t] * steps[r] * of(r, i))
+                            .sum();
+                        let skip = f64::from(params[dims.heads + head]) * of(t, i);
+                        y[(first + t) * d_inner + i] = (from_start[t] * before + inside + skip) as f32;
+                    }
+                    s.iter_mut().for_each(|s| *s *= from_start[rows - 1]);
+                    for r in 0..rows {
+                        let dx = fades[r * rows + rows - 1] * steps[r] * of(r, i);
+                        for (j, s) in s.iter_mut().enumerate() {
+                            *s += dx * of(r, d_inner + j);
+                        }
+                    }
+                }
+            }
+            if first + rows == (segment.first + segment.rows) as usize {
+                for (to, &s) in state[dims.state(segment.slot)..].iter_mut().zip(&carried) {
+                    *to = s as f32;
+                }
+            }
+        }
+    }
+
+    fn examples() -> Vec<Example<Self>> {
+        // Not here: more workgroups than one grid dimension holds, half a minute on a software device. The grid is
+        // folded as in SsdSerial.
+        scan_examples(|heads, head_dim, d_state, segments| {
+            let (rows, in_stride, slots, slot_len, state_at) = numbers(heads, head_dim, d_state, segments);
+            SsdChunk { rows, heads, head_dim, d_state, in_stride, slots, slot_len, state_at }
+        })
+    }
+
+    fn input(&self, bind: usize, uniform: &mut dyn FnMut() -> f32) -> Option<Vec<u32>> {
+        match bind {
+            1 => Some(convolved(self.lens()[1], uniform)),
+            3 => Some(params(self.heads, uniform)),
+            _ => None,
+        }
+    }
+
+    fn bytes(&self, size: Size) -> Option<u64> {
+        let dims = self.dims();
+        let row = dims.channels() + dims.heads + CHUNK as usize + dims.d_inner();
+        let states = 2 * u64::from(size.segments) * dims.state_len() as u64;
+        Some(4 * (u64::from(size.rows) * row as u64 + states))
+    }
+}

@@ -1,0 +1,90 @@
+//! Activations: a handful of named buffers, sized once for the widest plan.
+
+use crate::blocks::Widths;
+use crate::buf::{Buf, Elem};
+use crate::exec::Exec;
+use crate::op::Op;
+use crate::{Result, ops};
+
+/// Scratch of all plans; every buffer is [rows, width] f32.
+#[derive(Clone, Copy, Debug)]
+pub struct Scratch {
+    /// The residual stream, [rows, hidden_size].
+    pub x: Buf,
+    /// Normalised rows, [rows, widest of hidden_size and the mixers' widths].
+    pub h: Buf,
+    /// Projected rows.
+    pub p: Buf,
+    /// Convolved rows.
+    pub c: Buf,
+    /// Mixed rows, before the output projection.
+    pub y: Buf,
+    /// DeltaNet's beta, [rows, heads].
+    pub beta: Buf,
+    /// DeltaNet's W of the WY form, [rows, heads, head_dim].
+    pub w: Buf,
+    /// DeltaNet's U of the WY form, [rows, heads, head_dim].
+    pub u: Buf,
+    /// Scores within chunks, of either scan.
+    pub scores: Buf,
+    /// Splits of the keys that a decode step's attention makes.
+    pub splits: u32,
+    /// Sums of the splits, [MATVEC_ROWS rows, heads, splits, head_dim].
+    pub parts: Buf,
+    /// Maxima and weights of the splits, [MATVEC_ROWS rows, heads, splits, 2].
+    pub weights: Buf,
+}
+
+impl Scratch {
+    /// Room for `rows` rows.
+    pub async fn alloc(
+        exec: &mut Exec,
+        rows: u32,
+        slots: u32,
+        positions: u32,
+        hidden: u32,
+        blocks: impl Iterator<Item = Widths>,
+    ) -> Result<Scratch> {
+        let w = blocks.fold(Widths::default(), |a, b| Widths {
+            p: a.p.max(b.p),
+            c: a.c.max(b.c),
+            y: a.y.max(b.y),
+            heads: if a.heads.0 * a.heads.1 > b.heads.0 * b.heads.1 { a.heads } else { b.heads },
+            delta: if a.delta.0 > b.delta.0 { a.delta } else { b.delta },
+            ssd: a.ssd || b.ssd,
+        });
+        let splits = splits(positions);
+        let steps = rows.min(ops::MATVEC_ROWS) * w.heads.0 * splits;
+        let delta = u64::from(w.delta.0 * w.delta.1);
+        let chunk = ops::SsdScores { rows, d_inner: 4, d_state: 4, slots };
+        let ssd = if w.ssd { chunk.lens()[2] } else { 0 };
+        let scores = ssd.max(u64::from(rows * w.delta.0 * ops::DeltaWy::CHUNK));
+        let rows = u64::from(rows);
+        Ok(Scratch {
+            x: exec.alloc("x", rows * u64::from(hidden), Elem::F32).await?,
+            h: exec.alloc("h", rows * u64::from(hidden.max(w.y)), Elem::F32).await?,
+            p: exec.alloc("p", rows * u64::from(w.p), Elem::F32).await?,
+            c: exec.alloc("c", rows * u64::from(w.c), Elem::F32).await?,
+            y: exec.alloc("y", rows * u64::from(w.y), Elem::F32).await?,
+            beta: exec.alloc("beta", rows * u64::from(w.delta.0), Elem::F32).await?,
+            w: exec.alloc("w", rows * delta, Elem::F32).await?,
+            u: exec.alloc("u", rows * delta, Elem::F32).await?,
+            scores: exec.alloc("scores", scores, Elem::F32).await?,
+            splits,
+            parts: exec.alloc("parts", u64::from(steps * w.heads.1), Elem::F32).await?,
+            weights: exec.alloc("weights", u64::from(steps * 2), Elem::F32).await?,
+        })
+    }
+
+    /// Bytes on the device.
+    pub fn bytes(&self) -> u64 {
+        let all = [self.x, self.h, self.p, self.c, self.y, self.beta, self.w, self.u, self.scores, self.parts];
+        all.iter().map(Buf::bytes).sum::<u64>() + self.weights.bytes()
+    }
+}
+
+/// Splits of the keys at decode: grids may not depend on the position, so it follows the slot's size. One split
+/// (and no step to join them) up to 256 positions, then one for every 128, at most 32.
+fn splits(positions: u32) -> u32 {
+    if positions <= 256 { 1 } else { (positions / 128).clamp(2, 32) }
+}

@@ -1,0 +1,110 @@
+// The delta rule token by token (spec 3.5 steps 6 and 7). One workgroup per (segment, head, four value columns).
+// The state stays in registers: a thread holds QUADS tiles of 4 key rows x 4 value columns, as matrices whose
+// column j is key row j, so that `tile * k` is its part of Sᵀk. With d = beta (v - Sᵀk), the new state's read-out
+// (S + k dᵀ)ᵀ q is Sᵀq + d (k·q): one reduction per token, and no barrier where a workgroup is one subgroup.
+struct Numbers {
+    rows: u32,
+    heads: u32,
+    head_dim: u32,
+    slots: u32,
+    slot_len: u32,
+    state_at: u32,
+}
+
+@group(0) @binding(0) var<uniform> n: Numbers;
+@group(0) @binding(1) var<storage, read> batch: Batch;
+@group(0) @binding(2) var<storage, read> qkv: array<vec4<f32>>; // [rows, 3, heads, head_dim / 4]
+@group(0) @binding(3) var<storage, read> beta: array<f32>; // [rows, heads]
+@group(0) @binding(4) var<storage, read_write> state: array<vec4<f32>>; // [slots, slot_len / 4], S at state_at: [heads, key, value / 4]
+@group(0) @binding(5) var<storage, read_write> out: array<vec4<f32>>; // [rows, heads, head_dim / 4]
+
+// What a thread needs of one token.
+struct Token {
+    q: array<vec4<f32>, QUADS>,
+    k: array<vec4<f32>, QUADS>,
+    v: vec4<f32>,
+    beta: f32,
+}
+
+fn load(row: u32, head: u32, column: u32, local: u32) -> Token {
+    let quads = n.head_dim / 4u;
+    let q = (row * 3u * n.heads + head) * quads;
+    let k = q + n.heads * quads;
+    var token: Token;
+    for (var i = 0u; i < QUADS; i++) {
+        let quad = i * WG + local;
+        if quad < quads {
+            token.q[i] = qkv[q + quad];
+            token.k[i] = qkv[k + quad];
+        }
+    }
+    token.v = qkv[k + n.heads * quads + column];
+    token.beta = beta[row * n.heads + head];
+    return token;
+}
+
+@compute @workgroup_size(WG)
+fn delta_serial(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let quads = n.head_dim / 4u;
+    let index = group_index(group, groups);
+    let column = index % quads;
+    let head = index / quads % n.heads;
+    let number = index / quads / n.heads;
+    if number >= batch.segments {
+        return;
+    }
+    let segment = batch.segment[number];
+    if segment.rows == 0u {
+        return;
+    }
+
+    // Tile i of this thread starts at key row 4 (i WG + local).
+    let start = (segment.slot * n.slot_len + n.state_at) / 4u + head * n.head_dim * quads + column;
+    var s: array<mat4x4<f32>, QUADS>;
+    if batch.row[segment.first].position != 0u {
+        for (var i = 0u; i < QUADS; i++) {
+            let quad = i * WG + local;
+            if quad < quads {
+                let at = start + quad * n.head_dim;
+                s[i] = mat4x4<f32>(state[at], state[at + quads], state[at + 2u * quads], state[at + 3u * quads]);
+            }
+        }
+    }
+
+    let scale = 1.0 / sqrt(f32(n.head_dim));
+    var next = load(segment.first, head, column, local);
+    for (var t = 0u; t < segment.rows; t++) {
+        var token = next;
+        // The next token's loads run while this one is reduced.
+        next = load(segment.first + min(t + 1u, segment.rows - 1u), head, column, local);
+        var part = Sums();
+        for (var i = 0u; i < QUADS; i++) {
+            part.a += s[i] * token.k[i];
+            part.b += s[i] * token.q[i];
+            part.c += dot(token.k[i], token.q[i]);
+        }
+        let sum = sum9(part, local);
+        let d = token.beta * (token.v - sum.a);
+        for (var i = 0u; i < QUADS; i++) {
+            s[i] += outer(d, token.k[i]);
+        }
+        if local == 0u {
+            out[((segment.first + t) * n.heads + head) * quads + column] = (sum.b + d * sum.c) * scale;
+        }
+    }
+
+    for (var i = 0u; i < QUADS; i++) {
+        let quad = i * WG + local;
+        if quad < quads {
+            let at = start + quad * n.head_dim;
+            state[at] = s[i][0];
+            state[at + quads] = s[i][1];
+            state[at + 2u * quads] = s[i][2];
+            state[at + 3u * quads] = s[i][3];
+        }
+    }
+}

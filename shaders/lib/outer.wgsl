@@ -1,0 +1,5 @@
+// a bᵀ as a matrix whose column j is a * b[j]. With `a` four value columns and `b` four key rows it is what a
+// delta step adds to a 4 x 4 tile of the state, and `tile * k` is the tile's part of Sᵀk.
+fn outer(a: vec4<f32>, b: vec4<f32>) -> mat4x4<f32> {
+    return mat4x4<f32>(a * b.x, a * b.y, a * b.z, a * b.w);
+}

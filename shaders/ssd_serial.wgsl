@@ -1,0 +1,96 @@
+// Mamba2 scan, one token after the other (spec 3.4 steps 4 and 5). One workgroup, of one subgroup where there are
+// subgroups, per (segment, head, four rows of the head); a lane holds its part of these rows in registers.
+struct Numbers {
+    rows: u32,
+    heads: u32,
+    head_dim: u32,
+    d_state: u32,
+    in_stride: u32,
+    slots: u32,
+    slot_len: u32,
+    state_at: u32,
+}
+
+@group(0) @binding(0) var<uniform> n: Numbers;
+@group(0) @binding(1) var<storage, read> batch: Batch;
+@group(0) @binding(2) var<storage, read> xbc: array<vec4<f32>>; // [rows, x: d_inner | B: d_state | C: d_state] / 4
+@group(0) @binding(3) var<storage, read> p: array<f32>; // [rows, in_stride], ends with dt: [heads]
+@group(0) @binding(4) var<storage, read> params: array<f32>; // [3, heads]: A, D, dt_bias
+@group(0) @binding(5) var<storage, read_write> state: array<vec4<f32>>; // [slots, slot_len] / 4, at state_at [heads, head_dim, d_state]
+@group(0) @binding(6) var<storage, read_write> y: array<vec4<f32>>; // [rows, d_inner] / 4
+
+// Block b of a lane is at places 4 (b WG + lane).. of d_state.
+var<private> s: array<mat4x4<f32>, BLOCKS>;
+
+// Moves the state by one token, and gives the lane's part of S C. A token that is not live changes nothing.
+fn token(row: u32, live: bool, head: u32, quad: u32, lane: u32) -> vec4<f32> {
+    let places = n.d_state / 4u;
+    let d_inner = n.heads * n.head_dim / 4u;
+    let at = row * (d_inner + 2u * places);
+    let raw = p[row * n.in_stride + n.in_stride - n.heads + head];
+    let dt = select(0.0, softplus(raw + params[2u * n.heads + head]), live);
+    let decay = exp(dt * params[head]);
+    let dx = dt * xbc[at + head * (n.head_dim / 4u) + quad];
+    var part = vec4<f32>(0.0);
+    for (var b = 0u; b < BLOCKS; b++) {
+        let place = b * WG + lane;
+        if place < places {
+            s[b] = s[b] * decay + outer(xbc[at + d_inner + place], dx);
+            part += xbc[at + d_inner + places + place] * s[b];
+        }
+    }
+    return part;
+}
+
+@compute @workgroup_size(WG)
+fn ssd_serial(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let quads = n.head_dim / 4u;
+    let index = group_index(group, groups);
+    let quad = index % quads;
+    let head = index / quads % n.heads;
+    if index / quads / n.heads >= batch.segments {
+        return;
+    }
+    let segment = batch.segment[index / quads / n.heads];
+    let places = n.d_state / 4u;
+    let at = (segment.slot * n.slot_len + n.state_at) / 4u + (head * n.head_dim + 4u * quad) * places;
+    let fresh = batch.row[segment.first].position == 0u;
+    for (var b = 0u; b < BLOCKS; b++) {
+        let i = at + b * WG + local;
+        if b * WG + local < places && !fresh {
+            s[b] = mat4x4<f32>(state[i], state[i + places], state[i + 2u * places], state[i + 3u * places]);
+        }
+    }
+
+    // Four tokens at a time: their loads and sums do not wait for each other.
+    let skip = params[n.heads + head];
+    let end = segment.first + segment.rows;
+    for (var row = segment.first; row < end; row += 4u) {
+        let rows = min(vec4<u32>(row, row + 1u, row + 2u, row + 3u), vec4<u32>(end - 1u));
+        let part0 = token(rows.x, true, head, quad, local);
+        let part1 = token(rows.y, row + 1u < end, head, quad, local);
+        let part2 = token(rows.z, row + 2u < end, head, quad, local);
+        let part3 = token(rows.w, row + 3u < end, head, quad, local);
+        let sums = mat4x4<f32>(sum4(part0, local), sum4(part1, local), sum4(part2, local), sum4(part3, local));
+        for (var t = local; t < 4u; t += WG) {
+            if row + t < end {
+                let x = xbc[(row + t) * (n.heads * quads + 2u * places) + head * quads + quad];
+                y[((row + t) * n.heads + head) * quads + quad] = sums[t] + skip * x;
+            }
+        }
+    }
+
+    for (var b = 0u; b < BLOCKS; b++) {
+        let i = at + b * WG + local;
+        if b * WG + local < places {
+            state[i] = s[b][0];
+            state[i + places] = s[b][1];
+            state[i + 2u * places] = s[b][2];
+            state[i + 3u * places] = s[b][3];
+        }
+    }
+}
