@@ -3,15 +3,15 @@
 #![forbid(unsafe_code)]
 
 use nemoflash::batch::Batch;
-use nemoflash::op::AnyOp;
+use nemoflash::op::Op;
 use nemoflash::ops::{Conv1d, ConvTail, SsdChunk, SsdScores, SsdSerial, SsdStep};
 use nemoflash::plan::Plan;
 use nemoflash::{Buf, Elem, Exec};
 use nemoflash_tests::{Random, close, targets};
 use safetensors::SafeTensors;
 
-/// Exact arithmetic must hold the logits to 1e-4; a scan alone must be far better. Measured: see each test.
-const CLOSE: f64 = 2e-6;
+/// Measured: 2.7e-7 against float64, 1.5e-6 between the forms (after 1024 rows), 1.4e-6 with outliers.
+const CLOSE: f64 = 5e-6;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Form {
@@ -103,9 +103,6 @@ impl Lab<'_> {
         self.exec.write(buf, 0, bytemuck::cast_slice(values));
         buf
     }
-    fn add(&mut self, op: impl Into<Box<dyn AnyOp>>, bufs: &[Buf]) {
-        self.plan.push(op.into(), bufs);
-    }
     fn run(&mut self, batch: &Batch) {
         pollster::block_on(self.exec.prepare(&mut self.plan)).expect("pipelines");
         let ticket = self.exec.submit(&[(&self.plan, batch.size())], None).expect("submission");
@@ -161,23 +158,23 @@ fn scan(
             let xbc = lab.alloc("xbc", u64::from(rows * channels), Elem::F32);
             let (conv, bias) = (lab.floats("conv", &block.conv), lab.floats("bias", &block.bias));
             let op = Conv1d { rows, channels, in_stride, in_offset: d_inner, slots, slot_len };
-            lab.add(Box::new(op) as Box<dyn AnyOp>, &[rows_buf, p, conv, bias, state, xbc]);
+            lab.plan.add(op, &[rows_buf, p, conv, bias, state, xbc]);
             let op = ConvTail { rows, channels, in_stride, in_offset: d_inner, slots, slot_len };
-            lab.add(Box::new(op) as Box<dyn AnyOp>, &[rows_buf, p, state]);
+            lab.plan.add(op, &[rows_buf, p, state]);
             xbc
         }
     };
     match form {
         Serial => {
             let op = SsdSerial { rows, heads, head_dim, d_state, in_stride, slots, slot_len, state_at };
-            lab.add(Box::new(op) as Box<dyn AnyOp>, &[rows_buf, xbc, p, params, state, y]);
+            lab.plan.add(op, &[rows_buf, xbc, p, params, state, y]);
         }
         Chunked => {
             let op = SsdScores { rows, d_inner, d_state, slots };
             let scores = lab.alloc("scores", op.lens()[2], Elem::F32);
-            lab.add(Box::new(op) as Box<dyn AnyOp>, &[rows_buf, xbc, scores]);
+            lab.plan.add(op, &[rows_buf, xbc, scores]);
             let op = SsdChunk { rows, heads, head_dim, d_state, in_stride, slots, slot_len, state_at };
-            lab.add(Box::new(op) as Box<dyn AnyOp>, &[rows_buf, xbc, p, params, scores, state, y]);
+            lab.plan.add(op, &[rows_buf, xbc, p, params, scores, state, y]);
         }
     }
     lab.run(&batch);
@@ -199,7 +196,7 @@ fn step(exec: &mut Exec, shape: Shape, block: &mut Block, positions: &[(u32, u32
     let (p, conv, bias) = (lab.floats("p", p), lab.floats("conv", &block.conv), lab.floats("bias", &block.bias));
     let (params, state) = (lab.floats("params", &block.params), lab.floats("state", &block.state));
     let out = lab.alloc("out", u64::from(rows * shape.d_inner()), Elem::F32);
-    lab.add(Box::new(op) as Box<dyn AnyOp>, &[rows_buf, p, conv, bias, params, state, out]);
+    lab.plan.add(op, &[rows_buf, p, conv, bias, params, state, out]);
     lab.run(&batch);
     block.state = lab.read(state);
     lab.read(out)
@@ -393,26 +390,28 @@ fn outliers() {
         raw[row * 2] = 1000.0;
         raw[row * 2 + 1] = 3e4;
     }
-    // Then short steps, whose decays must be right after sums of 1e5.
+    // Then one that forgets all, and short steps, whose decays must be right after sums of 1e5.
+    xbc[29 * width..][..shape.d_inner() as usize].fill(1e-3);
+    raw[58..60].fill(300.0);
     raw[60..200].iter_mut().for_each(|raw| *raw -= 6.0);
-    let mut run = |exec: &mut Exec, form, xbc: &[f32], raw: &[f32]| {
+    let run = |exec: &mut Exec, form, xbc: &[f32], raw: &[f32]| {
         let mut block = block.clone();
         let y = scan(exec, form, shape, &mut block, &[(0, 12, 100)], Some(xbc), &shape.p(raw));
         (y, block.state[shape.state_at() as usize..].to_vec())
     };
     let want = run(&mut Exec::cpu(), Serial, &xbc, &raw);
-    let later = 31 * shape.d_inner() as usize;
+    let later = 30 * shape.d_inner() as usize;
     every_exec("ssd outliers", |label, exec| {
         for form in [Serial, Chunked] {
             let (y, state) = run(exec, form, &xbc, &raw);
             let name = format!("outliers {form:?} on {label}");
             pass(close(&format!("{name}: y"), &want.0, &y, CLOSE));
-            pass(close(&format!("{name}: later y"), &want.0[later..], &y[later..], 2e-6));
-            pass(close(&format!("{name}: state"), &want.1, &state, 2e-6));
+            pass(close(&format!("{name}: later y"), &want.0[later..], &y[later..], CLOSE));
+            pass(close(&format!("{name}: state"), &want.1, &state, CLOSE));
             // Negative controls: a step that differs by 0.1 %, a value that is not a number.
             let mut other = raw.clone();
             other[80] *= 1.001;
-            assert!(close("another step", &want.0[later..], &run(exec, form, &xbc, &other).0[later..], 2e-6).is_err());
+            assert!(close("another step", &want.0[later..], &run(exec, form, &xbc, &other).0[later..], CLOSE).is_err());
             let mut other = xbc.clone();
             other[50 * width] = f32::NAN;
             let result = close("not a number", &want.0, &run(exec, form, &other, &raw).0, 1.0);
