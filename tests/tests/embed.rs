@@ -49,7 +49,11 @@ fn parts_fill_one_x() {
     batch.push(0, 9, &[PICKED], true);
     let tokens = [101, 102, 103, 104, 105, 106, 107, 0, 63, 64, 100, 99, 100, 107, 3];
     let value = |at: u32| {
-        f32::from_bits(if at.is_multiple_of(2) { table[at as usize / 2] << 16 } else { table[at as usize / 2] & 0xffff_0000 })
+        f32::from_bits(if at.is_multiple_of(2) {
+            table[at as usize / 2] << 16
+        } else {
+            table[at as usize / 2] & 0xffff_0000
+        })
     };
     let want: Vec<u32> = tokens
         .iter()
