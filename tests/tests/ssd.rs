@@ -90,8 +90,13 @@ struct Lab<'a> {
 }
 
 impl Lab<'_> {
-    fn new(exec: &mut Exec) -> Lab<'_> {
-        Lab { exec, bufs: vec![], plan: Plan::default() }
+    /// With the batch in a buffer.
+    fn new<'a>(exec: &'a mut Exec, batch: &Batch) -> (Lab<'a>, Buf) {
+        let mut lab = Lab { exec, bufs: vec![], plan: Plan::default() };
+        let words = batch.words();
+        let buf = lab.alloc("batch", words.len() as u64, Elem::U32);
+        lab.exec.write(buf, 0, &words);
+        (lab, buf)
     }
     fn alloc(&mut self, name: &str, len: u64, elem: Elem) -> Buf {
         let buf = pollster::block_on(self.exec.alloc(name, len, elem)).expect("memory");
@@ -140,14 +145,11 @@ fn scan(
     p: &[f32],
 ) -> Vec<f32> {
     let Shape { heads, head_dim, d_state, slots } = shape;
-    let (in_stride, slot_len, state_at) = (shape.in_stride(), shape.slot_len(), shape.state_at());
-    let (channels, d_inner) = (shape.channels(), shape.d_inner());
+    let [in_stride, slot_len, state_at] = [shape.in_stride(), shape.slot_len(), shape.state_at()];
+    let [channels, d_inner] = [shape.channels(), shape.d_inner()];
     let batch = batch(segments);
     let rows = batch.size().rows;
-    let mut lab = Lab::new(exec);
-    let words = batch.words();
-    let rows_buf = lab.alloc("batch", words.len() as u64, Elem::U32);
-    lab.exec.write(rows_buf, 0, &words);
+    let (mut lab, at) = Lab::new(exec, &batch);
     let p = lab.floats("p", p);
     let params = lab.floats("params", &block.params);
     let state = lab.floats("state", &block.state);
@@ -158,23 +160,23 @@ fn scan(
             let xbc = lab.alloc("xbc", u64::from(rows * channels), Elem::F32);
             let (conv, bias) = (lab.floats("conv", &block.conv), lab.floats("bias", &block.bias));
             let op = Conv1d { rows, channels, in_stride, in_offset: d_inner, slots, slot_len };
-            lab.plan.add(op, &[rows_buf, p, conv, bias, state, xbc]);
+            lab.plan.add(op, &[at, p, conv, bias, state, xbc]);
             let op = ConvTail { rows, channels, in_stride, in_offset: d_inner, slots, slot_len };
-            lab.plan.add(op, &[rows_buf, p, state]);
+            lab.plan.add(op, &[at, p, state]);
             xbc
         }
     };
     match form {
         Serial => {
             let op = SsdSerial { rows, heads, head_dim, d_state, in_stride, slots, slot_len, state_at };
-            lab.plan.add(op, &[rows_buf, xbc, p, params, state, y]);
+            lab.plan.add(op, &[at, xbc, p, params, state, y]);
         }
         Chunked => {
             let op = SsdScores { rows, d_inner, d_state, slots };
             let scores = lab.alloc("scores", op.lens()[2], Elem::F32);
-            lab.plan.add(op, &[rows_buf, xbc, scores]);
+            lab.plan.add(op, &[at, xbc, scores]);
             let op = SsdChunk { rows, heads, head_dim, d_state, in_stride, slots, slot_len, state_at };
-            lab.plan.add(op, &[rows_buf, xbc, p, params, scores, state, y]);
+            lab.plan.add(op, &[at, xbc, p, params, scores, state, y]);
         }
     }
     lab.run(&batch);
@@ -188,15 +190,12 @@ fn step(exec: &mut Exec, shape: Shape, block: &mut Block, positions: &[(u32, u32
     let (in_stride, slot_len, state_at) = (shape.in_stride(), shape.slot_len(), shape.state_at());
     let batch = batch(&positions.iter().map(|&(slot, position)| (slot, position, 1)).collect::<Vec<_>>());
     let rows = batch.size().rows;
-    let mut lab = Lab::new(exec);
-    let words = batch.words();
-    let rows_buf = lab.alloc("batch", words.len() as u64, Elem::U32);
-    lab.exec.write(rows_buf, 0, &words);
+    let (mut lab, at) = Lab::new(exec, &batch);
     let op = SsdStep { rows, heads, head_dim, d_state, in_stride, slots, slot_len, state_at };
     let (p, conv, bias) = (lab.floats("p", p), lab.floats("conv", &block.conv), lab.floats("bias", &block.bias));
     let (params, state) = (lab.floats("params", &block.params), lab.floats("state", &block.state));
     let out = lab.alloc("out", u64::from(rows * shape.d_inner()), Elem::F32);
-    lab.plan.add(op, &[rows_buf, p, conv, bias, params, state, out]);
+    lab.plan.add(op, &[at, p, conv, bias, params, state, out]);
     lab.run(&batch);
     block.state = lab.read(state);
     lab.read(out)
@@ -215,10 +214,6 @@ fn every_exec(suite: &str, mut each: impl FnMut(&str, &mut Exec)) {
 fn rows(shape: Shape, rows: u32, random: &mut Random) -> (Vec<f32>, Vec<f32>) {
     let xbc = (0..rows * shape.channels()).map(|_| 1.5 * random.uniform() - 0.28).collect();
     (xbc, shape.p(&normal(random, rows * shape.heads)))
-}
-
-fn pass(result: Result<f64, String>) {
-    result.unwrap_or_else(|e| panic!("{e}"));
 }
 
 #[test]
@@ -252,8 +247,8 @@ fn golden() {
                 };
                 let (y, state) = run(9);
                 let name = format!("{case} {form:?} on {label}");
-                pass(close(&format!("{name}: y"), &get("out"), &y, CLOSE));
-                pass(close(&format!("{name}: state"), &get("state_out"), &state[place.clone()], CLOSE));
+                close(&format!("{name}: y"), &get("out"), &y, CLOSE).unwrap();
+                close(&format!("{name}: state"), &get("state_out"), &state[place.clone()], CLOSE).unwrap();
                 // Slots that have no rows, and the tail, stay as they are.
                 assert_eq!(state[..place.start], before.state[..place.start], "{name}");
                 assert_eq!(state[place.end..], before.state[place.end..], "{name}");
@@ -288,8 +283,8 @@ fn chunked_equals_serial() {
             };
             let (serial, chunked) = (run(Serial, 3), run(Chunked, 3));
             let name = format!("{length} rows on {label}");
-            pass(close(&format!("{name}: y"), &serial.0, &chunked.0, CLOSE));
-            pass(close(&format!("{name}: state"), &serial.1, &chunked.1, CLOSE));
+            close(&format!("{name}: y"), &serial.0, &chunked.0, CLOSE).unwrap();
+            close(&format!("{name}: state"), &serial.1, &chunked.1, CLOSE).unwrap();
             // Negative control: without the incoming state.
             assert!(close("from zero", &serial.0, &run(Chunked, 0).0, CLOSE).is_err(), "{name}");
         }
@@ -359,8 +354,8 @@ fn steps_equal_scan() {
             };
             let (got, state) = run(block.clone());
             let name = format!("{form:?} and steps on {label}");
-            pass(close(&format!("{name}: y"), &want, &got, CLOSE));
-            pass(close(&format!("{name}: state"), &scanned.state, &state, CLOSE));
+            close(&format!("{name}: y"), &want, &got, CLOSE).unwrap();
+            close(&format!("{name}: state"), &scanned.state, &state, CLOSE).unwrap();
             let slot = shape.slot_len() as usize;
             for (a, b) in state.chunks(slot).zip(scanned.state.chunks(slot)) {
                 assert_eq!(a[..shape.state_at() as usize], b[..shape.state_at() as usize], "{name}: ring");
@@ -405,9 +400,9 @@ fn outliers() {
         for form in [Serial, Chunked] {
             let (y, state) = run(exec, form, &xbc, &raw);
             let name = format!("outliers {form:?} on {label}");
-            pass(close(&format!("{name}: y"), &want.0, &y, CLOSE));
-            pass(close(&format!("{name}: later y"), &want.0[later..], &y[later..], CLOSE));
-            pass(close(&format!("{name}: state"), &want.1, &state, CLOSE));
+            close(&format!("{name}: y"), &want.0, &y, CLOSE).unwrap();
+            close(&format!("{name}: later y"), &want.0[later..], &y[later..], CLOSE).unwrap();
+            close(&format!("{name}: state"), &want.1, &state, CLOSE).unwrap();
             // Negative controls: a step that differs by 0.1 %, a value that is not a number.
             let mut other = raw.clone();
             other[80] *= 1.001;
