@@ -23,6 +23,7 @@ pub mod ops;
 pub mod plan;
 pub mod sampling;
 mod scratch;
+mod text;
 
 pub use blocks::Scan;
 pub use buf::{Buf, Elem};
@@ -37,3 +38,4 @@ pub use inventory::Expected;
 pub use loader::{Loader, Progress, Want};
 pub use model::Model;
 pub use sampling::Sampling;
+pub use text::{StopMatcher, TextStream, Tokenizer};

@@ -1,0 +1,104 @@
+//! Stop strings in streamed text.
+
+use crate::{Error, Result};
+
+/// Most stop strings, and the longest in bytes.
+const MAX_STOPS: usize = 64;
+const MAX_STOP: usize = 4096;
+
+/// Finds the first of several stop strings in a text that comes in pieces.
+///
+/// The first is the one that is complete first; of two that end together, the longer. How the
+/// text is cut into pieces makes no difference. Only what could be the beginning of a stop
+/// string is held back, and a piece costs its length times the number of stop strings.
+#[derive(Debug)]
+pub struct StopMatcher {
+    stops: Vec<Stop>,
+    held: String,
+    stopped: bool,
+}
+
+/// One stop string under the Knuth-Morris-Pratt search.
+#[derive(Debug)]
+struct Stop {
+    text: Vec<u8>,
+    /// For each prefix, the length of its longest proper border.
+    borders: Vec<usize>,
+    /// How many of its bytes the end of the text so far matches.
+    matched: usize,
+}
+
+impl StopMatcher {
+    /// A matcher for these stop strings; with none of them, it never stops.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Parameter`] if one is empty or longer than 4096 bytes, or there are more than 64.
+    pub fn new(stops: Vec<String>) -> Result<StopMatcher> {
+        let refuse = |why| Err(Error::Parameter { name: "stop", why });
+        if stops.len() > MAX_STOPS {
+            return refuse(format!("{} stop strings are more than {MAX_STOPS}", stops.len()));
+        }
+        if stops.iter().any(String::is_empty) {
+            return refuse("a stop string is empty; give at least one character".to_owned());
+        }
+        if let Some(long) = stops.iter().find(|s| s.len() > MAX_STOP) {
+            return refuse(format!("a stop string has {} bytes, more than {MAX_STOP}", long.len()));
+        }
+        Ok(StopMatcher { stops: stops.into_iter().map(Stop::new).collect(), held: String::new(), stopped: false })
+    }
+
+    /// Takes more text; gives what is safe to print, and whether a stop string was found. The
+    /// stop string and what follows it are never given.
+    pub fn push(&mut self, text: &str) -> (String, bool) {
+        if self.stopped {
+            return (String::new(), true);
+        }
+        let before = self.held.len();
+        self.held.push_str(text);
+        for (i, byte) in text.bytes().enumerate() {
+            let found = self.stops.iter_mut().filter_map(|s| s.push(byte)).max();
+            if let Some(length) = found {
+                self.stopped = true;
+                self.held.truncate(before + i + 1 - length);
+                return (std::mem::take(&mut self.held), true);
+            }
+        }
+        let hold = self.stops.iter().map(|s| s.matched).max().unwrap_or(0);
+        let rest = self.held.split_off(self.held.len() - hold);
+        (std::mem::replace(&mut self.held, rest), false)
+    }
+
+    /// Ends the text: what was held back, or nothing after a stop string. The matcher can then
+    /// begin another text.
+    pub fn finish(&mut self) -> String {
+        self.stopped = false;
+        self.stops.iter_mut().for_each(|s| s.matched = 0);
+        std::mem::take(&mut self.held)
+    }
+}
+
+impl Stop {
+    fn new(text: String) -> Stop {
+        let text = text.into_bytes();
+        let mut borders = vec![0; text.len()];
+        let mut k = 0;
+        for i in 1..text.len() {
+            while k > 0 && text[k] != text[i] {
+                k = borders[k - 1];
+            }
+            k += usize::from(text[k] == text[i]);
+            borders[i] = k;
+        }
+        Stop { text, borders, matched: 0 }
+    }
+
+    /// Takes a byte; gives the length of the stop string if it is now complete.
+    fn push(&mut self, byte: u8) -> Option<usize> {
+        while self.matched > 0 && self.text[self.matched] != byte {
+            self.matched = self.borders[self.matched - 1];
+        }
+        self.matched += usize::from(self.text[self.matched] == byte);
+        (self.matched == self.text.len()).then_some(self.matched)
+    }
+}

@@ -1,0 +1,66 @@
+//! Token by token to text, holding back half characters.
+
+use std::sync::Arc;
+
+use super::bytes::Pieces;
+use crate::Result;
+
+/// Decodes tokens as they come; made by [`Tokenizer::stream`](super::Tokenizer::stream).
+///
+/// What [`push`](TextStream::push) and [`finish`](TextStream::finish) return, end to end, is
+/// what [`Tokenizer::decode`](super::Tokenizer::decode) gives for the same ids. At most three
+/// bytes are held back, and a token costs no more than its own length.
+pub struct TextStream {
+    pieces: Arc<Pieces>,
+    skip_special: bool,
+    /// The beginning of a character.
+    held: Vec<u8>,
+}
+
+impl TextStream {
+    pub(super) fn new(pieces: Arc<Pieces>, skip_special: bool) -> TextStream {
+        TextStream { pieces, skip_special, held: Vec::new() }
+    }
+
+    /// The text that `id` completes; empty while a character is incomplete.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Tokenizer`](crate::Error::Tokenizer) if the id is not in the file; the stream
+    /// goes on as if it had not been pushed.
+    pub fn push(&mut self, id: u32) -> Result<String> {
+        self.held.extend_from_slice(self.pieces.get(id, self.skip_special)?);
+        let mut text = String::new();
+        let mut rest = self.held.as_slice();
+        while let Err(e) = std::str::from_utf8(rest) {
+            let (valid, bad) = rest.split_at(e.valid_up_to());
+            text.push_str(std::str::from_utf8(valid).unwrap_or_default());
+            rest = bad;
+            // No error length: these bytes can still become a character.
+            let Some(length) = e.error_len() else { break };
+            text.push(char::REPLACEMENT_CHARACTER);
+            rest = &bad[length..];
+        }
+        if let Ok(valid) = std::str::from_utf8(rest) {
+            text.push_str(valid);
+            rest = &[];
+        }
+        let done = self.held.len() - rest.len();
+        self.held.drain(..done);
+        Ok(text)
+    }
+
+    /// Ends the text: U+FFFD if a character stayed incomplete, else nothing. The stream can then
+    /// begin another text.
+    pub fn finish(&mut self) -> String {
+        let text = String::from_utf8_lossy(&self.held).into_owned();
+        self.held.clear();
+        text
+    }
+}
+
+impl std::fmt::Debug for TextStream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TextStream").field("held", &self.held).finish_non_exhaustive()
+    }
+}
