@@ -41,6 +41,22 @@ struct Candidate {
     token: u32,
 }
 
+// Sixteen keys, ascending.
+struct Thresholds {
+    a: vec4<u32>,
+    b: vec4<u32>,
+    c: vec4<u32>,
+    d: vec4<u32>,
+}
+
+// What the tokens at or above each of them weigh together.
+struct Weights {
+    a: vec4<f32>,
+    b: vec4<f32>,
+    c: vec4<f32>,
+    d: vec4<f32>,
+}
+
 @group(0) @binding(0) var<uniform> n: Numbers;
 @group(0) @binding(1) var<storage, read_write> batch: Batch;
 @group(0) @binding(2) var<storage, read> logits: array<f32>; // [rows, vocab], a row for each segment
@@ -50,13 +66,14 @@ struct Candidate {
 
 var<workgroup> chosen: Choice;
 var<workgroup> candidates: array<Candidate, WG>;
+var<workgroup> group_sums: array<Weights, WG / 4u>;
 
 // Written instead of a token where a logit is NaN or +inf, or none is finite.
 const NOT_FINITE: u32 = 0xffffffffu;
 // Not a candidate: past the end of the vocabulary, or masked by the model.
-const NOTHING: f32 = -3.4028235e38;
+const NOTHING: f32 = -0x1.fffffep127f;
 // The f32 above it: the cut that lets every candidate pass.
-const LOWEST: f32 = -3.4028233e38;
+const LOWEST: f32 = -0x1.fffffcp127f;
 
 // Unsigned integers in the order of the floats; -0 and +0 are the same one.
 fn key_of(v: vec4<f32>) -> vec4<u32> {
@@ -104,11 +121,11 @@ fn random(c: Choice, token: vec4<u32>) -> vec4<u32> {
     y += z * x;
     z += x * y;
     w += y * z;
-    let half = vec4<u32>(16u);
-    x ^= x >> half;
-    y ^= y >> half;
-    z ^= z >> half;
-    w ^= w >> half;
+    let halves = vec4<u32>(16u);
+    x ^= x >> halves;
+    y ^= y >> halves;
+    z ^= z >> halves;
+    w ^= w >> halves;
     x += y * w;
     y += z * x;
     z += x * y;
@@ -169,29 +186,16 @@ fn best_of_all(c: Choice, temperature: f32, cut: f32, local: u32) -> Candidate {
     }
     workgroupBarrier();
     candidates[local] = best;
-    for (var step = WG / 2u; step > 0u; step = step / 2u) {
+    for (var step = WG / 4u; step > 0u; step = step / 4u) {
         workgroupBarrier();
         if local < step {
-            candidates[local] = better(candidates[local], candidates[local + step]);
+            let p = better(candidates[local], candidates[local + step]);
+            let q = better(candidates[local + 2u * step], candidates[local + 3u * step]);
+            candidates[local] = better(p, q);
         }
     }
     workgroupBarrier();
     return candidates[0];
-}
-
-// What the tokens at or above each of sixteen thresholds weigh together.
-struct Weights {
-    a: vec4<f32>,
-    b: vec4<f32>,
-    c: vec4<f32>,
-    d: vec4<f32>,
-}
-
-struct Thresholds {
-    a: vec4<u32>,
-    b: vec4<u32>,
-    c: vec4<u32>,
-    d: vec4<u32>,
 }
 
 fn add(sums: Weights, at: Thresholds, key: u32, weight: f32) -> Weights {
@@ -204,6 +208,35 @@ fn add(sums: Weights, at: Thresholds, key: u32, weight: f32) -> Weights {
         sums.c + select(none, w, k >= at.c),
         sums.d + select(none, w, k >= at.d),
     );
+}
+
+fn plus(p: Weights, q: Weights) -> Weights {
+    return Weights(p.a + q.a, p.b + q.b, p.c + q.c, p.d + q.d);
+}
+
+// The sum over all threads, added in the same order on every device, so that all draw the same line.
+fn total(mine: Weights, local: u32) -> Weights {
+    for (var turn = 0u; turn < 4u; turn++) {
+        workgroupBarrier();
+        if local % 4u == turn {
+            let at = local / 4u;
+            if turn == 0u {
+                group_sums[at] = mine;
+            } else {
+                group_sums[at] = plus(group_sums[at], mine);
+            }
+        }
+    }
+    for (var step = WG / 16u; step > 0u; step = step / 4u) {
+        workgroupBarrier();
+        if local < step {
+            let p = plus(group_sums[local], group_sums[local + step]);
+            let q = plus(group_sums[local + 2u * step], group_sums[local + 3u * step]);
+            group_sums[local] = plus(p, q);
+        }
+    }
+    workgroupBarrier();
+    return group_sums[0];
 }
 
 fn count(v: vec4<bool>) -> u32 {
@@ -219,8 +252,8 @@ fn cut_at(c: Choice, by_mass: bool, top: f32, floor: f32, local: u32) -> f32 {
     let sharpness = 1.0 / c.how.temperature;
     var budget = f32(c.how.top_k) - 1.0;
     var key = 0u;
-    for (var pass_ = 0u; pass_ < 8u; pass_++) {
-        let shift = 28u - 4u * pass_;
+    for (var turn = 0u; turn < 8u; turn++) {
+        let shift = 28u - 4u * turn;
         let steps = vec4<u32>(0u, 1u, 2u, 3u);
         let at = Thresholds(
             key + (steps << vec4<u32>(shift)),
@@ -242,15 +275,12 @@ fn cut_at(c: Choice, by_mass: bool, top: f32, floor: f32, local: u32) -> f32 {
             sums = add(sums, at, keys.z, weights.z);
             sums = add(sums, at, keys.w, weights.w);
         }
-        let a = sum4(sums.a, local);
-        let b = sum4(sums.b, local);
-        let d = sum4(sums.c, local);
-        let e = sum4(sums.d, local);
-        if by_mass && pass_ == 0u {
-            budget = c.how.top_p * a.x;
+        sums = total(sums, local);
+        if by_mass && turn == 0u {
+            budget = c.how.top_p * sums.a.x;
         }
-        let heavy = vec4<f32>(budget);
-        let digit = count(a > heavy) + count(b > heavy) + count(d > heavy) + count(e > heavy);
+        let b = vec4<f32>(budget);
+        let digit = count(sums.a > b) + count(sums.b > b) + count(sums.c > b) + count(sums.d > b);
         key += (max(digit, 1u) - 1u) << shift;
     }
     return max(value_of(max(key, MINUS_INFINITY_KEY + 1u)), LOWEST);

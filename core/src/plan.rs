@@ -54,10 +54,16 @@ impl Plan {
         self.steps.push(Step { op, bufs: bufs.to_vec(), part: self.part });
     }
 
-    /// Bytes that a step of this size moves at least: every binding once, or what the op says.
+    /// Bytes that a step of this size moves at least.
     pub fn bytes(&self, size: Size) -> u64 {
-        let bound =
-            |step: &Step| step.op.lens().iter().zip(&step.bufs).map(|(len, buf)| buf.elem.words(*len) * 4).sum();
-        self.steps.iter().map(|step| step.op.bytes(size).unwrap_or_else(|| bound(step))).sum()
+        self.steps.iter().map(|step| step.bytes(size)).sum()
+    }
+}
+
+impl Step {
+    /// Bytes that it moves at least: every binding once, or what the operator says.
+    pub fn bytes(&self, size: Size) -> u64 {
+        let bound = || self.op.lens().iter().zip(&self.bufs).map(|(len, buf)| buf.elem.words(*len) * 4).sum();
+        self.op.bytes(size).unwrap_or_else(bound)
     }
 }

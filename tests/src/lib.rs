@@ -8,6 +8,7 @@
 mod compare;
 mod devices;
 mod job;
+mod models;
 mod random;
 mod reflect;
 mod shader;
@@ -16,6 +17,7 @@ mod tolerance;
 pub use compare::{POISON, close, compare_words};
 pub use devices::{Device, Mode, Target, loud, not_run, targets};
 pub use job::{Job, check_case};
+pub use models::{Expected, GOLDEN, expected, load, load_chunked, model_dir};
 pub use random::Random;
 pub use reflect::{parse, reflect};
 pub use shader::{Shader, kinds, shaders};

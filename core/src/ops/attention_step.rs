@@ -149,6 +149,12 @@ impl Op for AttentionStep {
         }
     }
 
+    fn bytes(&self, size: Size) -> Option<u64> {
+        // What the rows bring and take; the keys and values that they see depend on the position.
+        let heads = u64::from(2 * self.heads + 2 * self.kv_heads);
+        Some(u64::from(size.rows) * heads * u64::from(self.head_dim) * 4)
+    }
+
     fn examples() -> Vec<Example<Self>> {
         let case = |heads, kv_heads, head_dim: u32, window, flags: [u32; 3], rows: &[(u32, u32, u32)]| {
             let [qk_norm, kv_f16, splits] = flags;

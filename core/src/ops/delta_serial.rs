@@ -89,14 +89,20 @@ impl Op for DeltaSerial {
     }
 
     fn examples() -> Vec<Example<Self>> {
-        examples(|rows, heads, head_dim, slots, slot_len, state_at| DeltaSerial {
+        let make = |rows, heads, head_dim, slots, slot_len, state_at| DeltaSerial {
             rows,
             heads,
             head_dim,
             slots,
             slot_len,
             state_at,
-        })
+        };
+        let mut list = examples(make);
+        // 8 segments of 8200 heads pass the 65,535 workgroups of one grid dimension. (The chunked form never gets
+        // there: many segments are short, and short segments are not its work.)
+        let segments: Vec<_> = (0..8).map(|slot| (slot, slot % 3, 1)).collect();
+        list.push(Example::segments(make(8, 8200, 4, 8, 16 * 8200, 0), &segments));
+        list
     }
 
     fn input(&self, bind: usize, uniform: &mut dyn FnMut() -> f32) -> Option<Vec<u32>> {
@@ -142,7 +148,6 @@ pub(super) fn examples<O>(make: impl Fn(u32, u32, u32, u32, u32, u32) -> O) -> V
         Example::segments(make(rows, heads, head_dim, slots, slot_len, state_at), segments)
     };
     let eight: Vec<_> = (0..8).map(|slot| (slot, slot % 3, 1)).collect();
-    let full: Vec<_> = (0..512).map(|slot| (slot, slot % 2, 1)).collect();
     vec![
         case(1, 4, 1, &[(0, 0, 1)]),
         case(1, 4, 1, &[(0, 7, 130)]),
@@ -157,8 +162,6 @@ pub(super) fn examples<O>(make: impl Fn(u32, u32, u32, u32, u32, u32) -> O) -> V
         case(1, 64, 1, &[(0, 3, 127)]),
         case(1, 16, 1, &[(0, 2, 512)]),
         case(2, 64, 8, &eight),
-        // 512 segments of 129 heads pass the 65,535 workgroups of one grid dimension.
-        case(129, 4, 512, &full),
     ]
 }
 

@@ -72,6 +72,11 @@ pub(super) fn params(heads: u32, uniform: &mut dyn FnMut() -> f32) -> Vec<u32> {
     ranges.into_iter().flat_map(row).map(f32::to_bits).collect()
 }
 
+/// x, B and C as the convolution's silu gives them: mostly positive.
+pub(super) fn convolved(len: u64, uniform: &mut dyn FnMut() -> f32) -> Vec<u32> {
+    (0..len).map(|_| (1.5 * uniform() - 0.28).to_bits()).collect()
+}
+
 /// The numbers of a Mamba2 scan for these segments: (rows, in_stride, slots, slot_len, state_at), with a little
 /// room after each slot.
 pub(super) fn numbers(

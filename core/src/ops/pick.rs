@@ -29,13 +29,12 @@ numbers! {
     }
 }
 
+/// A power of 4, by which the kernel reduces.
 const WG: u32 = 256;
 
-/// Sums go through workgroup memory even where the device has subgroups: added in the same order everywhere,
-/// they draw the same line on every device.
 const KERNEL: Kernel = Kernel {
     name: "pick",
-    parts: &[Part::Text(wgsl::REDUCE), Part::Text(wgsl::BATCH), Part::Text(wgsl::PICK)],
+    parts: &[Part::Text(wgsl::BATCH), Part::Text(wgsl::PICK)],
     binds: &[update("batch", U32), read("logits", F32), read("sampling", U32), update("seen", U32), update("picked", U32)],
 };
 

@@ -89,6 +89,12 @@ impl Op for RopeKv {
         }
     }
 
+    fn bytes(&self, size: Size) -> Option<u64> {
+        // What the rows bring and take; the keys and values that they see depend on the position.
+        let heads = u64::from(2 * self.heads + 2 * self.kv_heads);
+        Some(u64::from(size.rows) * heads * u64::from(self.head_dim) * 4)
+    }
+
     fn examples() -> Vec<Example<Self>> {
         let case = |heads, kv_heads, head_dim, qk_norm, kv_f16, segments: &[(u32, u32, u32)]| {
             let rows = segments.iter().map(|s| s.2).sum();

@@ -1,6 +1,6 @@
 //! Mamba2 scan, chunk by chunk (spec 3.4, chunked prefill).
 
-use super::mamba2::{CHUNK, Dims, numbers, params, scan_examples, scores_len};
+use super::mamba2::{CHUNK, Dims, convolved, numbers, params, scan_examples, scores_len};
 use crate::batch::{BATCH_WORDS, Batch, Size, tiles};
 use crate::buf::Elem::{F32, U32};
 use crate::caps::Caps;
@@ -156,7 +156,11 @@ impl Op for SsdChunk {
     }
 
     fn input(&self, bind: usize, uniform: &mut dyn FnMut() -> f32) -> Option<Vec<u32>> {
-        (bind == 3).then(|| params(self.heads, uniform))
+        match bind {
+            1 => Some(convolved(self.lens()[1], uniform)),
+            3 => Some(params(self.heads, uniform)),
+            _ => None,
+        }
     }
 
     fn bytes(&self, size: Size) -> Option<u64> {

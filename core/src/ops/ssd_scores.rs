@@ -1,6 +1,6 @@
 //! The scores of the chunked Mamba2 scan (spec 3.4, chunked prefill).
 
-use super::mamba2::{CHUNK, numbers, scan_examples, scores_len};
+use super::mamba2::{CHUNK, convolved, numbers, scan_examples, scores_len};
 use crate::batch::{BATCH_WORDS, Batch, Size, max_tiles, tiles};
 use crate::buf::Elem::{F32, U32};
 use crate::caps::Caps;
@@ -81,6 +81,10 @@ impl Op for SsdScores {
             let (rows, _, slots, ..) = numbers(heads, head_dim, d_state, segments);
             SsdScores { rows, d_inner: heads * head_dim, d_state, slots }
         })
+    }
+
+    fn input(&self, bind: usize, uniform: &mut dyn FnMut() -> f32) -> Option<Vec<u32>> {
+        (bind == 1).then(|| convolved(self.lens()[1], uniform))
     }
 
     fn bytes(&self, size: Size) -> Option<u64> {

@@ -1,6 +1,6 @@
 //! Mamba2 scan, one token after the other (spec 3.4 steps 4 and 5).
 
-use super::mamba2::{Dims, numbers, params, scan_examples};
+use super::mamba2::{Dims, convolved, numbers, params, scan_examples};
 use crate::batch::{BATCH_WORDS, Batch, Size};
 use crate::buf::Elem::{F32, U32};
 use crate::caps::Caps;
@@ -132,7 +132,11 @@ impl Op for SsdSerial {
     }
 
     fn input(&self, bind: usize, uniform: &mut dyn FnMut() -> f32) -> Option<Vec<u32>> {
-        (bind == 3).then(|| params(self.heads, uniform))
+        match bind {
+            1 => Some(convolved(self.lens()[1], uniform)),
+            3 => Some(params(self.heads, uniform)),
+            _ => None,
+        }
     }
 
     fn bytes(&self, size: Size) -> Option<u64> {

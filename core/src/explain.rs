@@ -1,0 +1,148 @@
+//! What a decode step costs and why: the data behind `nemoflash explain`.
+
+use crate::batch::Size;
+use crate::engine::Engine;
+use crate::exec::Exec;
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// Bytes on the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct DeviceBytes {
+    /// Weights.
+    pub weights: u64,
+    /// What sequences remember, all slots.
+    pub arena: u64,
+    /// Activations, logits, angle tables.
+    pub scratch: u64,
+}
+
+/// What one kind of block takes of a decode step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PartCost {
+    /// `embedding`, a kind of block, `head` or `pick`.
+    pub part: &'static str,
+    /// How many of them the model has.
+    pub count: usize,
+    /// Dispatches of all of them.
+    pub dispatches: usize,
+    /// Bytes that they bind, or must move where that is less.
+    pub bytes: u64,
+}
+
+/// One kernel of a decode step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct KernelUse {
+    /// Its name.
+    pub name: &'static str,
+    /// Dispatches in one step.
+    pub dispatches: usize,
+    /// Its constants on this device, for the first of them.
+    pub constants: String,
+    /// Why this kernel.
+    pub why: &'static str,
+}
+
+/// Memory, dispatches and kernels of an engine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Explain {
+    /// The device: an adapter's name and backend, or `cpu`.
+    pub device: String,
+    /// Dispatches of one decode step of one sequence.
+    pub dispatches_per_token: usize,
+    /// Bytes that such a step moves at least.
+    pub bytes_per_token: u64,
+    /// Memory on the device.
+    pub device_bytes: DeviceBytes,
+    /// Slots and tokens of text in each.
+    pub slots: u32,
+    /// Tokens of text in each slot.
+    pub context: u32,
+    /// Meta tokens in front of each sequence, computed once.
+    pub memory_tokens: u32,
+    /// How keys and values are kept.
+    pub kv: String,
+    /// The scan of prefill.
+    pub prefill_scan: String,
+    /// Subgroup size, where subgroup operations are used.
+    pub subgroup: Option<u32>,
+    /// By part of the model.
+    pub parts: Vec<PartCost>,
+    /// By kernel.
+    pub kernels: Vec<KernelUse>,
+}
+
+impl Engine {
+    /// Memory, dispatches and kernels of this engine on its device.
+    pub fn explain(&self) -> Explain {
+        let one = Size { rows: 1, segments: 1 };
+        let caps = self.exec().caps();
+        let mut parts: Vec<PartCost> = vec![];
+        let mut kernels: BTreeMap<&'static str, KernelUse> = BTreeMap::new();
+        let plans = self.decode_plans();
+        for step in plans.iter().flat_map(|plan| &plan.steps) {
+            let name = step.op.kernel().name;
+            let count = self.model().layers.iter().filter(|(_, block)| block.name() == step.part).count().max(1);
+            let cost = match parts.iter_mut().find(|cost| cost.part == step.part) {
+                Some(cost) => cost,
+                None => {
+                    parts.push(PartCost { part: step.part, count, dispatches: 0, bytes: 0 });
+                    parts.last_mut().expect("just pushed")
+                }
+            };
+            cost.dispatches += 1;
+            cost.bytes += step.bytes(one);
+            let constants = || {
+                let consts = step.op.consts(caps);
+                consts.iter().map(|(name, value)| format!("{name} {value}")).collect::<Vec<_>>().join(", ")
+            };
+            let entry = kernels.entry(name).or_insert_with(|| KernelUse {
+                name,
+                dispatches: 0,
+                constants: constants(),
+                why: why(name),
+            });
+            entry.dispatches += 1;
+        }
+        let (weights, arena, scratch) = self.device_bytes();
+        Explain {
+            device: match self.exec() {
+                Exec::Gpu(gpu) => format!("{} ({})", gpu.info().name, gpu.info().backend),
+                Exec::Cpu(_) => "cpu".into(),
+            },
+            dispatches_per_token: plans.iter().map(|plan| plan.steps.len()).sum(),
+            bytes_per_token: plans.iter().map(|plan| plan.bytes(one)).sum(),
+            device_bytes: DeviceBytes { weights, arena, scratch },
+            slots: self.options().slots,
+            context: self.context(),
+            memory_tokens: self.config().memory_tokens,
+            kv: format!("{:?}", self.options().kv).to_lowercase(),
+            prefill_scan: format!("{:?}", self.options().scan).to_lowercase(),
+            subgroup: caps.subgroup,
+            parts,
+            kernels: kernels.into_values().collect(),
+        }
+    }
+}
+
+fn why(kernel: &str) -> &'static str {
+    match kernel {
+        "embed" => "looks the picked token up on the device",
+        "matvec_norm" => "one row: the norm in front is finished by the product itself",
+        "matvec_gate" | "matvec_relu2" => "one row: norm, products and activation in one dispatch",
+        "matvec_add" => "one row: the residual is added by the product itself",
+        "matvec_norm_add" => "one row: the gated norm and the residual are part of the product",
+        "attention_step" => "rotary embedding, the new key and value, and attention in one dispatch",
+        "attention_join" => "joins the splits of a long context",
+        "rope_kv" | "attention" => "too many heads share a key head for the one-dispatch step",
+        "delta_step" => "convolution, norms and the delta rule in one dispatch",
+        "ssd_step" => "convolution, the state's step and the gate in one dispatch",
+        "logits" => "final norm, head and division by the rows' lengths in one dispatch",
+        "pick" => "the token is chosen on the device, where the next step reads it",
+        _ => "",
+    }
+}
+
+/// The most dispatches that one block of each kind may take at decode (design: decode budget); a test holds it.
+pub const BUDGET: [(&str, usize); 7] =
+    [("embedding", 1), ("attention", 4), ("mamba2", 3), ("deltanet", 3), ("ffn", 2), ("head", 1), ("pick", 1)];

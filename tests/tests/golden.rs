@@ -1,0 +1,159 @@
+//! The golden models against the float64 reference, on the CPU and on every device.
+#![forbid(unsafe_code)]
+
+use nemoflash::{Engine, EngineOptions, Event, Exec, Kv, Piece, Sampling, Scan};
+use nemoflash_tests::{Expected, GOLDEN, close, expected, load, loud, targets};
+use pollster::block_on;
+use std::ops::ControlFlow;
+
+/// RMS ratio of logits in exact arithmetic: bf16 weights, f32 everything else. Measured at most 2e-6 (CPU) and 3e-6
+/// (lavapipe, SwiftShader).
+const EXACT: f64 = 1e-4;
+/// RMS ratio of logits with a device's defaults: f16 keys and values.
+const DEFAULT: f64 = 2e-3;
+
+fn engine(exec: Exec, name: &str, options: EngineOptions) -> Engine {
+    let mut exec = exec;
+    let model = load(&mut exec, name).unwrap_or_else(|e| panic!("{name}: {e}"));
+    block_on(Engine::new(exec, model, options)).unwrap_or_else(|e| panic!("{name}: {e}"))
+}
+
+/// Logits of the prompt, cut into pieces of `piece` tokens; a piece of one token takes the decode kernels.
+fn logits(engine: &mut Engine, ids: &[u32], piece: usize) -> Vec<f32> {
+    engine.begin(0, &Sampling::default()).expect("begin");
+    ids.chunks(piece).flat_map(|ids| block_on(engine.logits(0, ids)).expect("logits")).collect()
+}
+
+/// The greedy continuation by [`Engine::generate`].
+fn greedy(engine: &mut Engine, ids: &[u32], tokens: usize) -> Vec<u32> {
+    let mut out = vec![];
+    engine.begin(0, &Sampling::default()).expect("begin");
+    let mut on_event = |event| {
+        if let Event::Token(token) = event {
+            out.push(token);
+        }
+        ControlFlow::Continue(())
+    };
+    block_on(engine.generate(0, ids, tokens as u32, &mut on_event)).expect("generate");
+    out
+}
+
+/// Tokens must be equal up to the first step whose gap is within the tolerance of the logits.
+fn same_tokens(name: &str, want: &Expected, got: &[u32], tolerance: f64) -> Result<usize, String> {
+    let mean = want.logits.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>() / want.logits.len() as f64;
+    let sure =
+        want.gap.iter().position(|gap| f64::from(*gap) < 2.0 * tolerance * mean.sqrt()).unwrap_or(want.gap.len());
+    match (0..sure).find(|&i| got.get(i) != Some(&want.greedy[i])) {
+        Some(i) => {
+            Err(format!("{name}: token {i} is {:?}, wanted {} (gap {})", got.get(i), want.greedy[i], want.gap[i]))
+        }
+        None => Ok(sure),
+    }
+}
+
+/// Every model, every prompt, both precisions and both scans, in several chunkings.
+fn check(label: &str, exec: &dyn Fn() -> Exec) -> Vec<String> {
+    let mut failures = vec![];
+    let mut worst = [0f64; 2];
+    for (name, prompts) in GOLDEN {
+        for (kv, tolerance) in [(Kv::F32, EXACT), (Kv::F16, DEFAULT)] {
+            for scan in [Scan::Serial, Scan::Chunked] {
+                let options = EngineOptions { context: 300, kv, scan, ..Default::default() };
+                let mut engine = engine(exec(), name, options);
+                for (i, prefix) in prompts.iter().enumerate() {
+                    let want = expected(name, prefix);
+                    // One whole run, one in odd pieces, one token by token.
+                    for piece in if i == 0 { &[512, 7, 1][..] } else { &[512] } {
+                        let case = format!("{label} {name}{prefix} {kv:?} {scan:?} pieces of {piece}");
+                        let got = logits(&mut engine, &want.ids, *piece);
+                        match close(&case, &want.logits, &got, tolerance) {
+                            Ok(ratio) => {
+                                worst[usize::from(kv == Kv::F16)] = worst[usize::from(kv == Kv::F16)].max(ratio)
+                            }
+                            Err(e) => failures.push(e),
+                        }
+                    }
+                    let case = format!("{label} {name}{prefix} {kv:?} {scan:?} greedy");
+                    let got = greedy(&mut engine, &want.ids, want.greedy.len());
+                    failures.extend(same_tokens(&case, &want, &got, tolerance).err());
+                }
+            }
+        }
+    }
+    loud(&format!(
+        "golden: {label}: worst RMS ratio {:.1e} exact, {:.1e} with f16 keys and values",
+        worst[0], worst[1]
+    ));
+    failures
+}
+
+#[test]
+fn cpu() {
+    let failures = check("cpu", &Exec::cpu);
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn devices() {
+    let mut failures = vec![];
+    for target in targets("golden") {
+        failures.extend(check(&target.to_string(), &|| target.open().expect("device").exec));
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+/// Eight sequences in one step give what eight runs alone give, prefill rows and decode rows mixed.
+fn eight_slots(label: &str, exec: &dyn Fn() -> Exec) {
+    let options = EngineOptions { slots: 8, context: 100, kv: Kv::F32, ..Default::default() };
+    let mut engine = engine(exec(), "mixed", options);
+    let ids = expected("mixed", "").ids;
+    let prompts: Vec<&[u32]> = (0..8).map(|i| &ids[i * 9..i * 9 + 5 + 6 * i]).collect();
+    let alone: Vec<Vec<u32>> = prompts.iter().map(|prompt| greedy(&mut engine, prompt, 12)).collect();
+    let mut together = vec![vec![]; 8];
+    for slot in 0..8 {
+        engine.begin(slot as u32, &Sampling::default()).expect("begin");
+    }
+    // Slot i joins at step i: prompts and decode rows share steps.
+    for step in 0..19 {
+        let last: Vec<Option<u32>> = together.iter().map(|tokens: &Vec<u32>| tokens.last().copied()).collect();
+        let pieces: Vec<Piece> = (0..8)
+            .filter(|&i| step >= i && together[i].len() < 12)
+            .map(|i| {
+                let tokens = match &last[i] {
+                    Some(token) => std::slice::from_ref(token),
+                    None => prompts[i],
+                };
+                Piece { slot: i as u32, tokens, pick: true }
+            })
+            .collect();
+        let slots: Vec<u32> = pieces.iter().map(|piece| piece.slot).collect();
+        let picked = block_on(engine.step(&pieces)).expect("step");
+        for (slot, token) in slots.into_iter().zip(picked) {
+            together[slot as usize].push(token.expect("picked"));
+        }
+    }
+    assert_eq!(alone, together, "{label}");
+}
+
+#[test]
+fn eight_at_once() {
+    eight_slots("cpu", &Exec::cpu);
+    for target in targets("eight slots") {
+        eight_slots(&target.to_string(), &|| target.open().expect("device").exec);
+    }
+}
+
+/// The comparison can fail: one wrong weight, one wrong position, one wrong token are found.
+#[test]
+fn faults_are_found() {
+    let want = expected("mixed", "");
+    let mut engine = engine(Exec::cpu(), "mixed", EngineOptions { context: 300, kv: Kv::F32, ..Default::default() });
+    let mut ids = want.ids.clone();
+    ids[0] ^= 1;
+    assert!(close("wrong token", &want.logits, &logits(&mut engine, &ids, 512), DEFAULT).is_err());
+    let mut shifted = want.clone();
+    shifted.greedy[0] ^= 1;
+    let got = greedy(&mut engine, &want.ids, want.greedy.len());
+    assert!(same_tokens("right", &want, &got, EXACT).expect("tokens") > 10, "too few sure tokens to prove anything");
+    assert!(same_tokens("wrong token", &shifted, &got, EXACT).is_err());
+}
