@@ -1,2 +1,46 @@
-//! The nemoflash command.
-fn main() {}
+//! The nemoflash command: files, terminal and exit codes around the `nemoflash` library.
+#![forbid(unsafe_code)]
+// Both panic when nobody reads the pipe; `terminal` and `report` do not.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
+mod answer;
+mod args;
+mod chat;
+mod conversation;
+mod devices;
+mod explain;
+mod generate;
+mod interrupt;
+mod lines;
+mod logits;
+mod open;
+mod report;
+mod source;
+mod terminal;
+
+use args::{Cli, Command};
+use report::Exit;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    report::panics_in_one_line();
+    let cli = match Cli::read() {
+        Ok(cli) => cli,
+        Err(error) => return report::usage(&error),
+    };
+    if cli.common.verbose {
+        env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
+    }
+    report::exit(pollster::block_on(run(cli)))
+}
+
+async fn run(cli: Cli) -> anyhow::Result<Exit> {
+    let common = &cli.common;
+    match cli.command.unwrap_or(Command::Generate(cli.generate)) {
+        Command::Generate(args) => generate::run(common, &args).await,
+        Command::Chat(args) => chat::run(common, &args).await,
+        Command::Devices => devices::run(common).await,
+        Command::Explain => explain::run(common).await,
+        Command::Logits(args) => logits::run(common, &args).await,
+    }
+}

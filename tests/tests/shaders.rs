@@ -74,7 +74,7 @@ fn translate(shader: &Shader, module: &Module, info: &ModuleInfo) -> Result<(), 
 
 fn check(shader: &Shader) -> Result<(), String> {
     let (module, info) = parse(shader)?;
-    reflect(shader, &module)?;
+    reflect(shader, &module, &info)?;
     translate(shader, &module, &info)
 }
 

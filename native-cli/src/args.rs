@@ -1,0 +1,299 @@
+//! The command line.
+
+use crate::report::EXIT_CODES;
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+use nemoflash::{Deny, GpuOptions, Kv, Sampling};
+use std::path::PathBuf;
+
+const EXAMPLES: &str = "\
+Examples:
+  nemoflash \"Once upon a time\"                      tell a story with the built-in model
+  nemoflash --seed 7 \"Once upon a time\"             the same story every time
+  echo \"Once upon a time\" | nemoflash > story.txt   the continuation alone, for scripts
+  nemoflash chat --model ./Nemotron-Flash-3B-Instruct
+  nemoflash devices                                 which GPUs there are";
+
+/// Runs Nemotron-Flash hybrid language models on any GPU.
+///
+/// Without a command, `nemoflash PROMPT` is `nemoflash generate PROMPT`. Text goes to stdout and everything else to
+/// stderr. With no --model, the small fairy-tale model `fables` that is built in runs.
+#[derive(Debug, Parser)]
+#[command(name = "nemoflash", version, max_term_width = 110, after_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
+pub struct Cli {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(flatten)]
+    pub generate: Generate,
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Continue a text (the default command)
+    #[command(after_help = EXIT_CODES)]
+    Generate(Generate),
+    /// Talk to a model, or write a story with it by turns
+    #[command(after_help = EXIT_CODES)]
+    Chat(Chat),
+    /// List the GPU adapters of this machine
+    #[command(after_help = EXIT_CODES)]
+    Devices,
+    /// Show how a model runs here: memory, dispatches per token by block, kernels and why
+    #[command(after_help = EXIT_CODES)]
+    Explain,
+    /// Write the logits of token ids to a file (needs no tokenizer)
+    #[command(after_help = EXIT_CODES)]
+    Logits(Logits),
+}
+
+/// Options of every command.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Options of every command")]
+pub struct Common {
+    /// Folder with config.json, tokenizer.json and *.safetensors; without it, the built-in `fables`
+    #[arg(long, value_name = "DIR", global = true)]
+    pub model: Option<PathBuf>,
+    /// Where to run; without it, the first GPU adapter, or the CPU where there is none
+    #[arg(long, global = true)]
+    pub device: Option<Device>,
+    /// Graphics interface to use the GPU through
+    #[arg(long, global = true)]
+    pub backend: Option<Backend>,
+    /// A part of an adapter's name, or its index in `nemoflash devices`
+    #[arg(long, value_name = "TEXT|INDEX", global = true)]
+    pub adapter: Option<String>,
+    /// Optional GPU features not to use
+    #[arg(long, value_name = "LIST", value_delimiter = ',', global = true)]
+    pub deny: Vec<Feature>,
+    /// How attention keys and values are kept [default: f16]
+    #[arg(long, global = true)]
+    pub kv: Option<KvArg>,
+    /// Longest text in tokens, prompt and answer together [default: 4096, or what the model allows]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), global = true)]
+    pub context: Option<u32>,
+    /// Print JSON on stdout instead of text
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Print the log of the GPU layer on stderr (RUST_LOG chooses what)
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Device {
+    Gpu,
+    Cpu,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Backend {
+    Vulkan,
+    Metal,
+    Dx12,
+    Gl,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Feature {
+    F16,
+    Subgroups,
+    Coopmat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum KvArg {
+    F16,
+    F32,
+}
+
+impl Common {
+    /// Name of the wanted graphics interface.
+    pub fn backend(&self) -> Option<String> {
+        self.backend.and_then(|backend| Some(backend.to_possible_value()?.get_name().to_owned()))
+    }
+
+    pub fn gpu(&self) -> GpuOptions {
+        let denied = |feature| self.deny.contains(&feature);
+        let deny = Deny {
+            f16: denied(Feature::F16),
+            subgroups: denied(Feature::Subgroups),
+            coopmat: denied(Feature::Coopmat),
+        };
+        GpuOptions { backend: self.backend(), adapter: self.adapter.clone(), deny, floor: false }
+    }
+
+    pub fn kv(&self) -> Kv {
+        match self.kv {
+            None | Some(KvArg::F16) => Kv::F16,
+            Some(KvArg::F32) => Kv::F32,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct Generate {
+    /// The text to continue; `-`, or nothing where stdin is a pipe or a file, reads it from stdin
+    ///
+    /// On a terminal the prompt is printed in front of its continuation; into a pipe or a file goes the continuation
+    /// alone. The last line break of stdin is dropped.
+    #[arg(value_name = "PROMPT")]
+    pub prompt: Option<String>,
+    #[command(flatten)]
+    pub writing: Writing,
+}
+
+#[derive(Debug, Args)]
+pub struct Chat {
+    /// How turns are put to the model; without it, `instruct` if the folder's name contains "Instruct"
+    #[arg(long)]
+    pub format: Option<Format>,
+    #[command(flatten)]
+    pub writing: Writing,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Plain text: what you write is continued, and continued again
+    Text,
+    /// Questions and answers: `User: ...`, `Assistant:`
+    Instruct,
+}
+
+/// How text is written: the options that generate and chat share.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Options of the text")]
+pub struct Writing {
+    /// Longest answer in tokens
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_tokens: u32,
+    /// 0 always takes the most probable token; the higher, the more surprising
+    #[arg(long, value_name = "F", default_value_t = 0.8, allow_negative_numbers = true)]
+    pub temperature: f32,
+    /// Choose among the N most probable tokens; 0 is off
+    #[arg(long, value_name = "N", default_value_t = 40)]
+    pub top_k: u32,
+    /// Choose among the most probable tokens that have this probability together; 1 is off
+    #[arg(long, value_name = "F", default_value_t = 1.0, allow_negative_numbers = true)]
+    pub top_p: f32,
+    /// Leave out tokens below this fraction of the largest probability; 0 is off
+    #[arg(long, value_name = "F", default_value_t = 0.0, allow_negative_numbers = true)]
+    pub min_p: f32,
+    /// Make tokens that the text already holds less probable; 1 is off
+    #[arg(long, value_name = "F", default_value_t = 1.0, allow_negative_numbers = true)]
+    pub repetition_penalty: f32,
+    /// The same seed, prompt, model and device give the same text [default: random, printed at the end]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Stop in front of this text; may be given several times
+    #[arg(long, value_name = "TEXT")]
+    pub stop: Vec<String>,
+}
+
+impl Writing {
+    /// The settings, with a seed drawn where none is given.
+    pub fn sampling(&self) -> Sampling {
+        Sampling {
+            temperature: self.temperature,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            min_p: self.min_p,
+            repetition_penalty: self.repetition_penalty,
+            seed: self.seed.unwrap_or_else(random_seed),
+        }
+    }
+}
+
+/// Short enough to be typed again.
+fn random_seed() -> u64 {
+    use std::hash::{BuildHasher as _, RandomState};
+    RandomState::new().hash_one(std::process::id()) >> 40
+}
+
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("input").required(true)))]
+pub struct Logits {
+    /// Token ids, separated by commas
+    #[arg(long, value_name = "1,2,3", value_delimiter = ',', group = "input")]
+    pub ids: Vec<u32>,
+    /// A safetensors file whose tensor `ids` holds them (I32)
+    #[arg(long, value_name = "FILE", group = "input")]
+    pub ids_file: Option<PathBuf>,
+    /// Also continue greedily by this many tokens
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub greedy: u32,
+    /// The safetensors file to write: `logits` [ids, vocabulary] F32, and `greedy` [N] I32
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+}
+
+impl Cli {
+    /// Reads the command line.
+    ///
+    /// # Errors
+    /// clap's, help and version among them.
+    pub fn read() -> Result<Cli, clap::Error> {
+        Cli::parse_strictly(std::env::args_os())
+    }
+
+    /// As clap's, and refuses options of `generate` in front of another command: they would do nothing there.
+    fn parse_strictly<T: Into<std::ffi::OsString> + Clone>(
+        arguments: impl IntoIterator<Item = T>,
+    ) -> Result<Cli, clap::Error> {
+        let mut command = Cli::command();
+        let matches = command.try_get_matches_from_mut(arguments)?;
+        if let Some(name) = matches.subcommand_name() {
+            let own = Generate::augment_args(clap::Command::new("generate"));
+            let given = |id: &&clap::Arg| matches.value_source(id.get_id().as_str()) == Some(ValueSource::CommandLine);
+            if let Some(arg) = own.get_arguments().find(given) {
+                let what = match arg.get_long() {
+                    Some(long) => format!("`--{long}`"),
+                    None => "a prompt".to_owned(),
+                };
+                let why = format!("{what} in front of `{name}` has no effect; write it after `{name}`, or leave it out");
+                return Err(command.error(ErrorKind::ArgumentConflict, why));
+            }
+        }
+        Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &[&str]) -> Result<Cli, clap::Error> {
+        Cli::parse_strictly([&["nemoflash"], line].concat())
+    }
+
+    #[test]
+    fn definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn generate_may_be_left_out() {
+        let cli = parse(&["--seed", "7", "Once", "--json"]).unwrap();
+        assert!(cli.command.is_none() && cli.common.json);
+        assert_eq!((cli.generate.prompt.as_deref(), cli.generate.writing.seed), (Some("Once"), Some(7)));
+        let cli = parse(&["generate", "chat"]).unwrap();
+        assert!(matches!(cli.command, Some(Command::Generate(Generate { prompt: Some(text), .. })) if text == "chat"));
+    }
+
+    #[test]
+    fn common_options_go_anywhere() {
+        for line in [["--device", "cpu", "devices"], ["devices", "--device", "cpu"]] {
+            let cli = parse(&line).unwrap();
+            assert!(matches!(cli.command, Some(Command::Devices)) && cli.common.device == Some(Device::Cpu));
+        }
+    }
+
+    #[test]
+    fn misplaced_options_are_refused() {
+        for line in [&["--max-tokens", "3", "chat"][..], &["Once", "chat"], &["devices", "--seed", "1"]] {
+            assert!(parse(line).unwrap_err().use_stderr(), "{line:?}");
+        }
+    }
+}

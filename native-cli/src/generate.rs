@@ -1,0 +1,66 @@
+//! `nemoflash generate`: continue a text.
+
+use crate::answer::{Answer, Stop, answer};
+use crate::args::{Common, Generate};
+use crate::lines;
+use crate::report::{Exit, Usage};
+use crate::{interrupt, open, terminal};
+use anyhow::Result;
+use nemoflash::Error;
+use std::io::{self, IsTerminal as _};
+use std::time::Duration;
+
+/// Runs the command.
+///
+/// # Errors
+/// See [`open`], [`lines`] and [`answer`](mod@crate::answer).
+pub async fn run(common: &Common, args: &Generate) -> Result<Exit> {
+    let sampling = args.writing.sampling();
+    sampling.validate()?;
+    // The prompt comes first: whoever forgot it should not wait for the model.
+    let prompt = match args.prompt.as_deref() {
+        Some(text) if text != "-" => text.to_owned(),
+        None if io::stdin().is_terminal() => {
+            let next = "Write `nemoflash \"Once upon a time\"`, pipe a text in, or try `nemoflash chat`";
+            return Err(Usage(format!("there is no prompt. {next}")).into());
+        }
+        _ => lines::whole(&mut io::stdin().lock())?,
+    };
+    if prompt.is_empty() {
+        let why = "it is empty, and a model needs a beginning to continue".into();
+        return Err(Error::Prompt { why, next: "Write one, such as `nemoflash \"Once upon a time\"`" }.into());
+    }
+    let (mut opened, tokenizer) = open::with_tokenizer(common).await?;
+    let ids = tokenizer.encode(&prompt, true)?;
+    interrupt::install()?;
+    opened.engine.begin(0, &sampling)?;
+    if !common.json && io::stdout().is_terminal() {
+        terminal::print(&prompt)?;
+    }
+    let mut show = |text: &str| if common.json { Ok(()) } else { terminal::print(text) };
+    let stops = args.writing.stop.clone();
+    let answer = answer(&mut opened.engine, &tokenizer, &ids, args.writing.max_tokens, stops, &mut show).await?;
+    if common.json {
+        terminal::print(&format!("{:#}\n", json(&answer, &opened.name, &opened.adapter, opened.load, sampling.seed)))?;
+    } else {
+        if !answer.text.ends_with('\n') {
+            terminal::print("\n")?;
+        }
+        terminal::note(&answer.speed(Some(opened.load), &opened.adapter, sampling.seed));
+    }
+    Ok(if answer.stop == Stop::Interrupted { Exit::Interrupted } else { Exit::Done })
+}
+
+/// The answer as one JSON object.
+pub fn json(answer: &Answer, model: &str, adapter: &str, load: Duration, seed: u64) -> serde_json::Value {
+    serde_json::json!({
+        "text": answer.text,
+        "tokens": answer.ids.len(),
+        "ids": answer.ids,
+        "stop_reason": answer.stop,
+        "seed": seed,
+        "model": model,
+        "adapter": adapter,
+        "timings": answer.timings(load),
+    })
+}

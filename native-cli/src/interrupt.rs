@@ -1,0 +1,45 @@
+//! Ctrl-C: stops an answer first, and the program only when there is no answer to stop.
+
+use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
+
+const IDLE: u8 = 0;
+const ANSWERING: u8 = 1;
+const STOPPED: u8 = 2;
+static STATE: AtomicU8 = AtomicU8::new(IDLE);
+
+/// Takes Ctrl-C over from the system.
+///
+/// # Errors
+/// If the system does not let it.
+pub fn install() -> anyhow::Result<()> {
+    ctrlc::set_handler(|| {
+        if STATE.compare_exchange(ANSWERING, STOPPED, SeqCst, SeqCst).is_err() {
+            // Nothing to stop, or asked for the second time.
+            std::process::exit(130);
+        }
+    })
+    .map_err(|error| anyhow::anyhow!("cannot watch for Ctrl-C: {error}. Run nemoflash from an ordinary terminal"))
+}
+
+/// While it lives, Ctrl-C stops the answer; afterwards it ends the program again.
+#[derive(Debug)]
+pub struct Answering(());
+
+impl Answering {
+    /// Begins an answer that nobody has stopped yet.
+    pub fn begin() -> Answering {
+        STATE.store(ANSWERING, SeqCst);
+        Answering(())
+    }
+
+    /// Whether Ctrl-C was pressed.
+    pub fn stopped(&self) -> bool {
+        STATE.load(SeqCst) == STOPPED
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        STATE.store(IDLE, SeqCst);
+    }
+}

@@ -1,0 +1,71 @@
+//! Text from stdin: bounded, and UTF-8 or refused.
+
+use anyhow::{Context as _, Result};
+use nemoflash::Error;
+use std::io::{BufRead, Read as _};
+
+/// Longest text in bytes; the tokenizer takes no more in one prompt.
+const MAX_TEXT: u64 = 2 << 20;
+
+/// Everything up to the end, without its last line break.
+///
+/// # Errors
+/// [`Error::Prompt`] if it is too long or not UTF-8.
+pub fn whole(input: &mut dyn BufRead) -> Result<String> {
+    let mut bytes = Vec::new();
+    input.take(MAX_TEXT + 1).read_to_end(&mut bytes).context("cannot read stdin. Give the prompt as an argument")?;
+    text(bytes)
+}
+
+/// The next line without its break, or `None` at the end.
+///
+/// # Errors
+/// As [`whole`].
+pub fn next(input: &mut dyn BufRead) -> Result<Option<String>> {
+    let mut bytes = Vec::new();
+    let read = input.take(MAX_TEXT + 1).read_until(b'\n', &mut bytes).context("cannot read stdin")?;
+    if read == 0 { Ok(None) } else { text(bytes).map(Some) }
+}
+
+fn text(mut bytes: Vec<u8>) -> Result<String> {
+    if bytes.len() as u64 > MAX_TEXT {
+        let why = format!("stdin has more than the {MAX_TEXT} bytes that fit in one prompt");
+        return Err(Error::Prompt { why, next: "Shorten it" }.into());
+    }
+    for end in [b'\n', b'\r'] {
+        bytes.pop_if(|last| *last == end);
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        let why = format!("stdin is not UTF-8 text: byte {} is {:#04x}", at + 1, error.as_bytes()[at]);
+        Error::Prompt { why, next: "Convert it first, for example with `iconv -t UTF-8`" }.into()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_break_is_dropped() {
+        for (input, expected) in [("a\n", "a"), ("a\r\n", "a"), ("a\n\n", "a\n"), ("a", "a"), ("\n", ""), ("", "")] {
+            assert_eq!(whole(&mut input.as_bytes()).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn lines_come_one_by_one() {
+        let mut input = "a\r\n\nb".as_bytes();
+        let lines = [(); 4].map(|()| next(&mut input).unwrap());
+        assert_eq!(lines, [Some("a".to_owned()), Some(String::new()), Some("b".to_owned()), None]);
+    }
+
+    #[test]
+    fn what_is_no_text_is_refused() {
+        let error = whole(&mut &b"ab\xffcd"[..]).unwrap_err().to_string();
+        assert!(error.contains("byte 3 is 0xff"), "{error}");
+        let long = vec![b'a'; MAX_TEXT as usize + 1];
+        assert!(whole(&mut &long[..]).is_err());
+        assert!(whole(&mut &long[1..]).is_ok());
+    }
+}

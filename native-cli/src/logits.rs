@@ -1,0 +1,74 @@
+//! `nemoflash logits`: ids in, logits and the greedy continuation out, as safetensors.
+
+use crate::args::{Common, Logits};
+use crate::report::Exit;
+use crate::{open, source, terminal};
+use anyhow::{Context as _, Result, bail};
+use nemoflash::{Event, Sampling};
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+
+/// Runs the command.
+///
+/// # Errors
+/// What is wrong with the ids, the model or the file that is written.
+pub async fn run(common: &Common, args: &Logits) -> Result<Exit> {
+    let ids = match &args.ids_file {
+        Some(path) => read_ids(path)?,
+        None => args.ids.clone(),
+    };
+    let mut engine = open::without_tokenizer(common).await?.engine;
+    let vocab = engine.config().vocab_size as usize;
+    engine.begin(0, &Sampling::default())?;
+    let logits = engine.logits(0, &ids).await?;
+
+    let mut greedy: Vec<i32> = vec![];
+    if args.greedy > 0 {
+        engine.begin(0, &Sampling::default())?;
+        let mut keep = |event| {
+            if let Event::Token(id) = event {
+                greedy.push(id as i32);
+            }
+            ControlFlow::Continue(())
+        };
+        engine.generate(0, &ids, args.greedy, &mut keep).await?;
+        if greedy.len() < args.greedy as usize {
+            let (got, context) = (greedy.len(), engine.context());
+            bail!("--greedy {}: only {got} fit into the context of {context}. Ask for fewer", args.greedy);
+        }
+    }
+
+    let shape = vec![ids.len(), vocab];
+    let tensors = [
+        ("logits", TensorView::new(Dtype::F32, shape, bytemuck::cast_slice(&logits))?),
+        ("greedy", TensorView::new(Dtype::I32, vec![greedy.len()], bytemuck::cast_slice(&greedy))?),
+    ];
+    let bytes = safetensors::serialize(tensors, None)?;
+    let shown = args.out.display();
+    std::fs::write(&args.out, bytes).with_context(|| format!("cannot write {shown}. Choose another --out"))?;
+    let (tokens, chosen) = (ids.len(), greedy.len());
+    if common.json {
+        let summary = serde_json::json!({ "out": args.out, "tokens": tokens, "vocab": vocab, "greedy": greedy });
+        terminal::print(&format!("{summary}\n"))?;
+    } else {
+        terminal::note(&format!("wrote {shown}: logits [{tokens}, {vocab}], greedy [{chosen}]"));
+    }
+    Ok(Exit::Done)
+}
+
+fn read_ids(path: &PathBuf) -> Result<Vec<u32>> {
+    let bytes = source::read_small(path)?;
+    let shown = path.display();
+    let next = "It must be a safetensors file with an I32 tensor `ids`";
+    let file = SafeTensors::deserialize(&bytes).with_context(|| format!("{shown} cannot be used. {next}"))?;
+    let ids = file.tensor("ids").with_context(|| format!("{shown} cannot be used. {next}"))?;
+    if ids.dtype() != Dtype::I32 {
+        bail!("{shown}: `ids` has type {:?}. {next}", ids.dtype());
+    }
+    let numbers = ids.data().chunks_exact(4).map(|b| i32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+    numbers
+        .map(|id| u32::try_from(id).with_context(|| format!("{shown}: `ids` holds {id}. Ids are not negative")))
+        .collect()
+}

@@ -1,0 +1,100 @@
+//! From options to an engine that is ready.
+
+use crate::args::{Common, Device};
+use crate::report::Usage;
+use crate::source::Source;
+use crate::terminal;
+use anyhow::Result;
+use nemoflash::{Engine, EngineOptions, Error, Exec, Gpu, Tokenizer};
+use std::time::{Duration, Instant};
+
+/// Context in tokens where the model allows it and nobody asks for another.
+const CONTEXT: u32 = 4096;
+
+/// What to install where a GPU has no driver.
+pub const INSTALL: &str = if cfg!(target_os = "linux") {
+    "To use a GPU, install its Vulkan driver (on Debian and Ubuntu: apt install mesa-vulkan-drivers)"
+} else if cfg!(target_os = "windows") {
+    "To use a GPU, install the current driver of its maker"
+} else {
+    "To use a GPU, run on a system with Metal, Vulkan or DX12"
+};
+
+/// A model that is ready to run.
+#[derive(Debug)]
+pub struct Opened {
+    /// Model, memory and device.
+    pub engine: Engine,
+    /// The device, for people.
+    pub adapter: String,
+    /// The model's name: its folder's.
+    pub name: String,
+    /// Time from the first file to now.
+    pub load: Duration,
+}
+
+/// Opens the model with its tokenizer.
+///
+/// # Errors
+/// What is wrong with a file, an option or the device.
+pub async fn with_tokenizer(common: &Common) -> Result<(Opened, Tokenizer)> {
+    let start = Instant::now();
+    let mut source = Source::open(common.model.as_deref())?;
+    let tokenizer = Tokenizer::from_bytes(&source.tokenizer()?)?;
+    Ok((engine(common, source, start).await?, tokenizer))
+}
+
+/// Opens the model; a tokenizer need not be there.
+///
+/// # Errors
+/// What is wrong with a file, an option or the device.
+pub async fn without_tokenizer(common: &Common) -> Result<Opened> {
+    let start = Instant::now();
+    engine(common, Source::open(common.model.as_deref())?, start).await
+}
+
+async fn engine(common: &Common, source: Source, start: Instant) -> Result<Opened> {
+    let (mut exec, adapter) = device(common).await?;
+    let name = source.name.clone();
+    let bar = terminal::bar("loading", 0, true);
+    let model = source
+        .load(&mut exec, &mut |done, total| {
+            bar.set_length(total);
+            bar.set_position(done);
+        })
+        .await;
+    bar.finish_and_clear();
+    let model = model?;
+    let most = model.config.max_position_embeddings.saturating_sub(model.config.memory_tokens).max(1);
+    let context = common.context.unwrap_or(CONTEXT.min(most));
+    if context > most {
+        let why = format!("{context} is more than the {most} tokens that {name} is made for");
+        return Err(Error::Parameter { name: "--context", why }.into());
+    }
+    let options = EngineOptions { slots: 1, context, kv: common.kv(), ..Default::default() };
+    let engine = Engine::new(exec, model, options).await?;
+    Ok(Opened { engine, adapter, name, load: start.elapsed() })
+}
+
+async fn device(common: &Common) -> Result<(Exec, String)> {
+    let cpu = || Ok((Exec::cpu(), "CPU".to_owned()));
+    let asks_for_gpu = [("--backend", common.backend.is_some()), ("--adapter", common.adapter.is_some())];
+    let asked = asks_for_gpu.into_iter().find(|(_, given)| *given);
+    match (common.device, asked) {
+        (Some(Device::Cpu), Some((option, _))) => {
+            Err(Usage(format!("{option} chooses a GPU and --device cpu uses none. Leave one of them out")).into())
+        }
+        (Some(Device::Cpu), None) => cpu(),
+        (device, _) => match Gpu::new(&common.gpu()).await {
+            Ok(gpu) => {
+                let adapter = format!("{} ({})", gpu.info().name, gpu.info().backend);
+                Ok((Exec::Gpu(Box::new(gpu)), adapter))
+            }
+            Err(Error::NoAdapter { .. }) if device.is_none() && asked.is_none() => {
+                terminal::note(&format!("note: no usable GPU adapter, so the CPU runs the model. {INSTALL}"));
+                cpu()
+            }
+            Err(error) => Err(error.into()),
+        },
+    }
+}

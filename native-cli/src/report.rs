@@ -1,0 +1,66 @@
+//! How a run ends: one line on stderr, and the exit code.
+
+use crate::terminal;
+use nemoflash::Error;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+/// The exit codes, as `--help` prints them.
+pub const EXIT_CODES: &str = "\
+Exit codes:
+  0    done; also when the reader of the output went away (`nemoflash ... | head`)
+  1    failed; one line on stderr begins with `error:` and says what to do
+  2    wrong usage: an unknown option, or a value out of its range
+  101  a bug in nemoflash; please report the line on stderr
+  130  stopped by Ctrl-C; what was written until then is kept";
+
+/// Ends that are not errors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Everything was done.
+    Done,
+    /// Ctrl-C.
+    Interrupted,
+}
+
+/// Options that do not go together, and other mistakes in how the program was called.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(pub String);
+
+/// The exit code of a run, after its error has been printed.
+pub fn exit(result: anyhow::Result<Exit>) -> ExitCode {
+    let error = match result {
+        Ok(Exit::Done) => return ExitCode::SUCCESS,
+        Ok(Exit::Interrupted) => return ExitCode::from(130),
+        Err(error) => error,
+    };
+    if error.is::<terminal::Closed>() {
+        return ExitCode::SUCCESS;
+    }
+    print_error(&error);
+    let usage = error.is::<Usage>() || matches!(error.downcast_ref(), Some(Error::Parameter { .. }));
+    ExitCode::from(if usage { 2 } else { 1 })
+}
+
+/// Prints an error without ending the run.
+pub fn print_error(error: &anyhow::Error) {
+    terminal::note(&format!("error: {error:#}"));
+}
+
+/// What clap has to say: help and version on stdout, mistakes on stderr.
+pub fn usage(error: &clap::Error) -> ExitCode {
+    // Nobody is left to hear of a failed write.
+    let _ = error.print();
+    let _ = io::stdout().flush();
+    ExitCode::from(if error.use_stderr() { 2 } else { 0 })
+}
+
+/// A panic is a bug of ours: one line that can be reported, no backtrace.
+pub fn panics_in_one_line() {
+    std::panic::set_hook(Box::new(|info| {
+        let what = info.payload_as_str().unwrap_or("no message").replace('\n', " ");
+        let place = info.location().map(|place| format!(" ({}:{})", place.file(), place.line())).unwrap_or_default();
+        terminal::note(&format!("error: this is a bug in nemoflash: {what}{place}. Please report it"));
+    }));
+}

@@ -1,0 +1,63 @@
+//! stdout and stderr: the only place that writes to them.
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::borrow::Cow;
+use std::io::{self, ErrorKind, IsTerminal as _, Write as _};
+
+/// Nobody reads stdout any more.
+#[derive(Debug, thiserror::Error)]
+#[error("the reader of the output went away")]
+pub struct Closed;
+
+/// Writes to stdout, at once.
+///
+/// # Errors
+/// [`Closed`] if the pipe is closed; other failures with a message.
+pub fn print(text: &str) -> anyhow::Result<()> {
+    let text = if io::stdout().is_terminal() { harmless(text) } else { Cow::Borrowed(text) };
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(|error| match error.kind() {
+        ErrorKind::BrokenPipe => Closed.into(),
+        _ => anyhow::anyhow!("cannot write the output: {error}. Check the disk or the program that reads it"),
+    })
+}
+
+/// Writes a line to stderr. That nobody reads it is no reason to stop.
+pub fn note(line: &str) {
+    let _ = writeln!(io::stderr(), "{}", harmless(line));
+}
+
+/// Whether a person reads stderr.
+pub fn watched() -> bool {
+    io::stderr().is_terminal()
+}
+
+/// Text from a model or a file must not steer the terminal: control characters other than line breaks and tabs are
+/// shown as what they are.
+fn harmless(text: &str) -> Cow<'_, str> {
+    let steers = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    if !text.contains(steers) {
+        return Cow::Borrowed(text);
+    }
+    let shown = |c: char| if steers(c) { c.escape_default().collect() } else { String::from(c) };
+    Cow::Owned(text.chars().map(shown).collect())
+}
+
+/// A progress bar on stderr, drawn only on a terminal.
+pub fn bar(what: &'static str, total: u64, bytes: bool) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr()).with_message(what);
+    let count = if bytes { "{binary_bytes} of {binary_total_bytes}" } else { "{pos} of {len} tokens" };
+    let style = ProgressStyle::with_template(&format!("{{msg}} [{{bar:30}}] {count}"));
+    bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_are_shown() {
+        assert_eq!(harmless("a\tb\n"), "a\tb\n");
+        assert_eq!(harmless("\x1b[2Jä\u{9b}1m"), "\\u{1b}[2Jä\\u{9b}1m");
+    }
+}
