@@ -20,49 +20,42 @@ fn cases() -> Vec<Case> {
     some
 }
 
-/// Opens each target, runs `each` on it, and fails at the end with everything that failed.
-fn every_device(suite: &str, modes: &[Mode], mut each: impl FnMut(&mut nemoflash_tests::Device) -> Vec<String>) {
+/// Every example on every device in this mode. The devices stay open, and so keep what they have compiled; one
+/// example after the other is in memory.
+fn operators(mode: Mode) {
     let mut failures = vec![];
-    for target in targets(suite).iter().filter(|target| modes.contains(&target.mode)) {
+    let mut devices = vec![];
+    for target in targets("ops").iter().filter(|target| target.mode == mode) {
         match target.open() {
-            Ok(mut device) => failures.extend(each(&mut device)),
+            Ok(device) => devices.push((device, BTreeMap::<&str, (usize, f64, f64)>::new())),
             Err(e) => failures.push(format!("{target}: {e}")),
         }
     }
-    assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
-}
-
-fn operators(mode: Mode) {
-    let mut jobs = vec![];
-    let mut broken = vec![];
     for (case, seed) in cases().into_iter().zip(1..) {
-        match Job::new(case, seed) {
-            Ok(job) => jobs.push(job),
-            Err(e) => broken.push(e),
-        }
-    }
-    every_device("ops", &[mode], |device| {
-        let mut worst: BTreeMap<&str, (usize, f64, f64)> = BTreeMap::new();
-        let mut failures = vec![];
-        for job in &mut jobs {
-            let start = Instant::now();
-            let result = job.check(device);
-            let entry = worst.entry(job.kernel.name).or_default();
-            entry.0 += 1;
-            entry.2 += start.elapsed().as_secs_f64();
+        let mut job = match Job::new(case, seed) {
+            Ok(job) => job,
+            Err(e) => {
+                failures.push(e);
+                continue;
+            }
+        };
+        for (device, kernels) in &mut devices {
+            let (start, result) = (Instant::now(), job.check(device));
+            let (passed, worst, seconds) = kernels.entry(job.kernel.name).or_default();
+            *seconds += start.elapsed().as_secs_f64();
             match result {
-                Ok(ratio) => entry.1 = entry.1.max(ratio),
+                Ok(ratio) => (*passed, *worst) = (*passed + 1, worst.max(ratio)),
                 Err(e) => failures.push(e),
             }
         }
-        let cases = jobs.len() - failures.len();
-        loud(&format!("{}; {cases} of {} examples pass", device.summary(), jobs.len()));
-        for (kernel, (cases, ratio, seconds)) in worst {
-            loud(&format!("    {kernel:<28} {cases:>3} examples, worst ratio {ratio:.1e}, {seconds:.1} s"));
+    }
+    for (device, kernels) in devices {
+        loud(&device.summary());
+        for (kernel, (passed, ratio, seconds)) in kernels {
+            loud(&format!("    {kernel:<18} {passed:>3} examples pass, worst ratio {ratio:.1e}, {seconds:.1} s"));
         }
-        failures
-    });
-    assert!(broken.is_empty(), "{}", broken.join("\n"));
+    }
+    assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
 }
 
 #[test]
