@@ -252,7 +252,8 @@ impl Cli {
                     Some(long) => format!("`--{long}`"),
                     None => "a prompt".to_owned(),
                 };
-                let why = format!("{what} in front of `{name}` has no effect; write it after `{name}`, or leave it out");
+                let why =
+                    format!("{what} in front of `{name}` has no effect; write it after `{name}`, or leave it out");
                 return Err(command.error(ErrorKind::ArgumentConflict, why));
             }
         }

@@ -145,11 +145,10 @@ impl Window {
         let end = self.start + self.bytes.len() as u64;
         if self.file != file || !(self.start..end).contains(&offset) {
             self.bytes.clear();
-            let read = handle
+            handle
                 .seek(SeekFrom::Start(offset))
                 .and_then(|_| handle.take(PIECE as u64).read_to_end(&mut self.bytes))
-                .with_context(|| format!("cannot read {name}. Check the disk, or copy the file again"));
-            read?;
+                .with_context(|| format!("cannot read {name}. Check the disk, or copy the file again"))?;
             (self.file, self.start) = (file, offset);
         }
         Ok(&self.bytes[(offset - self.start) as usize..])
