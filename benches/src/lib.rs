@@ -1,1 +1,144 @@
-//! Benchmarks of every operator.
+//! Times every operator on its example sizes: warmed up by time, the median of several runs, bytes per second.
+//!
+//! A run is one submission that dispatches the operator `repeats` times, each waiting for the one before, long
+//! enough that the submission itself hardly counts. Buffers stay the same, so small ones are read from caches:
+//! the numbers compare kernels and devices, they do not add up to a model's speed.
+#![forbid(unsafe_code)]
+
+use nemoflash::batch::Size;
+use nemoflash::kernel::Access;
+use nemoflash::ops::Case;
+use nemoflash::plan::Plan;
+use nemoflash::{Buf, Elem, Error, Exec};
+use std::time::{Duration, Instant};
+
+/// How long to measure.
+#[derive(Clone, Copy, Debug)]
+pub struct Effort {
+    /// Work before the first run of each example.
+    pub warm_up: Duration,
+    /// The least time of one run.
+    pub run: Duration,
+    /// Runs, of which the median counts.
+    pub runs: usize,
+}
+
+impl Effort {
+    /// Each example once: does it run at all?
+    pub const ONCE: Effort = Effort { warm_up: Duration::ZERO, run: Duration::ZERO, runs: 1 };
+}
+
+/// What one example took.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Timing {
+    /// The kernel.
+    pub kernel: &'static str,
+    /// The operator with its numbers.
+    pub op: String,
+    /// Rows and segments of the step.
+    pub size: Size,
+    /// Dispatches of one run.
+    pub repeats: usize,
+    /// Seconds of one dispatch: least, median and most of the runs.
+    pub seconds: [f64; 3],
+    /// Bytes that one dispatch moves at least.
+    pub bytes: u64,
+}
+
+impl Timing {
+    /// Gigabytes per second at the median.
+    pub fn gigabytes_per_second(&self) -> f64 {
+        self.bytes as f64 / self.seconds[1] / 1e9
+    }
+}
+
+/// Times one example.
+///
+/// # Errors
+/// As [`Exec::alloc`], [`Exec::prepare`] and [`Exec::submit`].
+pub fn time(exec: &mut Exec, case: Case, effort: Effort) -> Result<Timing, Error> {
+    let (kernel, op, size) = (case.op.kernel(), format!("{:?}", case.op), case.batch.size());
+    let mut bufs: Vec<Buf> = vec![];
+    let result = pollster::block_on(async {
+        for (i, (bind, len)) in kernel.binds.iter().zip(case.op.lens()).enumerate() {
+            let buf = exec.alloc(bind.name, len, bind.elem).await?;
+            bufs.push(buf);
+            if bind.access != Access::Write {
+                exec.write(buf, 0, &input(&case, i, buf));
+            }
+        }
+        let mut plan = Plan::default();
+        plan.push(case.op, &bufs);
+        exec.prepare(&mut plan).await?;
+        let bytes = plan.bytes(size);
+        let mut run = async |repeats: usize| {
+            let start = Instant::now();
+            let ticket = exec.submit(&vec![(&plan, size); repeats], None)?;
+            exec.collect(ticket).await?;
+            Ok::<_, Error>(start.elapsed())
+        };
+        // Warm up, and find how many dispatches make a run.
+        let (start, mut repeats) = (Instant::now(), 1);
+        loop {
+            let short = run(repeats).await? < effort.run && repeats < 4096;
+            if short {
+                repeats *= 2;
+            } else if start.elapsed() >= effort.warm_up {
+                break;
+            }
+        }
+        let mut seconds = vec![];
+        for _ in 0..effort.runs {
+            seconds.push(run(repeats).await?.as_secs_f64() / repeats as f64);
+        }
+        Ok(Timing { kernel: kernel.name, op, size, repeats, seconds: spread(&mut seconds), bytes })
+    });
+    bufs.iter().for_each(|buf| exec.free(*buf));
+    result
+}
+
+/// Least, median and most.
+fn spread(values: &mut [f64]) -> [f64; 3] {
+    values.sort_by(f64::total_cmp);
+    [values[0], values[values.len() / 2], values[values.len() - 1]]
+}
+
+/// Harmless words for a binding: the batch, what the operator asks for, or numbers around one half.
+fn input(case: &Case, bind: usize, buf: Buf) -> Vec<u32> {
+    let mut state = 1u32;
+    let mut bits = move || {
+        state = state.wrapping_mul(747_796_405).wrapping_add(2_891_336_453);
+        state >> 9
+    };
+    if case.op.kernel().binds[bind].name == "batch" {
+        return case.batch.words();
+    }
+    if let Some(words) = case.op.input(bind, &mut || bits() as f32 / (1 << 23) as f32) {
+        return words;
+    }
+    let words = 0..buf.elem.words(buf.len);
+    match buf.elem {
+        Elem::U32 => words.map(|_| 0).collect(),
+        Elem::F32 => words.map(|_| 0x3f00_0000 | bits() & 0x7f_ffff).collect(),
+        Elem::Bf16 => words.map(|_| 0x3f00_3f00 | bits() & 0x7f_007f).collect(),
+        Elem::F16 => words.map(|_| 0x3800_3800 | bits() & 0x3f_03ff).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn median_of_runs() {
+        assert_eq!(spread(&mut [3.0, 1.0, 2.0]), [1.0, 2.0, 3.0]);
+        assert_eq!(spread(&mut [5.0]), [5.0; 3]);
+    }
+
+    #[test]
+    fn bytes_per_second() {
+        let size = Size { rows: 1, segments: 1 };
+        let timing = Timing { kernel: "k", op: "K".into(), size, repeats: 1, seconds: [1e-3, 2e-3, 3e-3], bytes: 4 };
+        assert_eq!(timing.gigabytes_per_second(), 2e-6);
+    }
+}

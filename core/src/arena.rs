@@ -12,8 +12,6 @@ use crate::{Error, Result};
 pub struct Arena {
     /// For each block its memory, if it has any.
     memories: Vec<Option<(Buf, Memory)>>,
-    /// Slots.
-    pub slots: u32,
     /// Positions of a slot, meta tokens included.
     pub positions: u32,
 }
@@ -64,7 +62,7 @@ impl Arena {
                 }
             });
         }
-        Ok(Arena { memories, slots, positions })
+        Ok(Arena { memories, positions })
     }
 
     /// Each block's memory.

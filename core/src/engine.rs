@@ -228,6 +228,12 @@ impl Engine {
         &self.exec
     }
 
+    /// Closes the engine and gives the device back, with its compiled kernels and without any buffer.
+    pub fn into_exec(mut self) -> Exec {
+        self.exec.clear();
+        self.exec
+    }
+
     /// The options it was made with.
     pub fn options(&self) -> &EngineOptions {
         &self.options

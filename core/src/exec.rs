@@ -115,6 +115,14 @@ impl Exec {
         self.collect(ticket).await
     }
 
+    /// Gives the memory of all buffers back; no handle must be used again.
+    pub(crate) fn clear(&mut self) {
+        match self {
+            Exec::Gpu(gpu) => gpu.clear(),
+            Exec::Cpu(cpu) => *cpu = Cpu::default(),
+        }
+    }
+
     /// Gives the memory of a buffer back; the handle must not be used again.
     pub fn free(&mut self, buf: Buf) {
         match self {

@@ -289,6 +289,10 @@ impl Gpu {
         self.buffers[buf.id as usize] = None;
     }
 
+    pub(crate) fn clear(&mut self) {
+        self.buffers.clear();
+    }
+
     pub(crate) fn write(&mut self, buf: Buf, at: u64, words: &[u32]) {
         self.queue.write_buffer(self.buffer(buf), at * 4, bytemuck::cast_slice(words));
     }

@@ -13,6 +13,13 @@ pub const POISON: u32 = 0x7fc1_7fc1;
 /// # Errors
 /// What differs, with the place of the largest difference.
 pub fn close(name: &str, want: &[f32], got: &[f32], tolerance: f64) -> Result<f64, String> {
+    let ratio = ratio(name, want, got, tolerance)?;
+    println!("{name}: ratio {ratio:.2e} of {tolerance:.0e} over {} values", want.len());
+    Ok(ratio)
+}
+
+/// [`close`] without the line.
+fn ratio(name: &str, want: &[f32], got: &[f32], tolerance: f64) -> Result<f64, String> {
     if want.len() != got.len() {
         return Err(format!("{name}: {} values wanted, {} got", want.len(), got.len()));
     }
@@ -28,18 +35,19 @@ pub fn close(name: &str, want: &[f32], got: &[f32], tolerance: f64) -> Result<f6
     let error = mean((0..want.len()).map(|i| difference(i).powi(2)).sum());
     let ratio = error / if scale > 1e-30 { scale } else { 1.0 };
     let worst = (0..want.len()).max_by(|&a, &b| difference(a).total_cmp(&difference(b))).unwrap_or(0);
-    let at = || format!("worst at {worst}: wanted {} got {}", want[worst], got[worst]);
-    let line = format!("{name}: ratio {ratio:.2e} of {tolerance:.0e} over {} values", want.len());
     if ratio <= tolerance {
-        println!("{line}");
-        Ok(ratio)
-    } else {
-        Err(format!("{line}, {}", at()))
+        return Ok(ratio);
     }
+    Err(format!(
+        "{name}: ratio {ratio:.2e}, tolerance {tolerance:.0e}, over {} values; worst at {worst}: wanted {} got {}",
+        want.len(),
+        want[worst],
+        got[worst]
+    ))
 }
 
 /// Holds the words of a written buffer of `len` elements against the twin's: integers exactly, numbers by
-/// [`close`]. What the twin left poisoned must be poisoned, what it wrote must be written, and what lies
+/// their RMS ratio. What the twin left poisoned must be poisoned, what it wrote must be written, and what lies
 /// after the end must be as it was.
 ///
 /// # Errors
@@ -82,7 +90,7 @@ pub fn compare_words(
     if written.0.is_empty() {
         return Err(format!("{name}: the twin wrote nothing"));
     }
-    close(name, &written.0, &written.1, tolerance)
+    ratio(name, &written.0, &written.1, tolerance)
 }
 
 /// The bits of each element.

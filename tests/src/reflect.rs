@@ -25,7 +25,7 @@ pub fn parse(shader: &Shader) -> Result<(Module, ModuleInfo), String> {
 ///
 /// # Errors
 /// The first difference.
-pub fn reflect(shader: &Shader, module: &Module) -> Result<(), String> {
+pub fn reflect(shader: &Shader, module: &Module, info: &ModuleInfo) -> Result<(), String> {
     let kernel = &shader.kernel;
     let [entry] = &module.entry_points[..] else {
         return Err(format!("{} entry points, not one", module.entry_points.len()));
@@ -41,9 +41,11 @@ pub fn reflect(shader: &Shader, module: &Module) -> Result<(), String> {
     let invocations: u32 = entry.workgroup_size.iter().product();
     at_most("invocations", invocations, shader.caps.max_invocations)?;
     let (mut workgroup, mut bound) = (0, 0);
-    for (_, global) in module.global_variables.iter() {
+    for (handle, global) in module.global_variables.iter() {
         let name = global.name.as_deref().unwrap_or("?");
         match global.space {
+            // As WebGPU counts: what the entry point uses.
+            AddressSpace::WorkGroup if info.get_entry_point(0)[handle].is_empty() => {}
             AddressSpace::WorkGroup => workgroup += module.types[global.ty].inner.size(module.to_ctx()),
             AddressSpace::Private => {}
             AddressSpace::Uniform | AddressSpace::Storage { .. } => {

@@ -3,13 +3,16 @@
 use nemoflash::Elem;
 
 /// The largest allowed RMS ratio between a kernel's result and its twin's. Twins add in f64, kernels in f32.
-pub fn tolerance(_kernel: &str, elem: Elem) -> f64 {
-    match elem {
-        // Measured: 1.1e-7 (rms_norm).
-        Elem::F32 => 2e-6,
-        // One unit in the last place where the last bits of the f32 before rounding differ.
-        Elem::F16 => 1e-4,
-        Elem::Bf16 => 1e-3,
-        Elem::U32 => 0.0,
+/// Measured on lavapipe (subgroups of 8) and SwiftShader (subgroups of 4), with and without subgroups.
+pub fn tolerance(kernel: &str, elem: Elem) -> f64 {
+    match (elem, kernel) {
+        // The product or the square of two sums of up to 2048 terms: 2.2e-6.
+        (Elem::F32, "matvec_gate" | "matvec_relu2") => 1e-5,
+        // All others: at most 4.5e-7 (attention_step).
+        (Elem::F32, _) => 3e-6,
+        // One unit in the last place, where the f32 before rounding differ in their last bits: none seen.
+        (Elem::F16, _) => 1e-4,
+        (Elem::Bf16, _) => 1e-3,
+        (Elem::U32, _) => 0.0,
     }
 }

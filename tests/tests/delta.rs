@@ -9,8 +9,8 @@ use nemoflash::{Buf, Elem, Exec};
 use nemoflash_tests::{Random, close, targets};
 use std::collections::HashMap;
 
-/// Against float64 (measured: 3e-7) and against the other form (measured: 1e-6).
-const TOLERANCE: f64 = 5e-6;
+/// RMS ratio, against float64 and of one form against the other. Measured: at most 3.5e-7.
+const TOLERANCE: f64 = 2e-6;
 
 /// Runs `each` on the CPU and on every device in every mode.
 fn everywhere(mut each: impl FnMut(&str, &mut Exec)) {
@@ -166,7 +166,7 @@ fn scans_match_golden() {
         let of = |name: &str| &tensors[name].1;
         let mut qkv = vec![];
         for row in 0..rows {
-            ["q", "k", "v"].map(|name| qkv.extend(&of(name)[row * heads * d..][..heads * d]));
+            ["q", "k", "v"].iter().for_each(|name| qkv.extend(&of(name)[row * heads * d..][..heads * d]));
         }
         // The golden state is in slot 1; slot 0 must not matter.
         let state = [vec![0.5; heads * d * d], of("state_in").clone()].concat();
@@ -232,12 +232,12 @@ fn repeated_tokens() {
         let (want, want_state) = layer.long(&mut Exec::cpu(), Form::Serial, 0, 5, 128);
         for form in [Form::Serial, Form::Chunked] {
             let (got, state) = layer.long(exec, form, 0, 5, 128);
-            close(&format!("repeated tokens: out, {form:?} on {device}"), &want, &got, 2e-5).unwrap();
-            close(&format!("repeated tokens: state, {form:?} on {device}"), &want_state, &state, 2e-5).unwrap();
+            close(&format!("repeated tokens: out, {form:?} on {device}"), &want, &got, TOLERANCE).unwrap();
+            close(&format!("repeated tokens: state, {form:?} on {device}"), &want_state, &state, TOLERANCE).unwrap();
         }
         layer.beta[100] = 0.99;
         let (got, _) = layer.long(exec, Form::Chunked, 0, 5, 128);
-        assert!(close("wrong beta", &want, &got, 2e-5).is_err());
+        assert!(close("wrong beta", &want, &got, TOLERANCE).is_err());
     });
 }
 

@@ -12,8 +12,7 @@ const EXACT: f64 = 1e-4;
 /// RMS ratio of logits with a device's defaults: f16 keys and values.
 const DEFAULT: f64 = 2e-3;
 
-fn engine(exec: Exec, name: &str, options: EngineOptions) -> Engine {
-    let mut exec = exec;
+fn engine(mut exec: Exec, name: &str, options: EngineOptions) -> Engine {
     let model = load(&mut exec, name).unwrap_or_else(|e| panic!("{name}: {e}"));
     block_on(Engine::new(exec, model, options)).unwrap_or_else(|e| panic!("{name}: {e}"))
 }
@@ -51,33 +50,32 @@ fn same_tokens(name: &str, want: &Expected, got: &[u32], tolerance: f64) -> Resu
     }
 }
 
-/// Every model, every prompt, both precisions and both scans, in several chunkings.
-fn check(label: &str, exec: &dyn Fn() -> Exec) -> Vec<String> {
+/// What is run of every model: keys and values, scan, tolerance, and the pieces that the first prompt is cut into. The
+/// second run is a device's defaults with the other scan.
+const RUNS: [(Kv, Scan, f64, &[usize]); 2] =
+    [(Kv::F32, Scan::Serial, EXACT, &[512, 7, 1]), (Kv::F16, Scan::Chunked, DEFAULT, &[512, 65])];
+
+/// Every model and every prompt.
+fn check(label: &str, mut exec: Exec) -> Vec<String> {
     let mut failures = vec![];
     let mut worst = [0f64; 2];
     for (name, prompts) in GOLDEN {
-        for (kv, tolerance) in [(Kv::F32, EXACT), (Kv::F16, DEFAULT)] {
-            for scan in [Scan::Serial, Scan::Chunked] {
-                let options = EngineOptions { context: 300, kv, scan, ..Default::default() };
-                let mut engine = engine(exec(), name, options);
-                for (i, prefix) in prompts.iter().enumerate() {
-                    let want = expected(name, prefix);
-                    // One whole run, one in odd pieces, one token by token.
-                    for piece in if i == 0 { &[512, 7, 1][..] } else { &[512] } {
-                        let case = format!("{label} {name}{prefix} {kv:?} {scan:?} pieces of {piece}");
-                        let got = logits(&mut engine, &want.ids, *piece);
-                        match close(&case, &want.logits, &got, tolerance) {
-                            Ok(ratio) => {
-                                worst[usize::from(kv == Kv::F16)] = worst[usize::from(kv == Kv::F16)].max(ratio)
-                            }
-                            Err(e) => failures.push(e),
-                        }
+        for ((kv, scan, tolerance, pieces), worst) in RUNS.into_iter().zip(&mut worst) {
+            let mut engine = engine(exec, name, EngineOptions { context: 300, kv, scan, ..Default::default() });
+            for (i, prefix) in prompts.iter().enumerate() {
+                let want = expected(name, prefix);
+                for piece in if i == 0 { pieces } else { &[512] } {
+                    let case = format!("{label} {name}{prefix} {kv:?} {scan:?} pieces of {piece}");
+                    match close(&case, &want.logits, &logits(&mut engine, &want.ids, *piece), tolerance) {
+                        Ok(ratio) => *worst = worst.max(ratio),
+                        Err(e) => failures.push(e),
                     }
-                    let case = format!("{label} {name}{prefix} {kv:?} {scan:?} greedy");
-                    let got = greedy(&mut engine, &want.ids, want.greedy.len());
-                    failures.extend(same_tokens(&case, &want, &got, tolerance).err());
                 }
+                let case = format!("{label} {name}{prefix} {kv:?} {scan:?} greedy");
+                let got = greedy(&mut engine, &want.ids, want.greedy.len());
+                failures.extend(same_tokens(&case, &want, &got, tolerance).err());
             }
+            exec = engine.into_exec();
         }
     }
     loud(&format!(
@@ -89,7 +87,7 @@ fn check(label: &str, exec: &dyn Fn() -> Exec) -> Vec<String> {
 
 #[test]
 fn cpu() {
-    let failures = check("cpu", &Exec::cpu);
+    let failures = check("cpu", Exec::cpu());
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
@@ -97,15 +95,15 @@ fn cpu() {
 fn devices() {
     let mut failures = vec![];
     for target in targets("golden") {
-        failures.extend(check(&target.to_string(), &|| target.open().expect("device").exec));
+        failures.extend(check(&target.to_string(), target.open().expect("device").exec));
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
 /// Eight sequences in one step give what eight runs alone give, prefill rows and decode rows mixed.
-fn eight_slots(label: &str, exec: &dyn Fn() -> Exec) {
+fn eight_slots(label: &str, exec: Exec) {
     let options = EngineOptions { slots: 8, context: 100, kv: Kv::F32, ..Default::default() };
-    let mut engine = engine(exec(), "mixed", options);
+    let mut engine = engine(exec, "mixed", options);
     let ids = expected("mixed", "").ids;
     let prompts: Vec<&[u32]> = (0..8).map(|i| &ids[i * 9..i * 9 + 5 + 6 * i]).collect();
     let alone: Vec<Vec<u32>> = prompts.iter().map(|prompt| greedy(&mut engine, prompt, 12)).collect();
@@ -137,9 +135,9 @@ fn eight_slots(label: &str, exec: &dyn Fn() -> Exec) {
 
 #[test]
 fn eight_at_once() {
-    eight_slots("cpu", &Exec::cpu);
+    eight_slots("cpu", Exec::cpu());
     for target in targets("eight slots") {
-        eight_slots(&target.to_string(), &|| target.open().expect("device").exec);
+        eight_slots(&target.to_string(), target.open().expect("device").exec);
     }
 }
 

@@ -74,7 +74,7 @@ fn translate(shader: &Shader, module: &Module, info: &ModuleInfo) -> Result<(), 
 
 fn check(shader: &Shader) -> Result<(), String> {
     let (module, info) = parse(shader)?;
-    reflect(shader, &module)?;
+    reflect(shader, &module, &info)?;
     translate(shader, &module, &info)
 }
 
@@ -82,12 +82,15 @@ fn check(shader: &Shader) -> Result<(), String> {
 fn every_kernel() {
     let all = shaders();
     let kernels: BTreeSet<&str> = all.iter().map(|shader| shader.kernel.name).collect();
-    let mut failures = vec![];
+    // The same fault in several texts of a kernel is told once.
+    let mut failures = BTreeMap::new();
     for shader in &all {
         if let Err(e) = check(shader) {
-            failures.push(format!("{} ({}): {e}", shader.kernel.name, shader.device));
+            let first = (shader.kernel.name, e.lines().next().unwrap_or_default().to_string());
+            failures.entry(first).or_insert(format!("{} ({}): {e}", shader.kernel.name, shader.device));
         }
     }
+    let failures: Vec<String> = failures.into_values().collect();
     println!("{} texts of {} kernels", all.len(), kernels.len());
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
     let files = nemoflash_shaders::FILES.iter().map(|(file, _)| *file).filter(|file| !file.starts_with("lib/"));

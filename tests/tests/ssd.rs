@@ -3,15 +3,15 @@
 #![forbid(unsafe_code)]
 
 use nemoflash::batch::Batch;
-use nemoflash::op::AnyOp;
+use nemoflash::op::Op;
 use nemoflash::ops::{Conv1d, ConvTail, SsdChunk, SsdScores, SsdSerial, SsdStep};
 use nemoflash::plan::Plan;
 use nemoflash::{Buf, Elem, Exec};
 use nemoflash_tests::{Random, close, targets};
 use safetensors::SafeTensors;
 
-/// Exact arithmetic must hold the logits to 1e-4; a scan alone must be far better. Measured: see each test.
-const CLOSE: f64 = 2e-6;
+/// Measured: 2.7e-7 against float64, 1.5e-6 between the forms (after 1024 rows), 1.4e-6 with outliers.
+const CLOSE: f64 = 5e-6;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Form {
@@ -90,8 +90,13 @@ struct Lab<'a> {
 }
 
 impl Lab<'_> {
-    fn new(exec: &mut Exec) -> Lab<'_> {
-        Lab { exec, bufs: vec![], plan: Plan::default() }
+    /// With the batch in a buffer.
+    fn new<'a>(exec: &'a mut Exec, batch: &Batch) -> (Lab<'a>, Buf) {
+        let mut lab = Lab { exec, bufs: vec![], plan: Plan::default() };
+        let words = batch.words();
+        let buf = lab.alloc("batch", words.len() as u64, Elem::U32);
+        lab.exec.write(buf, 0, &words);
+        (lab, buf)
     }
     fn alloc(&mut self, name: &str, len: u64, elem: Elem) -> Buf {
         let buf = pollster::block_on(self.exec.alloc(name, len, elem)).expect("memory");
@@ -102,9 +107,6 @@ impl Lab<'_> {
         let buf = self.alloc(name, values.len() as u64, Elem::F32);
         self.exec.write(buf, 0, bytemuck::cast_slice(values));
         buf
-    }
-    fn add(&mut self, op: impl Into<Box<dyn AnyOp>>, bufs: &[Buf]) {
-        self.plan.push(op.into(), bufs);
     }
     fn run(&mut self, batch: &Batch) {
         pollster::block_on(self.exec.prepare(&mut self.plan)).expect("pipelines");
@@ -143,14 +145,11 @@ fn scan(
     p: &[f32],
 ) -> Vec<f32> {
     let Shape { heads, head_dim, d_state, slots } = shape;
-    let (in_stride, slot_len, state_at) = (shape.in_stride(), shape.slot_len(), shape.state_at());
-    let (channels, d_inner) = (shape.channels(), shape.d_inner());
+    let [in_stride, slot_len, state_at] = [shape.in_stride(), shape.slot_len(), shape.state_at()];
+    let [channels, d_inner] = [shape.channels(), shape.d_inner()];
     let batch = batch(segments);
     let rows = batch.size().rows;
-    let mut lab = Lab::new(exec);
-    let words = batch.words();
-    let rows_buf = lab.alloc("batch", words.len() as u64, Elem::U32);
-    lab.exec.write(rows_buf, 0, &words);
+    let (mut lab, at) = Lab::new(exec, &batch);
     let p = lab.floats("p", p);
     let params = lab.floats("params", &block.params);
     let state = lab.floats("state", &block.state);
@@ -161,23 +160,23 @@ fn scan(
             let xbc = lab.alloc("xbc", u64::from(rows * channels), Elem::F32);
             let (conv, bias) = (lab.floats("conv", &block.conv), lab.floats("bias", &block.bias));
             let op = Conv1d { rows, channels, in_stride, in_offset: d_inner, slots, slot_len };
-            lab.add(Box::new(op) as Box<dyn AnyOp>, &[rows_buf, p, conv, bias, state, xbc]);
+            lab.plan.add(op, &[at, p, conv, bias, state, xbc]);
             let op = ConvTail { rows, channels, in_stride, in_offset: d_inner, slots, slot_len };
-            lab.add(Box::new(op) as Box<dyn AnyOp>, &[rows_buf, p, state]);
+            lab.plan.add(op, &[at, p, state]);
             xbc
         }
     };
     match form {
         Serial => {
             let op = SsdSerial { rows, heads, head_dim, d_state, in_stride, slots, slot_len, state_at };
-            lab.add(Box::new(op) as Box<dyn AnyOp>, &[rows_buf, xbc, p, params, state, y]);
+            lab.plan.add(op, &[at, xbc, p, params, state, y]);
         }
         Chunked => {
             let op = SsdScores { rows, d_inner, d_state, slots };
             let scores = lab.alloc("scores", op.lens()[2], Elem::F32);
-            lab.add(Box::new(op) as Box<dyn AnyOp>, &[rows_buf, xbc, scores]);
+            lab.plan.add(op, &[at, xbc, scores]);
             let op = SsdChunk { rows, heads, head_dim, d_state, in_stride, slots, slot_len, state_at };
-            lab.add(Box::new(op) as Box<dyn AnyOp>, &[rows_buf, xbc, p, params, scores, state, y]);
+            lab.plan.add(op, &[at, xbc, p, params, scores, state, y]);
         }
     }
     lab.run(&batch);
@@ -191,15 +190,12 @@ fn step(exec: &mut Exec, shape: Shape, block: &mut Block, positions: &[(u32, u32
     let (in_stride, slot_len, state_at) = (shape.in_stride(), shape.slot_len(), shape.state_at());
     let batch = batch(&positions.iter().map(|&(slot, position)| (slot, position, 1)).collect::<Vec<_>>());
     let rows = batch.size().rows;
-    let mut lab = Lab::new(exec);
-    let words = batch.words();
-    let rows_buf = lab.alloc("batch", words.len() as u64, Elem::U32);
-    lab.exec.write(rows_buf, 0, &words);
+    let (mut lab, at) = Lab::new(exec, &batch);
     let op = SsdStep { rows, heads, head_dim, d_state, in_stride, slots, slot_len, state_at };
     let (p, conv, bias) = (lab.floats("p", p), lab.floats("conv", &block.conv), lab.floats("bias", &block.bias));
     let (params, state) = (lab.floats("params", &block.params), lab.floats("state", &block.state));
     let out = lab.alloc("out", u64::from(rows * shape.d_inner()), Elem::F32);
-    lab.add(Box::new(op) as Box<dyn AnyOp>, &[rows_buf, p, conv, bias, params, state, out]);
+    lab.plan.add(op, &[at, p, conv, bias, params, state, out]);
     lab.run(&batch);
     block.state = lab.read(state);
     lab.read(out)
@@ -218,10 +214,6 @@ fn every_exec(suite: &str, mut each: impl FnMut(&str, &mut Exec)) {
 fn rows(shape: Shape, rows: u32, random: &mut Random) -> (Vec<f32>, Vec<f32>) {
     let xbc = (0..rows * shape.channels()).map(|_| 1.5 * random.uniform() - 0.28).collect();
     (xbc, shape.p(&normal(random, rows * shape.heads)))
-}
-
-fn pass(result: Result<f64, String>) {
-    result.unwrap_or_else(|e| panic!("{e}"));
 }
 
 #[test]
@@ -255,8 +247,8 @@ fn golden() {
                 };
                 let (y, state) = run(9);
                 let name = format!("{case} {form:?} on {label}");
-                pass(close(&format!("{name}: y"), &get("out"), &y, CLOSE));
-                pass(close(&format!("{name}: state"), &get("state_out"), &state[place.clone()], CLOSE));
+                close(&format!("{name}: y"), &get("out"), &y, CLOSE).unwrap();
+                close(&format!("{name}: state"), &get("state_out"), &state[place.clone()], CLOSE).unwrap();
                 // Slots that have no rows, and the tail, stay as they are.
                 assert_eq!(state[..place.start], before.state[..place.start], "{name}");
                 assert_eq!(state[place.end..], before.state[place.end..], "{name}");
@@ -291,8 +283,8 @@ fn chunked_equals_serial() {
             };
             let (serial, chunked) = (run(Serial, 3), run(Chunked, 3));
             let name = format!("{length} rows on {label}");
-            pass(close(&format!("{name}: y"), &serial.0, &chunked.0, CLOSE));
-            pass(close(&format!("{name}: state"), &serial.1, &chunked.1, CLOSE));
+            close(&format!("{name}: y"), &serial.0, &chunked.0, CLOSE).unwrap();
+            close(&format!("{name}: state"), &serial.1, &chunked.1, CLOSE).unwrap();
             // Negative control: without the incoming state.
             assert!(close("from zero", &serial.0, &run(Chunked, 0).0, CLOSE).is_err(), "{name}");
         }
@@ -362,8 +354,8 @@ fn steps_equal_scan() {
             };
             let (got, state) = run(block.clone());
             let name = format!("{form:?} and steps on {label}");
-            pass(close(&format!("{name}: y"), &want, &got, CLOSE));
-            pass(close(&format!("{name}: state"), &scanned.state, &state, CLOSE));
+            close(&format!("{name}: y"), &want, &got, CLOSE).unwrap();
+            close(&format!("{name}: state"), &scanned.state, &state, CLOSE).unwrap();
             let slot = shape.slot_len() as usize;
             for (a, b) in state.chunks(slot).zip(scanned.state.chunks(slot)) {
                 assert_eq!(a[..shape.state_at() as usize], b[..shape.state_at() as usize], "{name}: ring");
@@ -393,26 +385,28 @@ fn outliers() {
         raw[row * 2] = 1000.0;
         raw[row * 2 + 1] = 3e4;
     }
-    // Then short steps, whose decays must be right after sums of 1e5.
+    // Then one that forgets all, and short steps, whose decays must be right after sums of 1e5.
+    xbc[29 * width..][..shape.d_inner() as usize].fill(1e-3);
+    raw[58..60].fill(300.0);
     raw[60..200].iter_mut().for_each(|raw| *raw -= 6.0);
-    let mut run = |exec: &mut Exec, form, xbc: &[f32], raw: &[f32]| {
+    let run = |exec: &mut Exec, form, xbc: &[f32], raw: &[f32]| {
         let mut block = block.clone();
         let y = scan(exec, form, shape, &mut block, &[(0, 12, 100)], Some(xbc), &shape.p(raw));
         (y, block.state[shape.state_at() as usize..].to_vec())
     };
     let want = run(&mut Exec::cpu(), Serial, &xbc, &raw);
-    let later = 31 * shape.d_inner() as usize;
+    let later = 30 * shape.d_inner() as usize;
     every_exec("ssd outliers", |label, exec| {
         for form in [Serial, Chunked] {
             let (y, state) = run(exec, form, &xbc, &raw);
             let name = format!("outliers {form:?} on {label}");
-            pass(close(&format!("{name}: y"), &want.0, &y, CLOSE));
-            pass(close(&format!("{name}: later y"), &want.0[later..], &y[later..], 2e-6));
-            pass(close(&format!("{name}: state"), &want.1, &state, 2e-6));
+            close(&format!("{name}: y"), &want.0, &y, CLOSE).unwrap();
+            close(&format!("{name}: later y"), &want.0[later..], &y[later..], CLOSE).unwrap();
+            close(&format!("{name}: state"), &want.1, &state, CLOSE).unwrap();
             // Negative controls: a step that differs by 0.1 %, a value that is not a number.
             let mut other = raw.clone();
             other[80] *= 1.001;
-            assert!(close("another step", &want.0[later..], &run(exec, form, &xbc, &other).0[later..], 2e-6).is_err());
+            assert!(close("another step", &want.0[later..], &run(exec, form, &xbc, &other).0[later..], CLOSE).is_err());
             let mut other = xbc.clone();
             other[50 * width] = f32::NAN;
             let result = close("not a number", &want.0, &run(exec, form, &other, &raw).0, 1.0);

@@ -81,6 +81,8 @@ impl Op for ConvTail {
             slots,
             slot_len,
         };
-        Conv1d::examples().into_iter().map(|e| Example { op: same(e.op), batch: e.batch }).collect()
+        // The largest of them would spend its time on comparing 64 MiB of rings.
+        let small = Conv1d::examples().into_iter().filter(|e| e.op.channels < 1000);
+        small.map(|e| Example { op: same(e.op), batch: e.batch }).collect()
     }
 }

@@ -90,7 +90,7 @@ impl Op for Embed {
 
     fn input(&self, bind: usize, uniform: &mut dyn FnMut() -> f32) -> Option<Vec<u32>> {
         // One slot in two has picked a token of this table.
-        let token = |i: u32, u: f32| self.first + (u * self.count as f32) as u32 + (i % 2 == 0) as u32 * self.count;
+        let token = |i: u32, u: f32| self.first + (u * self.count as f32) as u32 + u32::from(i.is_multiple_of(2)) * self.count;
         (bind == 1).then(|| (0..self.slots).map(|i| token(i, uniform())).collect())
     }
 
