@@ -24,24 +24,25 @@ pub async fn run(common: &Common) -> Result<Exit> {
 
 fn page(name: &str, explain: &Explain) -> String {
     let Explain { device, context, memory_tokens, kv, prefill_scan, .. } = explain;
-    let bytes = explain.device_bytes;
+    let held = explain.device_bytes;
     let subgroup = match explain.subgroup {
         Some(size) => format!("subgroups of {size}"),
         None => "no subgroups".into(),
     };
     let memory = [
-        ["weights".into(), mebibytes(bytes.weights), "as stored".into()],
-        ["sequences".into(), mebibytes(bytes.arena), format!("{context} tokens, keys and values in {kv}")],
-        ["scratch".into(), mebibytes(bytes.scratch), "activations, logits, rotary tables".into()],
-        ["together".into(), mebibytes(bytes.weights + bytes.arena + bytes.scratch), String::new()],
+        ["weights".into(), binary(held.weights), "as stored".into()],
+        ["sequences".into(), binary(held.arena), format!("{context} tokens, keys and values in {kv}")],
+        ["scratch".into(), binary(held.scratch), "activations, logits, rotary tables".into()],
+        ["together".into(), binary(held.weights + held.arena + held.scratch), String::new()],
     ];
     let mut parts = vec![["PART", "BLOCKS", "DISPATCHES", "BYTES"].map(str::to_owned)];
-    parts.extend(explain.parts.iter().map(|part| {
-        [part.part.to_owned(), part.count.to_string(), part.dispatches.to_string(), mebibytes(part.bytes)]
-    }));
-    let all = [explain.dispatches_per_token.to_string(), mebibytes(explain.bytes_per_token)];
-    let [dispatches, moved] = all;
-    parts.push(["together".into(), String::new(), dispatches, moved]);
+    parts.extend(
+        explain.parts.iter().map(|part| {
+            [part.part.to_owned(), part.count.to_string(), part.dispatches.to_string(), binary(part.bytes)]
+        }),
+    );
+    let (dispatches, bytes) = (explain.dispatches_per_token.to_string(), binary(explain.bytes_per_token));
+    parts.push(["together".into(), String::new(), dispatches, bytes]);
     let mut kernels = vec![["KERNEL", "DISPATCHES", "WHY", "CONSTANTS"].map(str::to_owned)];
     kernels.extend(explain.kernels.iter().map(|kernel| {
         [kernel.name.to_owned(), kernel.dispatches.to_string(), kernel.why.to_owned(), kernel.constants.clone()]
@@ -55,6 +56,7 @@ fn page(name: &str, explain: &Explain) -> String {
     )
 }
 
-fn mebibytes(bytes: u64) -> String {
-    format!("{:.2} MiB", bytes as f64 / (1u64 << 20) as f64)
+fn binary(bytes: u64) -> String {
+    let unit = |shift: u32, name| format!("{:.1} {name}", bytes as f64 / (1u64 << shift) as f64);
+    if bytes < 1 << 20 { unit(10, "KiB") } else { unit(20, "MiB") }
 }
