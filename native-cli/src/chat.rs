@@ -1,6 +1,6 @@
 //! `nemoflash chat`: turn by turn, with a line editor on a terminal and plain lines in a pipe.
 
-use crate::answer::Stop;
+use crate::answer::End;
 use crate::args::{Chat, Common, Format};
 use crate::conversation::Conversation;
 use crate::report::{Exit, print_error};
@@ -73,7 +73,7 @@ pub async fn run(common: &Common, args: &Chat) -> Result<Exit> {
                         terminal::note(&answer.speed(None, &adapter, conversation.seed()));
                     }
                 }
-                if answer.stop == Stop::Interrupted && !input.is_editor() {
+                if answer.end == End::Interrupted && !input.is_editor() {
                     return Ok(Exit::Interrupted);
                 }
             }

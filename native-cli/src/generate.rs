@@ -1,6 +1,6 @@
 //! `nemoflash generate`: continue a text.
 
-use crate::answer::{Answer, Stop, answer};
+use crate::answer::{Answer, End, answer};
 use crate::args::{Common, Generate};
 use crate::lines;
 use crate::report::{Exit, Usage};
@@ -48,7 +48,7 @@ pub async fn run(common: &Common, args: &Generate) -> Result<Exit> {
         }
         terminal::note(&answer.speed(Some(opened.load), &opened.adapter, sampling.seed));
     }
-    Ok(if answer.stop == Stop::Interrupted { Exit::Interrupted } else { Exit::Done })
+    Ok(if answer.end == End::Interrupted { Exit::Interrupted } else { Exit::Done })
 }
 
 /// The answer as one JSON object.
@@ -57,7 +57,7 @@ pub fn json(answer: &Answer, model: &str, adapter: &str, load: Duration, seed: u
         "text": answer.text,
         "tokens": answer.ids.len(),
         "ids": answer.ids,
-        "stop_reason": answer.stop,
+        "stop_reason": answer.end,
         "seed": seed,
         "model": model,
         "adapter": adapter,

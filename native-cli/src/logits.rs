@@ -8,7 +8,7 @@ use nemoflash::{Event, Sampling};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::Path;
 
 /// Runs the command.
 ///
@@ -58,8 +58,8 @@ pub async fn run(common: &Common, args: &Logits) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn read_ids(path: &PathBuf) -> Result<Vec<u32>> {
-    let bytes = source::read_small(path)?;
+fn read_ids(path: &Path) -> Result<Vec<u32>> {
+    let bytes = source::read(path)?;
     let shown = path.display();
     let next = "It must be a safetensors file with an I32 tensor `ids`";
     let file = SafeTensors::deserialize(&bytes).with_context(|| format!("{shown} cannot be used. {next}"))?;
