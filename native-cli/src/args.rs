@@ -1,7 +1,7 @@
 //! The command line.
 
 use crate::report::EXIT_CODES;
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use nemoflash::{Deny, GpuOptions, Kv, Sampling};
@@ -242,7 +242,15 @@ impl Cli {
         arguments: impl IntoIterator<Item = T>,
     ) -> Result<Cli, clap::Error> {
         let mut command = Cli::command();
-        let matches = command.try_get_matches_from_mut(arguments)?;
+        let matches = command.try_get_matches_from_mut(arguments);
+        let matches = matches.map_err(|error| match error.get(ContextKind::InvalidSubcommand) {
+            // The first word that is no command is the prompt, so this is the second.
+            Some(ContextValue::String(word)) => {
+                let why = format!("`{word}` comes after the prompt. Put a prompt of several words in quotes");
+                Cli::command().error(ErrorKind::UnknownArgument, why)
+            }
+            _ => error,
+        })?;
         if let Some(name) = matches.subcommand_name() {
             let own = Generate::augment_args(clap::Command::new("generate"));
             let given = |id: &&clap::Arg| matches.value_source(id.get_id().as_str()) == Some(ValueSource::CommandLine);
