@@ -77,15 +77,16 @@ pub fn time(exec: &mut Exec, case: Case, effort: Effort) -> Result<Timing, Error
             exec.collect(ticket).await?;
             Ok::<_, Error>(start.elapsed())
         };
-        // Warm up, and find how many dispatches make a run.
+        // The first run pays for what drivers put off. Then warm up, and find how many dispatches make a run.
+        let mut last = run(1).await?;
         let (start, mut repeats) = (Instant::now(), 1);
         loop {
-            let short = run(repeats).await? < effort.run && repeats < 4096;
-            if short {
+            if last < effort.run && repeats < 4096 {
                 repeats *= 2;
             } else if start.elapsed() >= effort.warm_up {
                 break;
             }
+            last = run(repeats).await?;
         }
         let mut seconds = vec![];
         for _ in 0..effort.runs {

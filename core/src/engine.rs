@@ -424,9 +424,10 @@ impl Engine {
                 return self.model.logits(plan, LOGIT_ROWS, self.scratch.x, self.scratch.h, logits);
             }
             Ends::Rows(_) => self.scratch.x,
-            Ends::Gathered(rows) => {
+            Ends::Gathered(segments) => {
                 plan.part = "head";
-                plan.add(ops::GatherLast { rows, width }, &[self.batch, self.scratch.x, self.last]);
+                let rows = (self.scratch.x.len / u64::from(width)) as u32;
+                plan.add(ops::GatherLast { rows, segments, width }, &[self.batch, self.scratch.x, self.last]);
                 self.last
             }
         };

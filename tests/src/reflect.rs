@@ -13,7 +13,8 @@ use nemoflash::kernel::{Access, Bind};
 /// naga's words, with the place in the text.
 pub fn parse(shader: &Shader) -> Result<(Module, ModuleInfo), String> {
     let module = naga::front::wgsl::parse_str(&shader.text).map_err(|e| e.emit_to_string(&shader.text))?;
-    let mut capabilities = Capabilities::empty();
+    // Every WebGPU device packs and unpacks halves; not all compute with them.
+    let mut capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
     capabilities.set(Capabilities::SUBGROUP, shader.caps.subgroup.is_some());
     capabilities.set(Capabilities::SHADER_FLOAT16, shader.caps.f16);
     let info = Validator::new(ValidationFlags::all(), capabilities).validate(&module);

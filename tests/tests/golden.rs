@@ -101,7 +101,7 @@ fn devices() {
 }
 
 /// Eight sequences in one step give what eight runs alone give, prefill rows and decode rows mixed.
-fn eight_slots(label: &str, exec: Exec) {
+fn eight_slots(label: &str, exec: Exec) -> Vec<Vec<u32>> {
     let options = EngineOptions { slots: 8, context: 100, kv: Kv::F32, ..Default::default() };
     let mut engine = engine(exec, "mixed", options);
     let ids = expected("mixed", "").ids;
@@ -131,13 +131,15 @@ fn eight_slots(label: &str, exec: Exec) {
         }
     }
     assert_eq!(alone, together, "{label}");
+    together
 }
 
 #[test]
 fn eight_at_once() {
-    eight_slots("cpu", Exec::cpu());
+    let cpu = eight_slots("cpu", Exec::cpu());
     for target in targets("eight slots") {
-        eight_slots(&target.to_string(), target.open().expect("device").exec);
+        let label = target.to_string();
+        assert_eq!(cpu, eight_slots(&label, target.open().expect("device").exec), "{label}");
     }
 }
 
