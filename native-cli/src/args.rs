@@ -242,15 +242,7 @@ impl Cli {
         arguments: impl IntoIterator<Item = T>,
     ) -> Result<Cli, clap::Error> {
         let mut command = Cli::command();
-        let matches = command.try_get_matches_from_mut(arguments);
-        let matches = matches.map_err(|error| match error.get(ContextKind::InvalidSubcommand) {
-            // The first word that is no command is the prompt, so this is the second.
-            Some(ContextValue::String(word)) => {
-                let why = format!("`{word}` comes after the prompt. Put a prompt of several words in quotes");
-                Cli::command().error(ErrorKind::UnknownArgument, why)
-            }
-            _ => error,
-        })?;
+        let matches = command.try_get_matches_from_mut(arguments).map_err(quotes)?;
         if let Some(name) = matches.subcommand_name() {
             let own = Generate::augment_args(clap::Command::new("generate"));
             let given = |id: &&clap::Arg| matches.value_source(id.get_id().as_str()) == Some(ValueSource::CommandLine);
@@ -265,6 +257,20 @@ impl Cli {
             }
         }
         Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+    }
+}
+
+/// A word too many is most often a prompt without quotes.
+fn quotes(error: clap::Error) -> clap::Error {
+    let word = [ContextKind::InvalidArg, ContextKind::InvalidSubcommand].into_iter().find_map(|kind| error.get(kind));
+    match (error.kind(), word) {
+        (ErrorKind::UnknownArgument | ErrorKind::InvalidSubcommand, Some(ContextValue::String(word)))
+            if !word.starts_with('-') =>
+        {
+            let why = format!("unexpected word `{word}`. Put a prompt of several words in quotes");
+            Cli::command().error(ErrorKind::UnknownArgument, why)
+        }
+        _ => error,
     }
 }
 

@@ -8,10 +8,12 @@ use common::nemoflash;
 use rexpect::process::WaitStatus;
 use rexpect::session::{PtySession, spawn_command};
 use std::path::Path;
+use std::process::Stdio;
 
 /// On the CPU, in a terminal of 200 columns, with its history in `state`.
 fn start(state: &Path, arguments: &[&str]) -> PtySession {
     let mut command = nemoflash(&[arguments, &["--device", "cpu"]].concat());
+    command.stdin(Stdio::inherit()).stdout(Stdio::inherit()).stderr(Stdio::inherit());
     command.env("XDG_STATE_HOME", state).env("TERM", "dumb").env("COLUMNS", "200");
     spawn_command(command, Some(60_000)).unwrap()
 }
