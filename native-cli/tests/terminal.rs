@@ -14,7 +14,7 @@ use std::process::Stdio;
 fn start(state: &Path, arguments: &[&str]) -> PtySession {
     let mut command = nemoflash(&[arguments, &["--device", "cpu"]].concat());
     command.stdin(Stdio::inherit()).stdout(Stdio::inherit()).stderr(Stdio::inherit());
-    command.env("XDG_STATE_HOME", state).env("TERM", "dumb").env("COLUMNS", "200");
+    command.env("XDG_STATE_HOME", state).env("TERM", "xterm").env("COLUMNS", "200");
     spawn_command(command, Some(60_000)).unwrap()
 }
 
@@ -64,6 +64,7 @@ fn commands_and_history() {
     chat.exp_string("> ").unwrap();
     // At the prompt, Ctrl-C takes the line away, and the second one leaves.
     chat.send("half a line").unwrap();
+    chat.flush().unwrap();
     chat.exp_string("half a line").unwrap();
     chat.send_control('c').unwrap();
     chat.exp_string("Ctrl-C again").unwrap();
@@ -77,11 +78,27 @@ fn commands_and_history() {
     chat.exp_string("> ").unwrap();
     // Up: the last turn of the last chat.
     chat.send("\x1b[A").unwrap();
+    chat.flush().unwrap();
     chat.exp_string("Once upon a time").unwrap();
     chat.send_control('u').unwrap();
     chat.send_control('d').unwrap();
     chat.exp_eof().unwrap();
     assert_eq!(code(&chat), Some(0));
+}
+
+#[test]
+fn pasted_text_may_have_several_lines() {
+    let state = tempfile::tempdir().unwrap();
+    let mut chat = start(state.path(), &["chat", "--temperature", "0", "--max-tokens", "3"]);
+    chat.exp_string("> ").unwrap();
+    chat.send_line("\x1b[200~Once upon\na time\x1b[201~").unwrap();
+    // One turn of both lines: a second one would answer again.
+    chat.exp_string("answer 3 tokens").unwrap();
+    chat.send_line("/exit").unwrap();
+    let rest = chat.exp_eof().unwrap();
+    assert!(!rest.contains("answer"), "{rest}");
+    let kept = std::fs::read_to_string(state.path().join("nemoflash/history.txt")).unwrap();
+    assert!(kept.contains("Once upon\\na time"), "{kept}");
 }
 
 #[test]
