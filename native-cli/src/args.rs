@@ -1,7 +1,7 @@
 //! The command line.
 
 use crate::report::EXIT_CODES;
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use nemoflash::{Deny, GpuOptions, Kv, Sampling};
@@ -242,7 +242,7 @@ impl Cli {
         arguments: impl IntoIterator<Item = T>,
     ) -> Result<Cli, clap::Error> {
         let mut command = Cli::command();
-        let matches = command.try_get_matches_from_mut(arguments)?;
+        let matches = command.try_get_matches_from_mut(arguments).map_err(quotes)?;
         if let Some(name) = matches.subcommand_name() {
             let own = Generate::augment_args(clap::Command::new("generate"));
             let given = |id: &&clap::Arg| matches.value_source(id.get_id().as_str()) == Some(ValueSource::CommandLine);
@@ -257,6 +257,20 @@ impl Cli {
             }
         }
         Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+    }
+}
+
+/// A word too many is most often a prompt without quotes.
+fn quotes(error: clap::Error) -> clap::Error {
+    let word = [ContextKind::InvalidArg, ContextKind::InvalidSubcommand].into_iter().find_map(|kind| error.get(kind));
+    match (error.kind(), word) {
+        (ErrorKind::UnknownArgument | ErrorKind::InvalidSubcommand, Some(ContextValue::String(word)))
+            if !word.starts_with('-') =>
+        {
+            let why = format!("unexpected word `{word}`. Put a prompt of several words in quotes");
+            Cli::command().error(ErrorKind::UnknownArgument, why)
+        }
+        _ => error,
     }
 }
 

@@ -2,9 +2,9 @@
 
 use crate::answer::{Answer, End, answer};
 use crate::args::{Common, Generate};
-use crate::lines;
+use crate::interrupt::{self, Idle};
 use crate::report::{Exit, Usage};
-use crate::{interrupt, open, terminal};
+use crate::{lines, open, terminal};
 use anyhow::Result;
 use nemoflash::Error;
 use std::io::{self, IsTerminal as _};
@@ -32,7 +32,7 @@ pub async fn run(common: &Common, args: &Generate) -> Result<Exit> {
     }
     let (mut opened, tokenizer) = open::with_tokenizer(common).await?;
     let ids = tokenizer.encode(&prompt, true)?;
-    interrupt::install()?;
+    interrupt::install(Idle::Exit)?;
     opened.engine.begin(0, &sampling)?;
     if !common.json && io::stdout().is_terminal() {
         terminal::print(&prompt)?;
