@@ -86,6 +86,14 @@ async fn device(common: &Common) -> Result<(Exec, String)> {
         }
         (Some(Device::Cpu), None) => cpu(),
         (device, _) => match quiet::during(common.verbose, Gpu::new(&common.gpu())).await {
+            // A GPU in software is slower than the CPU twins: it runs when it is asked for.
+            Ok(gpu) if gpu.info().kind == "cpu" && device.is_none() && asked.is_none() => {
+                let name = &gpu.info().name;
+                terminal::note(&format!(
+                    "note: the only GPU adapter is software ({name}), so the CPU runs the model; --device gpu uses it all the same. {INSTALL}"
+                ));
+                cpu()
+            }
             Ok(gpu) => {
                 let adapter = format!("{} ({})", gpu.info().name, gpu.info().backend);
                 Ok((Exec::Gpu(Box::new(gpu)), adapter))
