@@ -21,6 +21,11 @@ pub async fn run(common: &Common, args: &Logits) -> Result<Exit> {
     };
     let mut engine = open::without_tokenizer(common).await?.engine;
     let vocab = engine.config().vocab_size as usize;
+    // The last token of the continuation is not read again, so it may stand behind the context.
+    let (context, room) = (engine.context(), (engine.context() as usize + 1).saturating_sub(ids.len()));
+    if ids.len() <= context as usize && args.greedy as usize > room {
+        bail!("--greedy {}: only {room} fit into the context of {context}. Ask for fewer", args.greedy);
+    }
     engine.begin(0, &Sampling::default())?;
     let logits = engine.logits(0, &ids).await?;
 
@@ -34,10 +39,6 @@ pub async fn run(common: &Common, args: &Logits) -> Result<Exit> {
             ControlFlow::Continue(())
         };
         engine.generate(0, &ids, args.greedy, &mut keep).await?;
-        if greedy.len() < args.greedy as usize {
-            let (got, context) = (greedy.len(), engine.context());
-            bail!("--greedy {}: only {got} fit into the context of {context}. Ask for fewer", args.greedy);
-        }
     }
 
     let shape = vec![ids.len(), vocab];
