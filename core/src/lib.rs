@@ -74,6 +74,7 @@ mod model;
 pub mod op;
 pub mod ops;
 pub mod plan;
+mod rotary;
 pub mod sampling;
 mod scratch;
 mod text;
