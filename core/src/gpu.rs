@@ -115,6 +115,8 @@ pub struct Gpu {
     pipelines: HashMap<(&'static str, Vec<Const>), (wgpu::ComputePipeline, wgpu::BindGroupLayout)>,
     /// Mapped-when-idle buffers that results come back through, by size in bytes.
     readbacks: Vec<wgpu::Buffer>,
+    /// Buffers made so far.
+    made: usize,
 }
 
 /// What a GPU needs to replay a plan.
@@ -247,7 +249,8 @@ impl Gpu {
             }
         });
         let caps = Caps::new(&device, raw, deny);
-        Ok(Gpu { device, queue, caps, info, faults, buffers: vec![], pipelines: HashMap::new(), readbacks: vec![] })
+        let (buffers, pipelines, readbacks) = (vec![], HashMap::new(), vec![]);
+        Ok(Gpu { device, queue, caps, info, faults, buffers, pipelines, readbacks, made: 0 })
     }
 
     /// What kernels may rely on.
@@ -258,6 +261,11 @@ impl Gpu {
     /// The adapter in use.
     pub fn info(&self) -> &AdapterInfo {
         &self.info
+    }
+
+    /// Buffers and pipelines made so far: replaying a plan makes none.
+    pub fn made(&self) -> usize {
+        self.made + self.pipelines.len()
     }
 
     fn buffer(&self, buf: Buf) -> &wgpu::Buffer {
@@ -271,7 +279,8 @@ impl Gpu {
         Ok(self.buffers.len() as u32 - 1)
     }
 
-    async fn new_buffer(&self, name: &str, size: u64, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer> {
+    async fn new_buffer(&mut self, name: &str, size: u64, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer> {
+        self.made += 1;
         let memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some(name),
@@ -421,6 +430,7 @@ impl Gpu {
         if let Some(i) = self.readbacks.iter().position(|buffer| buffer.size() == bytes) {
             return self.readbacks.swap_remove(i);
         }
+        self.made += 1;
         self.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("readback"),
             size: bytes,
