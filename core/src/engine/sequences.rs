@@ -83,15 +83,18 @@ impl Engine {
         Ok(Snapshot { saved, seen: self.slots[slot as usize].seen.clone() })
     }
 
-    /// Puts a slot back to a snapshot, of this or another slot.
+    /// Puts a slot back to a snapshot, of this or another slot. The slot's own sampling goes on.
     ///
     /// # Errors
     /// [`Error::Parameter`] if there is no such slot.
     pub fn restore(&mut self, slot: u32, snapshot: &Snapshot) -> Result<()> {
+        let sampling = self.slot(slot)?.sampling;
+        self.arena.load(&mut self.exec, slot, &snapshot.saved)?;
         let state = self.slot(slot)?;
         state.position = Some(snapshot.saved.position);
         state.seen.clone_from(&snapshot.seen);
-        self.arena.load(&mut self.exec, slot, &snapshot.saved)
+        // The device knows nothing of a slot that never began a sequence.
+        self.set_sampling(slot, &sampling)
     }
 
     /// Gives a snapshot's memory back.
