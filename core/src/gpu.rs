@@ -129,7 +129,15 @@ pub(crate) struct Prepared {
 #[derive(Debug)]
 pub struct Pending {
     index: wgpu::SubmissionIndex,
-    read: Option<(wgpu::Buffer, u64, futures_channel::oneshot::Receiver<Result<(), wgpu::BufferAsyncError>>)>,
+    read: Option<Mapping>,
+}
+
+/// A buffer that is being mapped.
+#[derive(Debug)]
+struct Mapping {
+    buffer: wgpu::Buffer,
+    bytes: u64,
+    mapped: futures_channel::oneshot::Receiver<Result<(), wgpu::BufferAsyncError>>,
 }
 
 fn instance(backend: Option<&str>) -> Result<(wgpu::Instance, wgpu::Backends)> {
@@ -420,7 +428,7 @@ impl Gpu {
             buffer.slice(..bytes).map_async(wgpu::MapMode::Read, move |result| {
                 let _ = sender.send(result);
             });
-            (buffer, bytes, receiver)
+            Mapping { buffer, bytes, mapped: receiver }
         });
         Ok(Pending { index, read })
     }
@@ -445,10 +453,10 @@ impl Gpu {
         // What went wrong first says more than what it led to.
         let device_error = |why: String| self.faults.check().err().unwrap_or(Error::Device { why });
         self.device.poll(wait).map_err(|e| device_error(format!("waiting for the GPU: {e}")))?;
-        let Some((buffer, bytes, receiver)) = pending.read else {
+        let Some(Mapping { buffer, bytes, mapped }) = pending.read else {
             return self.faults.check().map(|()| vec![]);
         };
-        receiver
+        mapped
             .await
             .map_err(|_| device_error("the result never came back".into()))?
             .map_err(|e| device_error(format!("mapping the result: {e}")))?;

@@ -109,7 +109,7 @@ fn any_float_type_gives_the_same_weights() {
         // What is stored as F32 is rounded here too, so that every version holds the same numbers.
         let want = logits_of(&config, &[rewritten(&bytes, Dtype::BF16, |v, _| v.to_le_bytes().to_vec())]);
         let f32s = rewritten(&bytes, Dtype::F32, |v, _| v.to_f32().to_le_bytes().to_vec());
-        assert!(want == logits_of(&config, &[f32s.clone()]), "{name}: F32");
+        assert!(want == logits_of(&config, std::slice::from_ref(&f32s)), "{name}: F32");
         let mut random = Random::new(9);
         let mut exec = Exec::cpu();
         let mut piece = || 1 + random.bits() as usize % 1000;
