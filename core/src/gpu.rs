@@ -115,6 +115,8 @@ pub struct Gpu {
     pipelines: HashMap<(&'static str, Vec<Const>), (wgpu::ComputePipeline, wgpu::BindGroupLayout)>,
     /// Mapped-when-idle buffers that results come back through, by size in bytes.
     readbacks: Vec<wgpu::Buffer>,
+    /// Buffers made so far.
+    made: usize,
 }
 
 /// What a GPU needs to replay a plan.
@@ -127,7 +129,15 @@ pub(crate) struct Prepared {
 #[derive(Debug)]
 pub struct Pending {
     index: wgpu::SubmissionIndex,
-    read: Option<(wgpu::Buffer, u64, futures_channel::oneshot::Receiver<Result<(), wgpu::BufferAsyncError>>)>,
+    read: Option<Mapping>,
+}
+
+/// A buffer that is being mapped.
+#[derive(Debug)]
+struct Mapping {
+    buffer: wgpu::Buffer,
+    bytes: u64,
+    mapped: futures_channel::oneshot::Receiver<Result<(), wgpu::BufferAsyncError>>,
 }
 
 fn instance(backend: Option<&str>) -> Result<(wgpu::Instance, wgpu::Backends)> {
@@ -247,7 +257,8 @@ impl Gpu {
             }
         });
         let caps = Caps::new(&device, raw, deny);
-        Ok(Gpu { device, queue, caps, info, faults, buffers: vec![], pipelines: HashMap::new(), readbacks: vec![] })
+        let (buffers, pipelines, readbacks) = (vec![], HashMap::new(), vec![]);
+        Ok(Gpu { device, queue, caps, info, faults, buffers, pipelines, readbacks, made: 0 })
     }
 
     /// What kernels may rely on.
@@ -258,6 +269,11 @@ impl Gpu {
     /// The adapter in use.
     pub fn info(&self) -> &AdapterInfo {
         &self.info
+    }
+
+    /// Buffers and pipelines made so far: replaying a plan makes none.
+    pub fn made(&self) -> usize {
+        self.made + self.pipelines.len()
     }
 
     fn buffer(&self, buf: Buf) -> &wgpu::Buffer {
@@ -271,7 +287,8 @@ impl Gpu {
         Ok(self.buffers.len() as u32 - 1)
     }
 
-    async fn new_buffer(&self, name: &str, size: u64, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer> {
+    async fn new_buffer(&mut self, name: &str, size: u64, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer> {
+        self.made += 1;
         let memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some(name),
@@ -411,7 +428,7 @@ impl Gpu {
             buffer.slice(..bytes).map_async(wgpu::MapMode::Read, move |result| {
                 let _ = sender.send(result);
             });
-            (buffer, bytes, receiver)
+            Mapping { buffer, bytes, mapped: receiver }
         });
         Ok(Pending { index, read })
     }
@@ -421,6 +438,7 @@ impl Gpu {
         if let Some(i) = self.readbacks.iter().position(|buffer| buffer.size() == bytes) {
             return self.readbacks.swap_remove(i);
         }
+        self.made += 1;
         self.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("readback"),
             size: bytes,
@@ -435,10 +453,10 @@ impl Gpu {
         // What went wrong first says more than what it led to.
         let device_error = |why: String| self.faults.check().err().unwrap_or(Error::Device { why });
         self.device.poll(wait).map_err(|e| device_error(format!("waiting for the GPU: {e}")))?;
-        let Some((buffer, bytes, receiver)) = pending.read else {
+        let Some(Mapping { buffer, bytes, mapped }) = pending.read else {
             return self.faults.check().map(|()| vec![]);
         };
-        receiver
+        mapped
             .await
             .map_err(|_| device_error("the result never came back".into()))?
             .map_err(|e| device_error(format!("mapping the result: {e}")))?;

@@ -1,4 +1,56 @@
-//! nemoflash: Nemotron-Flash hybrid language models on any GPU through WebGPU.
+//! nemoflash: NVIDIA's Nemotron-Flash hybrid language models (arXiv 2511.18890: attention, Mamba2, DeltaNet and FFN
+//! blocks, meta tokens) on any GPU through WebGPU: Vulkan, Metal and DX12 natively, and the CPU where there is none.
+//!
+//! What this crate does not do: read files, open connections, start threads or look at the clock. Bytes come in
+//! through [`Loader::push`], tokens come out of [`Engine`]. It brings no server and downloads nothing.
+//!
+//! # Example
+//!
+//! ```
+//! use nemoflash::{Engine, EngineOptions, Event, Exec, Loader, Result, Sampling, Tokenizer, Want};
+//! use std::ops::ControlFlow;
+//!
+//! # const DIR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/fables/");
+//! async fn story() -> Result<String> {
+//!     let read = |name: &str| std::fs::read(format!("{DIR}{name}")).expect("the model's folder");
+//!     let weights = read("model.safetensors");
+//!     let tokenizer = Tokenizer::from_bytes(&read("tokenizer.json"))?;
+//!
+//!     // A GPU would be `Exec::Gpu(Box::new(Gpu::new(&GpuOptions::default()).await?))`.
+//!     let mut exec = Exec::cpu();
+//!     let mut loader = Loader::new(&read("config.json"), &[Some(weights.len() as u64)])?;
+//!     while let Some(Want { offset, .. }) = loader.wants() {
+//!         let rest = &weights[offset as usize..];
+//!         loader.push(&mut exec, &rest[..rest.len().min(1 << 20)]).await?;
+//!     }
+//!     let model = loader.finish(&mut exec).await?;
+//!
+//!     let mut engine = Engine::new(exec, model, EngineOptions { context: 256, ..Default::default() }).await?;
+//!     engine.begin(0, &Sampling { temperature: 0.8, top_k: 40, seed: 7, ..Default::default() })?;
+//!     let prompt = tokenizer.encode("Once upon a time", true)?;
+//!     let (mut stream, mut text) = (tokenizer.stream(true), String::new());
+//!     let mut on_event = |event| {
+//!         if let Event::Token(id) = event {
+//!             text += &stream.push(id).unwrap_or_default();
+//!         }
+//!         ControlFlow::Continue(())
+//!     };
+//!     engine.generate(0, &prompt, 20, &mut on_event).await?;
+//!     Ok(text + &stream.finish())
+//! }
+//!
+//! let text = pollster::block_on(story())?;
+//! assert!(text.len() > 20);
+//! # Ok::<(), nemoflash::Error>(())
+//! ```
+//!
+//! # Map
+//!
+//! [`Gpu`] and [`Exec`] are where things run, [`Loader`] and [`Model`] the weights, [`Engine`] the sequences,
+//! [`Tokenizer`], [`TextStream`] and [`StopMatcher`] the text. [`ops`] lists the operators; an operator is a struct of
+//! the numbers of its kernel ([`op::Op`]). Sections named "spec" in these pages are those of the computation's
+//! specification; the equations stand beside the code that computes them. Every failure is an [`Error`], with a
+//! stable [`Error::code`].
 #![forbid(unsafe_code)]
 
 mod arena;
@@ -22,6 +74,7 @@ mod model;
 pub mod op;
 pub mod ops;
 pub mod plan;
+mod rotary;
 pub mod sampling;
 mod scratch;
 mod text;

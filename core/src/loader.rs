@@ -116,6 +116,9 @@ impl Loader {
     }
 
     async fn push_header(&mut self, exec: &mut Exec, bytes: &[u8]) -> Result<usize> {
+        let Some(&file_len) = self.files.get(self.headers.len()) else {
+            return Err(Error::Checkpoint { why: "it was refused already".into() });
+        };
         // Eight bytes of length first, then as many as they say.
         let need = match self.partial.first_chunk() {
             None => 8,
@@ -125,7 +128,7 @@ impl Loader {
         let taken = missing.min(bytes.len());
         self.partial.extend_from_slice(&bytes[..taken]);
         if taken == missing && need > 8 {
-            let header = Header::parse(&self.partial[8..], self.files[self.headers.len()])?;
+            let header = Header::parse(&self.partial[8..], file_len)?;
             self.partial = vec![];
             self.headers.push(header);
             if self.headers.len() == self.files.len() {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 /// What ended an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Stop {
+pub enum End {
     /// The model's own end of the text.
     Eos,
     /// A stop text.
@@ -25,15 +25,15 @@ pub enum Stop {
     Interrupted,
 }
 
-impl Stop {
+impl End {
     /// For the speed line.
     fn words(self) -> &'static str {
         match self {
-            Stop::Eos => "the text ended",
-            Stop::Stop => "a stop text came",
-            Stop::Length => "--max-tokens reached",
-            Stop::Context => "the context is full",
-            Stop::Interrupted => "interrupted",
+            End::Eos => "the text ended",
+            End::Stop => "a stop text came",
+            End::Length => "--max-tokens reached",
+            End::Context => "the context is full",
+            End::Interrupted => "interrupted",
         }
     }
 }
@@ -46,7 +46,7 @@ pub struct Answer {
     /// The tokens, without the one that ended the text.
     pub ids: Vec<u32>,
     /// Why it ended.
-    pub stop: Stop,
+    pub end: End,
     /// Tokens of the prompt.
     pub prompt: usize,
     /// From the prompt to the first token.
@@ -98,7 +98,7 @@ impl Answer {
             speed(times.prefill_tokens_per_second),
             plural(self.ids.len()),
             speed(times.decode_tokens_per_second),
-            self.stop.words(),
+            self.end.words(),
         )
     }
 }
@@ -125,7 +125,7 @@ pub async fn answer(
         ids: Vec::new(),
         text: String::new(),
     };
-    let (mut stop, mut failed, mut bar) = (None, None, None::<ProgressBar>);
+    let (mut end, mut failed, mut bar) = (None, None, None::<ProgressBar>);
     let (mut first, mut last) = (None, start);
     let mut on_event = |event| {
         match event {
@@ -143,15 +143,15 @@ pub async fn answer(
                 last = Instant::now();
                 first.get_or_insert(last);
                 match writer.take(id, &eos) {
-                    Ok(end) => stop = end,
+                    Ok(found) => end = found,
                     Err(error) => failed = Some(error),
                 }
             }
         }
         if answering.stopped() {
-            stop.get_or_insert(Stop::Interrupted);
+            end.get_or_insert(End::Interrupted);
         }
-        if stop.is_some() || failed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if end.is_some() || failed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
     let result = engine.generate(0, ids, max_tokens, &mut on_event).await;
     if let Some(bar) = bar {
@@ -161,11 +161,11 @@ pub async fn answer(
         return Err(error);
     }
     result?;
-    let full = if writer.ids.len() < max_tokens as usize { Stop::Context } else { Stop::Length };
-    let stop = stop.unwrap_or(full);
+    let full = if writer.ids.len() < max_tokens as usize { End::Context } else { End::Length };
+    let end = end.unwrap_or(full);
     let (ids_out, text) = writer.finish()?;
     let first = first.unwrap_or(last);
-    Ok(Answer { text, ids: ids_out, stop, prompt: ids.len(), first: first - start, rest: last - first })
+    Ok(Answer { text, ids: ids_out, end, prompt: ids.len(), first: first - start, rest: last - first })
 }
 
 /// From tokens to text that may be shown.
@@ -178,15 +178,15 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    fn take(&mut self, id: u32, eos: &[u32]) -> Result<Option<Stop>> {
+    fn take(&mut self, id: u32, eos: &[u32]) -> Result<Option<End>> {
         if eos.contains(&id) {
-            return Ok(Some(Stop::Eos));
+            return Ok(Some(End::Eos));
         }
         self.ids.push(id);
         let piece = self.stream.push(id)?;
         let (safe, found) = self.matcher.push(&piece);
         self.put(&safe)?;
-        Ok(found.then_some(Stop::Stop))
+        Ok(found.then_some(End::Stop))
     }
 
     fn put(&mut self, text: &str) -> Result<()> {

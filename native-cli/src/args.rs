@@ -1,12 +1,13 @@
 //! The command line.
 
 use crate::report::EXIT_CODES;
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use nemoflash::{Deny, GpuOptions, Kv, Sampling};
 use std::path::PathBuf;
 
+const USAGE: &str = "nemoflash [OPTIONS] [PROMPT]\n       nemoflash COMMAND [OPTIONS]";
 const EXAMPLES: &str = "\
 Examples:
   nemoflash \"Once upon a time\"                      tell a story with the built-in model
@@ -20,12 +21,12 @@ Examples:
 /// Without a command, `nemoflash PROMPT` is `nemoflash generate PROMPT`. Text goes to stdout and everything else to
 /// stderr. With no --model, the small fairy-tale model `fables` that is built in runs.
 #[derive(Debug, Parser)]
-#[command(name = "nemoflash", version, max_term_width = 110, after_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
+#[command(name = "nemoflash", version, max_term_width = 110, override_usage = USAGE, after_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
 pub struct Cli {
     #[command(flatten)]
-    pub common: Common,
-    #[command(flatten)]
     pub generate: Generate,
+    #[command(flatten)]
+    pub common: Common,
     #[command(subcommand)]
     pub command: Option<Command>,
 }
@@ -77,7 +78,7 @@ pub struct Common {
     /// Print JSON on stdout instead of text
     #[arg(long, global = true)]
     pub json: bool,
-    /// Print the log of the GPU layer on stderr (RUST_LOG chooses what)
+    /// Print what the GPU layer and its drivers log on stderr (RUST_LOG chooses what)
     #[arg(short, long, global = true)]
     pub verbose: bool,
 }
@@ -135,11 +136,9 @@ impl Common {
 
 #[derive(Debug, Args)]
 pub struct Generate {
-    /// The text to continue; `-`, or nothing where stdin is a pipe or a file, reads it from stdin
-    ///
-    /// On a terminal the prompt is printed in front of its continuation; into a pipe or a file goes the continuation
-    /// alone. The last line break of stdin is dropped.
-    #[arg(value_name = "PROMPT")]
+    /// The text to continue. Without it, or with `-`, it is read from stdin, less its last line break. A terminal
+    /// shows prompt and continuation; a pipe or a file gets the continuation alone
+    #[arg(value_name = "PROMPT", help_heading = "Arguments")]
     pub prompt: Option<String>,
     #[command(flatten)]
     pub writing: Writing,
@@ -184,7 +183,7 @@ pub struct Writing {
     /// Make tokens that the text already holds less probable; 1 is off
     #[arg(long, value_name = "F", default_value_t = 1.0, allow_negative_numbers = true)]
     pub repetition_penalty: f32,
-    /// The same seed, prompt, model and device give the same text [default: random, printed at the end]
+    /// The same seed, prompt, model and device give the same text [default: random, told at the end]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
     /// Stop in front of this text; may be given several times
@@ -243,7 +242,7 @@ impl Cli {
         arguments: impl IntoIterator<Item = T>,
     ) -> Result<Cli, clap::Error> {
         let mut command = Cli::command();
-        let matches = command.try_get_matches_from_mut(arguments)?;
+        let matches = command.try_get_matches_from_mut(arguments).map_err(quotes)?;
         if let Some(name) = matches.subcommand_name() {
             let own = Generate::augment_args(clap::Command::new("generate"));
             let given = |id: &&clap::Arg| matches.value_source(id.get_id().as_str()) == Some(ValueSource::CommandLine);
@@ -258,6 +257,20 @@ impl Cli {
             }
         }
         Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+    }
+}
+
+/// A word too many is most often a prompt without quotes.
+fn quotes(error: clap::Error) -> clap::Error {
+    let word = [ContextKind::InvalidArg, ContextKind::InvalidSubcommand].into_iter().find_map(|kind| error.get(kind));
+    match (error.kind(), word) {
+        (ErrorKind::UnknownArgument | ErrorKind::InvalidSubcommand, Some(ContextValue::String(word)))
+            if !word.starts_with('-') =>
+        {
+            let why = format!("unexpected word `{word}`. Put a prompt of several words in quotes");
+            Cli::command().error(ErrorKind::UnknownArgument, why)
+        }
+        _ => error,
     }
 }
 

@@ -1,10 +1,11 @@
 //! `nemoflash chat`: turn by turn, with a line editor on a terminal and plain lines in a pipe.
 
-use crate::answer::Stop;
+use crate::answer::End;
 use crate::args::{Chat, Common, Format};
 use crate::conversation::Conversation;
+use crate::interrupt::{self, Idle};
 use crate::report::{Exit, print_error};
-use crate::{generate, interrupt, lines, open, terminal};
+use crate::{generate, lines, open, terminal};
 use anyhow::{Result, anyhow};
 use etcetera::BaseStrategy as _;
 use nemoflash::Error;
@@ -31,8 +32,8 @@ pub async fn run(common: &Common, args: &Chat) -> Result<Exit> {
     let format = args.format.unwrap_or(guessed);
     let open::Opened { engine, adapter, name, load } = opened;
     let mut conversation = Conversation::new(engine, tokenizer, format, &args.writing)?;
-    interrupt::install()?;
     let mut input = Input::open(common.json)?;
+    interrupt::install(if input.is_editor() { Idle::Editor } else { Idle::Exit })?;
     if terminal::watched() && input.is_editor() {
         let what = match format {
             Format::Text => "Write the beginning of a text; the model goes on. An empty line lets it go on again.",
@@ -73,7 +74,7 @@ pub async fn run(common: &Common, args: &Chat) -> Result<Exit> {
                         terminal::note(&answer.speed(None, &adapter, conversation.seed()));
                     }
                 }
-                if answer.stop == Stop::Interrupted && !input.is_editor() {
+                if answer.end == End::Interrupted && !input.is_editor() {
                     return Ok(Exit::Interrupted);
                 }
             }

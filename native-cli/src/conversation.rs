@@ -1,6 +1,6 @@
 //! A conversation: what the model has read, turn by turn.
 
-use crate::answer::{Answer, Stop, answer};
+use crate::answer::{Answer, End, answer};
 use crate::args::{Format, Writing};
 use anyhow::Result;
 use nemoflash::{Engine, Error, Piece, Sampling, Snapshot, Tokenizer};
@@ -110,9 +110,9 @@ impl Conversation {
         self.since = ids.clone();
         let stops = self.stops.clone();
         let answer = answer(&mut self.engine, &self.tokenizer, &ids, self.max_tokens, stops, show).await?;
-        match answer.stop {
+        match answer.end {
             // The stop text is not part of the conversation, and may begin inside a token.
-            Stop::Stop => self.since.extend(self.tokenizer.encode(&answer.text, false)?),
+            End::Stop => self.since.extend(self.tokenizer.encode(&answer.text, false)?),
             _ => self.since.extend(&answer.ids),
         }
         self.last = Some(if answer.text.is_empty() { text.to_owned() } else { answer.text.clone() });

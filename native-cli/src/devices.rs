@@ -3,7 +3,7 @@
 use crate::args::Common;
 use crate::open::INSTALL;
 use crate::report::Exit;
-use crate::terminal;
+use crate::{quiet, terminal};
 use anyhow::Result;
 use nemoflash::{AdapterInfo, Gpu};
 use serde_json::json;
@@ -15,7 +15,7 @@ const HEAD: [&str; 9] = ["#", "NAME", "BACKEND", "KIND", "F16", "SUBGROUPS", "CO
 /// # Errors
 /// If the output cannot be written.
 pub async fn run(common: &Common) -> Result<Exit> {
-    let adapters = Gpu::adapters(common.backend().as_deref()).await?;
+    let adapters = quiet::during(common.verbose, Gpu::adapters(common.backend().as_deref())).await?;
     if common.json {
         let list: Vec<_> = adapters.iter().map(object).collect();
         let all = json!({ "adapters": list, "cpu": { "name": "CPU", "threads": 1 } });

@@ -1,9 +1,11 @@
 //! `nemoflash explain`: how a model runs here.
 
 use crate::args::Common;
+use crate::devices::table;
 use crate::report::Exit;
 use crate::{open, terminal};
 use anyhow::Result;
+use nemoflash::Explain;
 
 /// Runs the command.
 ///
@@ -11,7 +13,50 @@ use anyhow::Result;
 /// See [`open`].
 pub async fn run(common: &Common) -> Result<Exit> {
     let opened = open::without_tokenizer(common).await?;
-    let (weights, arena, scratch) = opened.engine.device_bytes();
-    terminal::print(&format!("{weights} {arena} {scratch}\n"))?;
+    let explain = opened.engine.explain();
+    let text = match common.json {
+        true => format!("{}\n", serde_json::to_string_pretty(&explain)?),
+        false => page(&opened.name, &explain),
+    };
+    terminal::print(&text)?;
     Ok(Exit::Done)
+}
+
+fn page(name: &str, explain: &Explain) -> String {
+    let Explain { device, context, memory_tokens, kv, prefill_scan, .. } = explain;
+    let held = explain.device_bytes;
+    let subgroup = match explain.subgroup {
+        Some(size) => format!("subgroups of {size}"),
+        None => "no subgroups".into(),
+    };
+    let memory = [
+        ["weights".into(), binary(held.weights), "as stored".into()],
+        ["sequences".into(), binary(held.arena), format!("{context} tokens, keys and values in {kv}")],
+        ["scratch".into(), binary(held.scratch), "activations, logits, rotary tables".into()],
+        ["together".into(), binary(held.weights + held.arena + held.scratch), String::new()],
+    ];
+    let mut parts = vec![["PART", "BLOCKS", "DISPATCHES", "BYTES"].map(str::to_owned)];
+    parts.extend(
+        explain.parts.iter().map(|part| {
+            [part.part.to_owned(), part.count.to_string(), part.dispatches.to_string(), binary(part.bytes)]
+        }),
+    );
+    let (dispatches, bytes) = (explain.dispatches_per_token.to_string(), binary(explain.bytes_per_token));
+    parts.push(["together".into(), String::new(), dispatches, bytes]);
+    let mut kernels = vec![["KERNEL", "DISPATCHES", "WHY", "CONSTANTS"].map(str::to_owned)];
+    kernels.extend(explain.kernels.iter().map(|kernel| {
+        [kernel.name.to_owned(), kernel.dispatches.to_string(), kernel.why.to_owned(), kernel.constants.clone()]
+    }));
+    format!(
+        "{name} on {device}: {subgroup}, {prefill_scan} scan in prefill, {memory_tokens} meta tokens computed once\n\
+         \nMemory on the device\n{}\nOne token of an answer\n{}\nKernels\n{}",
+        table(&memory),
+        table(&parts),
+        table(&kernels),
+    )
+}
+
+fn binary(bytes: u64) -> String {
+    let unit = |shift: u32, name| format!("{:.1} {name}", bytes as f64 / (1u64 << shift) as f64);
+    if bytes < 1 << 20 { unit(10, "KiB") } else { unit(20, "MiB") }
 }

@@ -1,10 +1,10 @@
 //! `nemoflash generate`: continue a text.
 
-use crate::answer::{Answer, Stop, answer};
+use crate::answer::{Answer, End, answer};
 use crate::args::{Common, Generate};
-use crate::lines;
+use crate::interrupt::{self, Idle};
 use crate::report::{Exit, Usage};
-use crate::{interrupt, open, terminal};
+use crate::{lines, open, terminal};
 use anyhow::Result;
 use nemoflash::Error;
 use std::io::{self, IsTerminal as _};
@@ -32,7 +32,7 @@ pub async fn run(common: &Common, args: &Generate) -> Result<Exit> {
     }
     let (mut opened, tokenizer) = open::with_tokenizer(common).await?;
     let ids = tokenizer.encode(&prompt, true)?;
-    interrupt::install()?;
+    interrupt::install(Idle::Exit)?;
     opened.engine.begin(0, &sampling)?;
     if !common.json && io::stdout().is_terminal() {
         terminal::print(&prompt)?;
@@ -48,7 +48,7 @@ pub async fn run(common: &Common, args: &Generate) -> Result<Exit> {
         }
         terminal::note(&answer.speed(Some(opened.load), &opened.adapter, sampling.seed));
     }
-    Ok(if answer.stop == Stop::Interrupted { Exit::Interrupted } else { Exit::Done })
+    Ok(if answer.end == End::Interrupted { Exit::Interrupted } else { Exit::Done })
 }
 
 /// The answer as one JSON object.
@@ -57,7 +57,7 @@ pub fn json(answer: &Answer, model: &str, adapter: &str, load: Duration, seed: u
         "text": answer.text,
         "tokens": answer.ids.len(),
         "ids": answer.ids,
-        "stop_reason": answer.stop,
+        "stop_reason": answer.end,
         "seed": seed,
         "model": model,
         "adapter": adapter,

@@ -7,16 +7,24 @@ const ANSWERING: u8 = 1;
 const STOPPED: u8 = 2;
 static STATE: AtomicU8 = AtomicU8::new(IDLE);
 
-/// Takes Ctrl-C over from the system.
+/// What Ctrl-C does between answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Idle {
+    /// It ends the program.
+    Exit,
+    /// Nothing here: a line editor reads it as a key, and one that comes just after an answer must not end the chat.
+    Editor,
+}
+
+/// Takes Ctrl-C over from the system. Asked for the second time during one answer, it ends the program.
 ///
 /// # Errors
 /// If the system does not let it.
-pub fn install() -> anyhow::Result<()> {
-    ctrlc::set_handler(|| {
-        if STATE.compare_exchange(ANSWERING, STOPPED, SeqCst, SeqCst).is_err() {
-            // Nothing to stop, or asked for the second time.
-            std::process::exit(130);
-        }
+pub fn install(idle: Idle) -> anyhow::Result<()> {
+    ctrlc::set_handler(move || match STATE.compare_exchange(ANSWERING, STOPPED, SeqCst, SeqCst) {
+        Ok(_) => {}
+        Err(IDLE) if idle == Idle::Editor => {}
+        Err(_) => std::process::exit(130),
     })
     .map_err(|error| anyhow::anyhow!("cannot watch for Ctrl-C: {error}. Run nemoflash from an ordinary terminal"))
 }

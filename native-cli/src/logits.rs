@@ -8,7 +8,7 @@ use nemoflash::{Event, Sampling};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::Path;
 
 /// Runs the command.
 ///
@@ -21,6 +21,11 @@ pub async fn run(common: &Common, args: &Logits) -> Result<Exit> {
     };
     let mut engine = open::without_tokenizer(common).await?.engine;
     let vocab = engine.config().vocab_size as usize;
+    // The last token of the continuation is not read again, so it may stand behind the context.
+    let (context, room) = (engine.context(), (engine.context() as usize + 1).saturating_sub(ids.len()));
+    if ids.len() <= context as usize && args.greedy as usize > room {
+        bail!("--greedy {}: only {room} fit into the context of {context}. Ask for fewer", args.greedy);
+    }
     engine.begin(0, &Sampling::default())?;
     let logits = engine.logits(0, &ids).await?;
 
@@ -34,10 +39,6 @@ pub async fn run(common: &Common, args: &Logits) -> Result<Exit> {
             ControlFlow::Continue(())
         };
         engine.generate(0, &ids, args.greedy, &mut keep).await?;
-        if greedy.len() < args.greedy as usize {
-            let (got, context) = (greedy.len(), engine.context());
-            bail!("--greedy {}: only {got} fit into the context of {context}. Ask for fewer", args.greedy);
-        }
     }
 
     let shape = vec![ids.len(), vocab];
@@ -58,8 +59,8 @@ pub async fn run(common: &Common, args: &Logits) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn read_ids(path: &PathBuf) -> Result<Vec<u32>> {
-    let bytes = source::read_small(path)?;
+fn read_ids(path: &Path) -> Result<Vec<u32>> {
+    let bytes = source::read(path)?;
     let shown = path.display();
     let next = "It must be a safetensors file with an I32 tensor `ids`";
     let file = SafeTensors::deserialize(&bytes).with_context(|| format!("{shown} cannot be used. {next}"))?;

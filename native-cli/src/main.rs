@@ -14,6 +14,7 @@ mod interrupt;
 mod lines;
 mod logits;
 mod open;
+mod quiet;
 mod report;
 mod source;
 mod terminal;

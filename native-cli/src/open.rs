@@ -3,7 +3,7 @@
 use crate::args::{Common, Device};
 use crate::report::Usage;
 use crate::source::Source;
-use crate::terminal;
+use crate::{quiet, terminal};
 use anyhow::Result;
 use nemoflash::{Engine, EngineOptions, Error, Exec, Gpu, Tokenizer};
 use std::time::{Duration, Instant};
@@ -77,7 +77,7 @@ async fn engine(common: &Common, source: Source, start: Instant) -> Result<Opene
 }
 
 async fn device(common: &Common) -> Result<(Exec, String)> {
-    let cpu = || Ok((Exec::cpu(), "CPU".to_owned()));
+    let cpu = || Ok((Exec::cpu(), "cpu".to_owned()));
     let asks_for_gpu = [("--backend", common.backend.is_some()), ("--adapter", common.adapter.is_some())];
     let asked = asks_for_gpu.into_iter().find(|(_, given)| *given);
     match (common.device, asked) {
@@ -85,7 +85,15 @@ async fn device(common: &Common) -> Result<(Exec, String)> {
             Err(Usage(format!("{option} chooses a GPU and --device cpu uses none. Leave one of them out")).into())
         }
         (Some(Device::Cpu), None) => cpu(),
-        (device, _) => match Gpu::new(&common.gpu()).await {
+        (device, _) => match quiet::during(common.verbose, Gpu::new(&common.gpu())).await {
+            // A GPU in software is slower than the CPU twins: it runs when it is asked for.
+            Ok(gpu) if gpu.info().kind == "cpu" && device.is_none() && asked.is_none() => {
+                let name = &gpu.info().name;
+                terminal::note(&format!(
+                    "note: the only GPU adapter is software ({name}), so the CPU runs the model; --device gpu uses it all the same. {INSTALL}"
+                ));
+                cpu()
+            }
             Ok(gpu) => {
                 let adapter = format!("{} ({})", gpu.info().name, gpu.info().backend);
                 Ok((Exec::Gpu(Box::new(gpu)), adapter))

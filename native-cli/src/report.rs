@@ -1,6 +1,6 @@
 //! How a run ends: one line on stderr, and the exit code.
 
-use crate::terminal;
+use crate::{quiet, terminal};
 use nemoflash::Error;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -9,7 +9,7 @@ use std::process::ExitCode;
 pub const EXIT_CODES: &str = "\
 Exit codes:
   0    done; also when the reader of the output went away (`nemoflash ... | head`)
-  1    failed; one line on stderr begins with `error:` and says what to do
+  1    failed; the message on stderr begins with `error:` and says what to do
   2    wrong usage: an unknown option, or a value out of its range
   101  a bug in nemoflash; please report the line on stderr
   130  stopped by Ctrl-C; what was written until then is kept";
@@ -61,6 +61,7 @@ pub fn panics_in_one_line() {
     std::panic::set_hook(Box::new(|info| {
         let what = info.payload_as_str().unwrap_or("no message").replace('\n', " ");
         let place = info.location().map(|place| format!(" ({}:{})", place.file(), place.line())).unwrap_or_default();
+        quiet::end();
         terminal::note(&format!("error: this is a bug in nemoflash: {what}{place}. Please report it"));
     }));
 }

@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, bail};
 use nemoflash::{Error, Exec, Loader, Model, Want, checkpoint};
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Longest JSON file that is read; each reader has a bound of its own below it.
 const MAX_JSON: u64 = 64 << 20;
@@ -145,11 +145,10 @@ impl Window {
         let end = self.start + self.bytes.len() as u64;
         if self.file != file || !(self.start..end).contains(&offset) {
             self.bytes.clear();
-            let read = handle
+            handle
                 .seek(SeekFrom::Start(offset))
                 .and_then(|_| handle.take(PIECE as u64).read_to_end(&mut self.bytes))
-                .with_context(|| format!("cannot read {name}. Check the disk, or copy the file again"));
-            read?;
+                .with_context(|| format!("cannot read {name}. Check the disk, or copy the file again"))?;
             (self.file, self.start) = (file, offset);
         }
         Ok(&self.bytes[(offset - self.start) as usize..])
@@ -173,7 +172,11 @@ fn open(path: &Path) -> Result<(File, u64)> {
     }
 }
 
-fn read(path: &PathBuf) -> Result<Vec<u8>> {
+/// Reads a small file.
+///
+/// # Errors
+/// If it is missing, is no file, is longer than 64 MiB, or cannot be read.
+pub fn read(path: &Path) -> Result<Vec<u8>> {
     let (file, len) = open(path)?;
     let shown = path.display();
     if len > MAX_JSON {
@@ -184,12 +187,4 @@ fn read(path: &PathBuf) -> Result<Vec<u8>> {
         .read_to_end(&mut bytes)
         .with_context(|| format!("cannot read {shown}. Check the disk, or copy the file again"))?;
     Ok(bytes)
-}
-
-/// Reads a small file that a person named.
-///
-/// # Errors
-/// If it is missing, is no file, is longer than 64 MiB, or cannot be read.
-pub fn read_small(path: &PathBuf) -> Result<Vec<u8>> {
-    read(path)
 }

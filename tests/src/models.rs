@@ -67,14 +67,58 @@ pub fn load(exec: &mut Exec, name: &str) -> Result<Model> {
 /// # Errors
 /// As [`Loader`].
 pub fn load_chunked(exec: &mut Exec, name: &str, piece: &mut dyn FnMut() -> usize) -> Result<Model> {
-    let dir = model_dir(name);
-    let config = std::fs::read(dir.join("config.json")).expect("config.json");
-    let bytes = std::fs::read(dir.join("model.safetensors")).expect("model.safetensors");
+    let (config, bytes) = checkpoint(name);
+    load_files(exec, &config, &[bytes], piece)
+}
+
+/// `config.json` and `model.safetensors` of a golden model.
+pub fn checkpoint(name: &str) -> (Vec<u8>, Vec<u8>) {
+    let read = |file| std::fs::read(model_dir(name).join(file)).unwrap_or_else(|e| panic!("{name}/{file}: {e}"));
+    (read("config.json"), read("model.safetensors"))
+}
+
+/// Loads a checkpoint of several files in pieces of the lengths that `piece` gives. A file that ends too early is
+/// left to [`Loader::finish`].
+///
+/// # Errors
+/// As [`Loader`].
+///
+/// # Panics
+/// If the loader takes nothing of a piece: it would be fed for ever.
+pub fn load_files(
+    exec: &mut Exec,
+    config: &[u8],
+    files: &[Vec<u8>],
+    piece: &mut dyn FnMut() -> usize,
+) -> Result<Model> {
+    let lens: Vec<_> = files.iter().map(|bytes| Some(bytes.len() as u64)).collect();
+    load_lens(exec, config, files, &lens, piece)
+}
+
+/// [`load_files`] with the lengths that the loader is told.
+///
+/// # Errors
+/// As [`Loader`].
+///
+/// # Panics
+/// As [`load_files`].
+pub fn load_lens(
+    exec: &mut Exec,
+    config: &[u8],
+    files: &[Vec<u8>],
+    lens: &[Option<u64>],
+    piece: &mut dyn FnMut() -> usize,
+) -> Result<Model> {
     pollster::block_on(async {
-        let mut loader = Loader::new(&config, &[Some(bytes.len() as u64)])?;
-        while let Some(Want { offset, .. }) = loader.wants() {
-            let rest = &bytes[offset as usize..];
-            loader.push(exec, &rest[..piece().min(rest.len())]).await?;
+        let mut loader = Loader::new(config, lens)?;
+        while let Some(Want { file, offset }) = loader.wants() {
+            let rest = files[file].get(offset as usize..).unwrap_or_default();
+            if rest.is_empty() {
+                break;
+            }
+            let bytes = &rest[..piece().min(rest.len())];
+            let taken = loader.push(exec, bytes).await?.taken;
+            assert!(taken > 0 || bytes.is_empty(), "nothing was taken at {offset} of file {file}");
         }
         loader.finish(exec).await
     })

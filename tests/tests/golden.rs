@@ -2,14 +2,14 @@
 #![forbid(unsafe_code)]
 
 use nemoflash::{Engine, EngineOptions, Event, Exec, Kv, Piece, Sampling, Scan};
-use nemoflash_tests::{Expected, GOLDEN, close, expected, load, loud, targets};
+use nemoflash_tests::{Expected, GOLDEN, Mode, close, expected, load, loud, targets};
 use pollster::block_on;
 use std::ops::ControlFlow;
 
-/// RMS ratio of logits in exact arithmetic: bf16 weights, f32 everything else. Measured at most 2e-6 (CPU) and 3e-6
-/// (lavapipe, SwiftShader).
+/// RMS ratio of logits in exact arithmetic: bf16 weights, f32 everything else. Measured: 8.3e-7 (CPU), 1.7e-6
+/// (llvmpipe, NVIDIA H200).
 const EXACT: f64 = 1e-4;
-/// RMS ratio of logits with a device's defaults: f16 keys and values.
+/// RMS ratio of logits with a device's defaults: f16 keys and values. Measured: 5.8e-4 everywhere.
 const DEFAULT: f64 = 2e-3;
 
 fn engine(mut exec: Exec, name: &str, options: EngineOptions) -> Engine {
@@ -50,21 +50,22 @@ fn same_tokens(name: &str, want: &Expected, got: &[u32], tolerance: f64) -> Resu
     }
 }
 
-/// What is run of every model: keys and values, scan, tolerance, and the pieces that the first prompt is cut into. The
+/// What is run of every model: keys and values, scan, tolerance, and the pieces that a prompt is cut into. The
 /// second run is a device's defaults with the other scan.
 const RUNS: [(Kv, Scan, f64, &[usize]); 2] =
     [(Kv::F32, Scan::Serial, EXACT, &[512, 7, 1]), (Kv::F16, Scan::Chunked, DEFAULT, &[512, 65])];
 
-/// Every model and every prompt.
-fn check(label: &str, mut exec: Exec) -> Vec<String> {
+/// Every prompt of some models. `cut` says which models' first prompt is also run in pieces: software adapters
+/// compile for seconds, so there it is one model, and all of them on the CPU.
+fn check(label: &str, mut exec: Exec, models: &[&str], cut: &[&str]) -> Vec<String> {
     let mut failures = vec![];
     let mut worst = [0f64; 2];
-    for (name, prompts) in GOLDEN {
+    for (name, prompts) in GOLDEN.into_iter().filter(|(name, _)| models.contains(name)) {
         for ((kv, scan, tolerance, pieces), worst) in RUNS.into_iter().zip(&mut worst) {
             let mut engine = engine(exec, name, EngineOptions { context: 300, kv, scan, ..Default::default() });
             for (i, prefix) in prompts.iter().enumerate() {
                 let want = expected(name, prefix);
-                for piece in if i == 0 { pieces } else { &[512] } {
+                for piece in if i == 0 && cut.contains(&name) { pieces } else { &[512] } {
                     let case = format!("{label} {name}{prefix} {kv:?} {scan:?} pieces of {piece}");
                     match close(&case, &want.logits, &logits(&mut engine, &want.ids, *piece), tolerance) {
                         Ok(ratio) => *worst = worst.max(ratio),
@@ -85,9 +86,12 @@ fn check(label: &str, mut exec: Exec) -> Vec<String> {
     failures
 }
 
+/// The golden models' names.
+const ALL: [&str; 5] = [GOLDEN[0].0, GOLDEN[1].0, GOLDEN[2].0, GOLDEN[3].0, GOLDEN[4].0];
+
 #[test]
 fn cpu() {
-    let failures = check("cpu", Exec::cpu());
+    let failures = check("cpu", Exec::cpu(), &ALL, &ALL);
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
@@ -95,13 +99,15 @@ fn cpu() {
 fn devices() {
     let mut failures = vec![];
     for target in targets("golden") {
-        failures.extend(check(&target.to_string(), target.open().expect("device").exec));
+        // Every model with everything the adapter has; one of every block where features are denied.
+        let models = if target.mode == Mode::Full { &ALL[..] } else { &["mixed"] };
+        failures.extend(check(&target.to_string(), target.open().expect("device").exec, models, &["mixed"]));
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
 /// Eight sequences in one step give what eight runs alone give, prefill rows and decode rows mixed.
-fn eight_slots(label: &str, exec: Exec) {
+fn eight_slots(label: &str, exec: Exec) -> Vec<Vec<u32>> {
     let options = EngineOptions { slots: 8, context: 100, kv: Kv::F32, ..Default::default() };
     let mut engine = engine(exec, "mixed", options);
     let ids = expected("mixed", "").ids;
@@ -131,13 +137,15 @@ fn eight_slots(label: &str, exec: Exec) {
         }
     }
     assert_eq!(alone, together, "{label}");
+    together
 }
 
 #[test]
 fn eight_at_once() {
-    eight_slots("cpu", Exec::cpu());
-    for target in targets("eight slots") {
-        eight_slots(&target.to_string(), target.open().expect("device").exec);
+    let cpu = eight_slots("cpu", Exec::cpu());
+    for target in targets("eight slots").iter().filter(|target| target.mode == Mode::Full) {
+        let label = target.to_string();
+        assert_eq!(cpu, eight_slots(&label, target.open().expect("device").exec), "{label}");
     }
 }
 

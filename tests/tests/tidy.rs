@@ -162,7 +162,7 @@ const LAYERS: [&[&str]; 10] = [
     &["op"],
     &["ops"],
     &["gpu", "cpu", "plan", "exec"],
-    &["matrix", "scratch", "blocks"],
+    &["matrix", "scratch", "blocks", "rotary"],
     &["model", "arena"],
     &["loader"],
     &["engine"],

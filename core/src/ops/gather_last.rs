@@ -11,8 +11,10 @@ use nemoflash_shaders as wgsl;
 numbers! {
     /// `y[s] = x[last row of segment s]`.
     pub struct GatherLast {
-        /// Rows that `x` and `y` hold.
+        /// Rows that `x` holds.
         pub rows: u32,
+        /// Rows that `y` holds: the most segments.
+        pub segments: u32,
         /// Values of a row.
         pub width: u32,
     }
@@ -36,8 +38,8 @@ impl Op for GatherLast {
     }
 
     fn lens(&self) -> Vec<u64> {
-        let all = u64::from(self.rows) * u64::from(self.width);
-        vec![BATCH_WORDS, all, all]
+        let [rows, segments, width] = [self.rows, self.segments, self.width].map(u64::from);
+        vec![BATCH_WORDS, rows * width, segments * width]
     }
 
     fn grid(&self, size: Size, caps: &Caps) -> [u32; 3] {
@@ -55,7 +57,9 @@ impl Op for GatherLast {
     }
 
     fn examples() -> Vec<Example<Self>> {
-        let case = |rows, width, segments: &[_]| Example::segments(GatherLast { rows, width }, segments);
+        let case = |rows, width, list: &[_]| {
+            Example::segments(GatherLast { rows, segments: list.len() as u32, width }, list)
+        };
         let singles: Vec<_> = (0..17).map(|slot| (slot, 3 * slot, 1)).collect();
         vec![
             case(1, 1, &[(0, 0, 1)]),

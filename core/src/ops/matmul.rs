@@ -60,6 +60,8 @@ macro_rules! matmul {
             }
 
             fn cpu(&self, size: Size, bufs: &mut [Vec<u32>]) {
+                // From (the old value, the product, the divisor).
+                const COMBINE: fn(f32, f32, Option<f32>) -> f32 = $combine;
                 let (bufs, y) = bufs.split_at_mut(bufs.len() - 1);
                 let (w, x) = (&bufs[0], floats(&bufs[1]));
                 let divisor = bufs.get(2).map(|words| floats(words));
@@ -69,9 +71,8 @@ macro_rules! matmul {
                 for i in 0..self.outs as usize {
                     let line = &w[(self.line as usize + i) * cols / 2..][..cols / 2];
                     for r in 0..size.rows as usize {
-                        let combine: fn(f32, f32, Option<f32>) -> f32 = $combine;
                         let y = &mut y[r * stride + first + i];
-                        *y = combine(*y, dot(line, &x[r * cols..][..cols]), divisor.map(|d| d[first + i]));
+                        *y = COMBINE(*y, dot(line, &x[r * cols..][..cols]), divisor.map(|d| d[first + i]));
                     }
                 }
             }

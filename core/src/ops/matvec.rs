@@ -18,6 +18,9 @@ const W: Bind = read("w", Bf16);
 const X: Bind = read("x", F32);
 const SCALE: Bind = read("scale", F32);
 
+/// An output from (the product of a line, the output's number, the operator, the divisor, the old value).
+type Combine<O> = fn(&dyn Fn(usize) -> f32, usize, &O, Option<&[f32]>, f32) -> f32;
+
 const fn parts(product: &'static str, kernel: &'static str) -> [Part; 6] {
     use Part::Text;
     [Part::Reduce, Text(wgsl::GRID), Text(wgsl::BF16), Text(wgsl::MATVEC), Text(product), Text(kernel)]
@@ -72,6 +75,7 @@ macro_rules! matvec {
             }
 
             fn cpu(&self, size: Size, bufs: &mut [Vec<u32>]) {
+                const COMBINE: Combine<$op> = $combine;
                 let norm = self.kernel().binds.contains(&SCALE);
                 let (bufs, y) = bufs.split_at_mut(bufs.len() - 1);
                 let (w, x) = (&bufs[0], floats(&bufs[1]));
@@ -84,8 +88,7 @@ macro_rules! matvec {
                     let y = &mut floats_mut(&mut y[0])[r * self.stride as usize + self.first as usize..][..outs];
                     let line = |i: usize| dot(&w[i * cols / 2..][..cols / 2], &row);
                     for (i, y) in y.iter_mut().enumerate() {
-                        let combine: fn(&dyn Fn(usize) -> f32, usize, &Self, Option<&[f32]>, f32) -> f32 = $combine;
-                        *y = combine(&line, i, self, extra, *y);
+                        *y = COMBINE(&line, i, self, extra, *y);
                     }
                 }
             }

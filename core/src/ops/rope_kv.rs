@@ -76,14 +76,17 @@ impl Op for RopeKv {
         let stride = (heads + 2 * kv_heads) * d;
         for (r, row) in Batch::from_words(batch).rows.iter().enumerate() {
             let line = &mut floats_mut(qkv)[r * stride..][..stride];
-            for (h, head) in line.chunks_mut(d).enumerate() {
+            for (h, place) in line.chunks_mut(d).enumerate() {
+                let mut head = place.to_vec();
                 if h < heads + kv_heads {
                     let w = (self.qk_norm == 1).then(|| &floats(norms)[if h < heads { 0 } else { d }..][..d]);
-                    turn(head, w, self.eps, row.position, floats(rotary));
+                    turn(&mut head, w, self.eps, row.position, floats(rotary));
                 }
-                if h >= heads {
-                    let (part, kv_head) = if h < heads + kv_heads { (0, h - heads) } else { (1, h - heads - kv_heads) };
-                    self.kv().put(kv, row.slot, row.position, part, kv_head as u32, head);
+                if h < heads {
+                    place.copy_from_slice(&head);
+                } else {
+                    let (part, kv_head) = ((h - heads) / kv_heads, (h - heads) % kv_heads);
+                    self.kv().put(kv, row.slot, row.position, part as u32, kv_head as u32, &head);
                 }
             }
         }

@@ -1,0 +1,291 @@
+//! The engine: model, arena and plans. Takes rows, gives tokens.
+
+mod run;
+mod sequences;
+
+pub use run::{Event, Piece};
+pub use sequences::Snapshot;
+
+use crate::arena::{Arena, Saved};
+use crate::batch::{BATCH_WORDS, Batch, MAX_ROWS, Size};
+use crate::blocks::{Block, Run, Scan};
+use crate::buf::{Buf, Elem};
+use crate::config::Config;
+use crate::exec::{Exec, Ticket};
+use crate::model::Model;
+use crate::ops;
+use crate::plan::Plan;
+use crate::rotary::rotaries;
+use crate::sampling::SAMPLING_WORDS;
+use crate::scratch::Scratch;
+use crate::{Error, Result};
+use sequences::Slot;
+use std::collections::HashMap;
+
+/// Rows for which plans are recorded; a step uses the smallest that holds it.
+const BUCKETS: [u32; 4] = [1, ops::MATVEC_ROWS, 64, MAX_ROWS as u32];
+/// Decode steps that are submitted before the first of them is read.
+const AHEAD: usize = 4;
+/// Rows whose logits are computed at a time by [`Engine::logits`].
+const LOGIT_ROWS: u32 = 64;
+
+/// How keys and values are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kv {
+    /// Half precision: half the memory and half the bytes read.
+    #[default]
+    F16,
+    /// Single precision: exact arithmetic.
+    F32,
+}
+
+/// What an engine is made for.
+#[derive(Clone, Copy, Debug)]
+pub struct EngineOptions {
+    /// Sequences at a time.
+    pub slots: u32,
+    /// Tokens of text in a sequence; meta tokens come on top.
+    pub context: u32,
+    /// How keys and values are kept.
+    pub kv: Kv,
+    /// The scan of prefill.
+    pub scan: Scan,
+    /// Rows of one prefill step, at most 512. Fewer bound the time of one submission on slow devices.
+    pub prefill_rows: u32,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        EngineOptions { slots: 1, context: 4096, kv: Kv::F16, scan: Scan::Serial, prefill_rows: MAX_ROWS as u32 }
+    }
+}
+
+/// Which rows' logits a step computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Ends {
+    /// None: a chunk of a prompt that goes on.
+    None,
+    /// One for each segment, in order; every segment is one row.
+    Rows(u32),
+    /// One for each segment, gathered.
+    Gathered(u32),
+    /// All rows, kept for reading.
+    All,
+}
+
+/// Model, arena and plans on one device.
+#[derive(Debug)]
+pub struct Engine {
+    exec: Exec,
+    model: Model,
+    options: EngineOptions,
+    arena: Arena,
+    rotaries: Vec<Option<Buf>>,
+    scratch: Scratch,
+    batch: Buf,
+    picked: Buf,
+    sampling: Buf,
+    seen: Buf,
+    /// Last rows of segments, [slots rounded up, hidden_size].
+    last: Buf,
+    /// [slots rounded up, vocab_size].
+    logits: Buf,
+    /// [LOGIT_ROWS, vocab_size], once [`Engine::logits`] was called.
+    all_logits: Option<Buf>,
+    bodies: HashMap<(u32, bool), Plan>,
+    ends: HashMap<Ends, Plan>,
+    slots: Vec<Slot>,
+    /// The sequence of meta tokens that every fresh sequence begins with.
+    prefix: Option<Saved>,
+}
+
+fn bucket(rows: u32) -> u32 {
+    BUCKETS.into_iter().find(|&bucket| bucket >= rows).unwrap_or(MAX_ROWS as u32)
+}
+
+impl Engine {
+    /// Allocates what sequences need and computes the meta tokens' memory, once.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] for options out of range, [`Error::Limit`] and [`Error::OutOfMemory`] if the device
+    /// cannot hold the context, [`Error::Device`].
+    pub async fn new(mut exec: Exec, model: Model, options: EngineOptions) -> Result<Engine> {
+        let EngineOptions { slots, context, kv, prefill_rows, .. } = options;
+        let range = |name, value: u32, most: u32| match value {
+            1.. if value <= most => Ok(()),
+            _ => Err(Error::Parameter { name, why: format!("{value} is not from 1 to {most}") }),
+        };
+        range("slots", slots, MAX_ROWS as u32)?;
+        range("context", context, 1 << 24)?;
+        range("prefill_rows", prefill_rows, MAX_ROWS as u32)?;
+        let config = &model.config;
+        let positions = config.memory_tokens + context;
+        let blocks = || model.layers.iter().map(|(_, block)| block);
+        let exec_ref = &mut exec;
+        let arena = Arena::alloc(exec_ref, blocks(), slots, positions, kv == Kv::F16).await?;
+        let rows = bucket(prefill_rows.max(slots).max(config.memory_tokens.min(MAX_ROWS as u32)));
+        let widths = blocks().map(Block::widths);
+        let scratch = Scratch::alloc(exec_ref, rows, slots, positions, config.hidden_size, widths).await?;
+        let rotaries = rotaries(exec_ref, blocks(), positions).await?;
+        let ends = u64::from(bucket(slots));
+        let [vocab, hidden] = [config.vocab_size, config.hidden_size].map(u64::from);
+        let seen = u64::from(slots) * vocab.div_ceil(32);
+        let mut engine = Engine {
+            batch: exec.alloc("batch", BATCH_WORDS, Elem::U32).await?,
+            picked: exec.alloc("picked", slots.into(), Elem::U32).await?,
+            sampling: exec.alloc("sampling", u64::from(slots) * SAMPLING_WORDS, Elem::U32).await?,
+            seen: exec.alloc("seen", seen, Elem::U32).await?,
+            last: exec.alloc("last rows", ends * hidden, Elem::F32).await?,
+            logits: exec.alloc("logits", ends * vocab, Elem::F32).await?,
+            all_logits: None,
+            exec,
+            model,
+            options,
+            arena,
+            rotaries,
+            scratch,
+            bodies: HashMap::new(),
+            ends: HashMap::new(),
+            slots: vec![Slot::default(); slots as usize],
+            prefix: None,
+        };
+        engine.compute_prefix().await?;
+        // The plan of every decode step is made now, so that nothing compiles during the first token.
+        engine.prepare(1, true, Ends::Rows(1)).await?;
+        Ok(engine)
+    }
+
+    /// Runs the meta tokens through slot 0 and keeps what they leave (spec 3.1).
+    async fn compute_prefix(&mut self) -> Result<()> {
+        let Config { vocab_size, memory_tokens, .. } = self.model.config;
+        if memory_tokens == 0 {
+            return Ok(());
+        }
+        let ids: Vec<u32> = (vocab_size..vocab_size + memory_tokens).collect();
+        let mut position = 0;
+        for chunk in ids.chunks(self.options.prefill_rows as usize) {
+            let mut batch = Batch::default();
+            batch.push(0, position, chunk, false);
+            position += chunk.len() as u32;
+            // One meta token on its own still needs the plan that knows meta tokens.
+            let ticket = self.submit(&batch, false, Ends::None, true).await?;
+            self.exec.collect(ticket).await?;
+        }
+        self.prefix = Some(self.arena.save(&mut self.exec, 0, memory_tokens).await?);
+        Ok(())
+    }
+
+    /// What the model is.
+    pub fn config(&self) -> &Config {
+        &self.model.config
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The device.
+    pub fn exec(&self) -> &Exec {
+        &self.exec
+    }
+
+    /// Closes the engine and gives the device back, with its compiled kernels and without any buffer.
+    pub fn into_exec(mut self) -> Exec {
+        self.exec.clear();
+        self.exec
+    }
+
+    /// The options it was made with.
+    pub fn options(&self) -> &EngineOptions {
+        &self.options
+    }
+
+    /// Tokens of text that a sequence can hold.
+    pub fn context(&self) -> u32 {
+        self.options.context
+    }
+
+    /// Bytes of (weights, arena, scratch) on the device.
+    pub fn device_bytes(&self) -> (u64, u64, u64) {
+        let small = [self.batch, self.picked, self.sampling, self.seen, self.last, self.logits];
+        let ends = small.iter().map(Buf::bytes).sum::<u64>() + self.all_logits.map_or(0, |buf| buf.bytes());
+        let rotary: u64 = self.rotaries.iter().flatten().map(Buf::bytes).sum();
+        (self.model.bytes(), self.arena.bytes(), self.scratch.bytes() + ends + rotary)
+    }
+
+    /// Records and prepares the plans of a kind of step, once.
+    async fn prepare(&mut self, rows: u32, steps: bool, ends: Ends) -> Result<()> {
+        if !self.bodies.contains_key(&(rows, steps)) {
+            let run = Run {
+                rows,
+                steps,
+                scan: self.options.scan,
+                kv_f16: self.options.kv == Kv::F16,
+                slots: self.options.slots,
+                positions: self.arena.positions,
+                eps: self.model.config.rms_norm_eps,
+                batch: self.batch,
+                scratch: &self.scratch,
+            };
+            let memories: Vec<_> = self.arena.bufs().zip(self.rotaries.iter().copied()).collect();
+            let mut plan = Plan::default();
+            self.model.forward(&mut plan, &run, self.picked, &memories);
+            self.exec.prepare(&mut plan).await?;
+            self.bodies.insert((rows, steps), plan);
+        }
+        if !self.ends.contains_key(&ends) {
+            let mut plan = Plan::default();
+            self.record_ends(&mut plan, ends);
+            self.exec.prepare(&mut plan).await?;
+            self.ends.insert(ends, plan);
+        }
+        Ok(())
+    }
+
+    fn record_ends(&self, plan: &mut Plan, ends: Ends) {
+        let Config { vocab_size: vocab, hidden_size: width, .. } = self.model.config;
+        let slots = self.options.slots;
+        let x = match ends {
+            Ends::None => return,
+            Ends::All => {
+                let logits = self.all_logits.expect("allocated by logits()");
+                return self.model.logits(plan, LOGIT_ROWS, self.scratch.x, self.scratch.h, logits);
+            }
+            Ends::Rows(_) => self.scratch.x,
+            Ends::Gathered(segments) => {
+                plan.part = "head";
+                let rows = (self.scratch.x.len / u64::from(width)) as u32;
+                plan.add(ops::GatherLast { rows, segments, width }, &[self.batch, self.scratch.x, self.last]);
+                self.last
+            }
+        };
+        let (Ends::Rows(rows) | Ends::Gathered(rows)) = ends else { return };
+        self.model.logits(plan, rows, x, self.scratch.h, self.logits);
+        plan.part = "pick";
+        let bufs = [self.batch, self.logits, self.sampling, self.seen, self.picked];
+        plan.add(ops::Pick { rows, vocab, slots }, &bufs);
+    }
+
+    /// Submits a step. `write` is false if the device already holds the batch, advanced by the last pick.
+    async fn submit(&mut self, batch: &Batch, steps: bool, ends: Ends, write: bool) -> Result<Ticket> {
+        let size = batch.size();
+        let rows = bucket(size.rows);
+        self.prepare(rows, steps, ends).await?;
+        if write {
+            self.exec.write(self.batch, 0, &batch.words());
+        }
+        let ends_size = match ends {
+            Ends::All => size,
+            _ => Size { rows: size.segments, segments: size.segments },
+        };
+        let plans = [(&self.bodies[&(rows, steps)], size), (&self.ends[&ends], ends_size)];
+        let read = (ends != Ends::None).then_some((self.picked, u64::from(self.options.slots)));
+        self.exec.submit(&plans, read)
+    }
+
+    /// The plans of one decode step of one sequence, in order.
+    pub fn decode_plans(&self) -> [&Plan; 2] {
+        [&self.bodies[&(1, true)], &self.ends[&Ends::Rows(1)]]
+    }
+}

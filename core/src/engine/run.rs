@@ -1,0 +1,185 @@
+//! Running sequences: single steps, whole answers, logits.
+
+use super::sequences::prompt;
+use super::{AHEAD, Ends, Engine, LOGIT_ROWS, bucket};
+use crate::batch::{Batch, PICKED};
+use crate::buf::Elem;
+use crate::exec::Exec;
+use crate::sampling::NOT_FINITE;
+use crate::{Error, Result};
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+
+/// Tokens of one sequence in a step.
+#[derive(Clone, Copy, Debug)]
+pub struct Piece<'a> {
+    /// The slot of the sequence.
+    pub slot: u32,
+    /// The tokens that come next in it.
+    pub tokens: &'a [u32],
+    /// Whether to choose the token after them.
+    pub pick: bool,
+}
+
+/// What [`Engine::generate`] reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// `done` of `total` tokens of the prompt are processed.
+    Prefill {
+        /// Tokens that are processed.
+        done: usize,
+        /// Tokens of the prompt.
+        total: usize,
+    },
+    /// The next token of the answer.
+    Token(u32),
+}
+
+impl Engine {
+    /// One step over the next tokens of any sequences, each slot at most once and at most 512 tokens in all.
+    /// Returns the chosen token of each piece that picks.
+    ///
+    /// # Errors
+    /// [`Error::Prompt`] for tokens that do not fit, [`Error::NonFinite`], [`Error::Device`].
+    pub async fn step(&mut self, pieces: &[Piece<'_>]) -> Result<Vec<Option<u32>>> {
+        let rows: usize = pieces.iter().map(|piece| piece.tokens.len()).sum();
+        let most = self.scratch.x.len / u64::from(self.model.config.hidden_size);
+        if rows as u64 > most {
+            return Err(prompt(format!("a step of {rows} tokens, of at most {most}"), "Use several steps"));
+        }
+        let mut batch = Batch::default();
+        for (i, piece) in pieces.iter().enumerate() {
+            if pieces[..i].iter().any(|other| other.slot == piece.slot) {
+                return Err(prompt(format!("slot {} twice in one step", piece.slot), "Use one piece for each slot"));
+            }
+            let position = self.feed(piece.slot, piece.tokens)?;
+            batch.push(piece.slot, position, piece.tokens, piece.pick);
+        }
+        let steps = batch.segments.iter().all(|segment| segment.rows == 1);
+        let ends = bucket(batch.segments.len() as u32);
+        let ends = match (pieces.iter().any(|piece| piece.pick), steps) {
+            (false, _) => Ends::None,
+            (true, true) => Ends::Rows(ends),
+            (true, false) => Ends::Gathered(ends),
+        };
+        let ticket = self.submit(&batch, steps, ends, true).await?;
+        let picked = self.exec.collect(ticket).await?;
+        let mut out = vec![];
+        for piece in pieces {
+            let state = &mut self.slots[piece.slot as usize];
+            let position = state.position.unwrap_or(0) + piece.tokens.len() as u32;
+            state.position = Some(position);
+            out.push(if piece.pick { Some(finite(picked[piece.slot as usize], position)?) } else { None });
+        }
+        Ok(out)
+    }
+
+    /// Runs a prompt through a slot and chooses up to `max_tokens` tokens after it. `on_event` hears of every
+    /// prefill step and every token, and stops the run with `Break`.
+    ///
+    /// The device runs a few steps ahead of the tokens that are reported, so the slot holds no usable sequence
+    /// afterwards: [`Engine::begin`] or [`Engine::restore`] it.
+    ///
+    /// # Errors
+    /// [`Error::Prompt`] if prompt and answer do not fit, [`Error::NonFinite`], [`Error::Device`].
+    pub async fn generate(
+        &mut self,
+        slot: u32,
+        ids: &[u32],
+        max_tokens: u32,
+        on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
+    ) -> Result<()> {
+        let mut position = self.feed(slot, ids)?;
+        let room = self.arena.positions - position - ids.len() as u32;
+        // The last token chosen is not run through the model, so one more than the room can be chosen.
+        let max_tokens = max_tokens.min(room + 1);
+        self.slots[slot as usize].position = None;
+        let chunk = self.options.prefill_rows as usize;
+        let mut first = None;
+        for (i, tokens) in ids.chunks(chunk).enumerate() {
+            let done = i * chunk + tokens.len();
+            let pick = done == ids.len() && max_tokens > 0;
+            let mut batch = Batch::default();
+            batch.push(slot, position, tokens, pick);
+            position += tokens.len() as u32;
+            let steps = tokens.len() == 1;
+            let ends = match (pick, steps) {
+                (false, _) => Ends::None,
+                (true, true) => Ends::Rows(1),
+                (true, false) => Ends::Gathered(1),
+            };
+            let ticket = self.submit(&batch, steps, ends, true).await?;
+            let picked = self.exec.collect(ticket).await?;
+            first = pick.then(|| picked[slot as usize]);
+            if on_event(Event::Prefill { done, total: ids.len() }).is_break() {
+                return Ok(());
+            }
+        }
+        let Some(first) = first else { return Ok(()) };
+        if on_event(Event::Token(finite(first, position)?)).is_break() {
+            return Ok(());
+        }
+        self.decode(slot, position, max_tokens - 1, on_event).await
+    }
+
+    /// The decode loop stays on the device: the kernel that picks a token writes it where the next step reads it,
+    /// so a step is submitted before the last one's token is read.
+    async fn decode(
+        &mut self,
+        slot: u32,
+        mut position: u32,
+        tokens: u32,
+        on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
+    ) -> Result<()> {
+        let mut batch = Batch::default();
+        batch.push(slot, position, &[PICKED], true);
+        let ahead = if matches!(self.exec, Exec::Cpu(_)) { 1 } else { AHEAD };
+        let mut flying = VecDeque::with_capacity(ahead);
+        let (mut submitted, mut result) = (0, ControlFlow::Continue(()));
+        while result.is_continue() && (submitted < tokens || !flying.is_empty()) {
+            while flying.len() < ahead && submitted < tokens {
+                flying.push_back(self.submit(&batch, true, Ends::Rows(1), submitted == 0).await?);
+                submitted += 1;
+            }
+            let Some(ticket) = flying.pop_front() else { break };
+            position += 1;
+            let token = finite(self.exec.collect(ticket).await?[slot as usize], position)?;
+            result = on_event(Event::Token(token));
+        }
+        for ticket in flying {
+            self.exec.collect(ticket).await?;
+        }
+        Ok(())
+    }
+
+    /// Logits [tokens, vocab_size] of the next tokens of a slot.
+    ///
+    /// # Errors
+    /// [`Error::Prompt`] for tokens that do not fit, [`Error::Limit`], [`Error::Device`].
+    pub async fn logits(&mut self, slot: u32, ids: &[u32]) -> Result<Vec<f32>> {
+        let mut position = self.feed(slot, ids)?;
+        let vocab = self.model.config.vocab_size as usize;
+        if self.all_logits.is_none() {
+            let len = u64::from(LOGIT_ROWS) * vocab as u64;
+            self.all_logits = Some(self.exec.alloc("logits of all rows", len, Elem::F32).await?);
+        }
+        let logits = self.all_logits.expect("allocated above");
+        let mut out = Vec::with_capacity(ids.len() * vocab);
+        let rows = LOGIT_ROWS.min(self.options.prefill_rows);
+        for tokens in ids.chunks(rows as usize) {
+            let mut batch = Batch::default();
+            batch.push(slot, position, tokens, false);
+            position += tokens.len() as u32;
+            let ticket = self.submit(&batch, tokens.len() == 1, Ends::All, true).await?;
+            self.exec.collect(ticket).await?;
+            let words = self.exec.read(logits).await?;
+            out.extend_from_slice(bytemuck::cast_slice(&words[..tokens.len() * vocab]));
+        }
+        self.slots[slot as usize].position = Some(position);
+        Ok(out)
+    }
+}
+
+fn finite(token: u32, position: u32) -> Result<u32> {
+    if token == NOT_FINITE { Err(Error::NonFinite { position }) } else { Ok(token) }
+}

@@ -1,0 +1,126 @@
+//! Sequences in their slots: begin, snapshot, restore, feed.
+
+use super::Engine;
+use crate::arena::Saved;
+use crate::sampling::{SAMPLING_WORDS, Sampling};
+use crate::{Error, Result};
+
+/// A sequence as it was at one moment.
+#[derive(Debug)]
+pub struct Snapshot {
+    saved: Saved,
+    seen: Vec<u32>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Slot {
+    /// Positions that are filled, meta tokens included. Nothing before `begin` and after a run-over.
+    pub(super) position: Option<u32>,
+    pub(super) sampling: Sampling,
+    /// Bits of the tokens in the sequence.
+    seen: Vec<u32>,
+}
+
+pub(super) fn prompt(why: String, next: &'static str) -> Error {
+    Error::Prompt { why, next }
+}
+
+impl Engine {
+    fn slot(&mut self, slot: u32) -> Result<&mut Slot> {
+        let slots = self.slots.len();
+        self.slots.get_mut(slot as usize).ok_or_else(|| Error::Parameter {
+            name: "slot",
+            why: format!("{slot} is not one of the {slots} slots of this engine"),
+        })
+    }
+
+    /// Tokens of text in a slot.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] if there is no such slot, [`Error::Prompt`] if it holds no sequence.
+    pub fn position(&mut self, slot: u32) -> Result<u32> {
+        let meta = self.model.config.memory_tokens;
+        self.slot(slot)?
+            .position
+            .map(|position| position - meta)
+            .ok_or_else(|| prompt(format!("slot {slot} holds no sequence"), "Begin one, or restore a snapshot, first"))
+    }
+
+    /// Begins a fresh sequence in a slot: the meta tokens' memory is copied in, nothing is computed.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] if a setting is out of range or there is no such slot.
+    pub fn begin(&mut self, slot: u32, sampling: &Sampling) -> Result<()> {
+        sampling.validate()?;
+        let words = self.model.config.vocab_size.div_ceil(32) as usize;
+        let position = self.model.config.memory_tokens;
+        *self.slot(slot)? = Slot { position: Some(position), sampling: *sampling, seen: vec![0; words] };
+        if let Some(prefix) = &self.prefix {
+            self.arena.load(&mut self.exec, slot, prefix)?;
+        }
+        self.exec.write(self.sampling, u64::from(slot) * SAMPLING_WORDS, &sampling.words());
+        Ok(())
+    }
+
+    /// Changes how the next tokens of a slot are chosen.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] if a setting is out of range or there is no such slot.
+    pub fn set_sampling(&mut self, slot: u32, sampling: &Sampling) -> Result<()> {
+        sampling.validate()?;
+        self.slot(slot)?.sampling = *sampling;
+        self.exec.write(self.sampling, u64::from(slot) * SAMPLING_WORDS, &sampling.words());
+        Ok(())
+    }
+
+    /// Keeps a sequence as it is now, to come back to with [`Engine::restore`].
+    ///
+    /// # Errors
+    /// [`Error::Prompt`] if the slot holds no sequence, [`Error::OutOfMemory`].
+    pub async fn snapshot(&mut self, slot: u32) -> Result<Snapshot> {
+        let position = self.position(slot)? + self.model.config.memory_tokens;
+        let saved = self.arena.save(&mut self.exec, slot, position).await?;
+        Ok(Snapshot { saved, seen: self.slots[slot as usize].seen.clone() })
+    }
+
+    /// Puts a slot back to a snapshot, of this or another slot. The slot's own sampling goes on.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] if there is no such slot.
+    pub fn restore(&mut self, slot: u32, snapshot: &Snapshot) -> Result<()> {
+        let sampling = self.slot(slot)?.sampling;
+        self.arena.load(&mut self.exec, slot, &snapshot.saved)?;
+        let state = self.slot(slot)?;
+        state.position = Some(snapshot.saved.position);
+        state.seen.clone_from(&snapshot.seen);
+        // The device knows nothing of a slot that never began a sequence.
+        self.set_sampling(slot, &sampling)
+    }
+
+    /// Gives a snapshot's memory back.
+    pub fn release(&mut self, snapshot: Snapshot) {
+        self.arena.drop_saved(&mut self.exec, snapshot.saved);
+    }
+
+    /// Checks that tokens fit into a slot, and marks them as seen.
+    pub(super) fn feed(&mut self, slot: u32, tokens: &[u32]) -> Result<u32> {
+        self.model.check_ids(tokens)?;
+        if tokens.is_empty() {
+            return Err(prompt("it has no tokens".into(), "Give at least one"));
+        }
+        let (used, context) = (self.position(slot)?, self.options.context);
+        if tokens.len() as u64 > u64::from(context - used) {
+            let why = format!("{} tokens do not fit: {used} of {context} are used", tokens.len());
+            return Err(prompt(why, "Use a shorter prompt or a longer context (`--context`)"));
+        }
+        let state = &mut self.slots[slot as usize];
+        for &token in tokens {
+            state.seen[token as usize / 32] |= 1 << (token % 32);
+        }
+        if state.sampling.repetition_penalty != 1.0 {
+            let at = u64::from(slot) * state.seen.len() as u64;
+            self.exec.write(self.seen, at, &state.seen);
+        }
+        Ok(used + self.model.config.memory_tokens)
+    }
+}

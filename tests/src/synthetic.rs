@@ -1,0 +1,59 @@
+//! Models of any shape with random weights, streamed to the loader as they are made.
+
+use crate::random::Random;
+use half::bf16;
+use nemoflash::{Config, Exec, Loader, Model, Result};
+use serde_json::{Map, json};
+
+/// Values that are made at a time.
+const PIECE: u64 = 1 << 20;
+
+/// Loads a model of this `config.json` with bf16 weights from a seed: norms near 1, embeddings small beside what the
+/// blocks add, so that the next token is not simply the last one.
+///
+/// # Errors
+/// As [`Loader`].
+pub fn load_synthetic(exec: &mut Exec, config: &[u8], seed: u64) -> Result<Model> {
+    let tensors = Config::parse(config)?.tensors();
+    let (mut table, mut end) = (Map::new(), 0);
+    for tensor in &tensors {
+        let begin = end;
+        end += 2 * tensor.shape.iter().product::<u64>();
+        let entry = json!({"dtype": "BF16", "shape": tensor.shape, "data_offsets": [begin, end]});
+        table.insert(tensor.name.clone(), entry);
+    }
+    let header = serde_json::to_vec(&table).expect("a table of numbers and names");
+    pollster::block_on(async {
+        let mut loader = Loader::new(config, &[Some(8 + header.len() as u64 + end)])?;
+        push(&mut loader, exec, &(header.len() as u64).to_le_bytes()).await?;
+        push(&mut loader, exec, &header).await?;
+        for (i, tensor) in tensors.iter().enumerate() {
+            let (base, scale) = match tensor.shape[..] {
+                [_] => (1.0, 0.1),
+                [_, cols] if tensor.name.contains(".layers.") => (0.0, 3.0 / (cols as f32).sqrt()),
+                _ => (0.0, 0.05),
+            };
+            let mut random = Random::new(seed + i as u64);
+            let mut left = tensor.shape.iter().product::<u64>();
+            while left > 0 {
+                let here = left.min(PIECE);
+                let mut four = (0u64, 0);
+                let values = (0..here).map(|_| {
+                    four = if four.1 == 0 { (random.bits(), 3) } else { (four.0 >> 16, four.1 - 1) };
+                    bf16::from_f32(base + scale * f32::from(four.0 as i16) / 32768.0)
+                });
+                push(&mut loader, exec, bytemuck::cast_slice(&values.collect::<Vec<bf16>>())).await?;
+                left -= here;
+            }
+        }
+        loader.finish(exec).await
+    })
+}
+
+async fn push(loader: &mut Loader, exec: &mut Exec, mut bytes: &[u8]) -> Result<()> {
+    while !bytes.is_empty() {
+        let taken = loader.push(exec, bytes).await?.taken;
+        bytes = &bytes[taken..];
+    }
+    Ok(())
+}

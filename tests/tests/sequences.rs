@@ -1,0 +1,232 @@
+//! Sequences of the engine: slots, snapshots, seeds, limits and stops.
+#![forbid(unsafe_code)]
+
+use nemoflash::{Engine, EngineOptions, Error, Event, Exec, Kv, Piece, Result, Sampling};
+use nemoflash_tests::{expected, load, targets};
+use pollster::block_on;
+use std::ops::ControlFlow;
+
+const CONTEXT: u32 = 60;
+
+fn engine(mut exec: Exec) -> Engine {
+    let model = load(&mut exec, "mixed").expect("model");
+    let options = EngineOptions { slots: 3, context: CONTEXT, kv: Kv::F32, prefill_rows: 16, ..Default::default() };
+    block_on(Engine::new(exec, model, options)).expect("engine")
+}
+
+/// On the CPU and on every device.
+fn everywhere(suite: &str, test: fn(&str, Engine)) {
+    test("cpu", engine(Exec::cpu()));
+    for target in targets(suite) {
+        test(&target.to_string(), engine(target.open().expect("device").exec));
+    }
+}
+
+fn ids() -> Vec<u32> {
+    expected("mixed", "").ids
+}
+
+/// Everything that a run reports, up to the event that `stop` names.
+fn run(engine: &mut Engine, slot: u32, ids: &[u32], most: u32, stop: fn(usize, Event) -> bool) -> Result<Vec<Event>> {
+    let mut events = vec![];
+    let mut on_event = |event| {
+        events.push(event);
+        if stop(events.len(), event) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    block_on(engine.generate(slot, ids, most, &mut on_event))?;
+    Ok(events)
+}
+
+/// The tokens of a whole run.
+fn tokens(engine: &mut Engine, slot: u32, ids: &[u32], most: u32) -> Vec<u32> {
+    let events = run(engine, slot, ids, most, |_, _| false).expect("generate");
+    events.into_iter().filter_map(|event| if let Event::Token(token) = event { Some(token) } else { None }).collect()
+}
+
+fn fresh(engine: &mut Engine, sampling: Sampling, ids: &[u32], most: u32) -> Vec<u32> {
+    engine.begin(0, &sampling).expect("begin");
+    tokens(engine, 0, ids, most)
+}
+
+fn step(engine: &mut Engine, slot: u32, tokens: &[u32]) -> u32 {
+    let picked = block_on(engine.step(&[Piece { slot, tokens, pick: true }])).expect("step");
+    picked[0].expect("picked")
+}
+
+#[test]
+fn a_snapshot_goes_on_as_before() {
+    everywhere("snapshots", |label, mut engine| {
+        let ids = ids();
+        for penalty in [1.0, 1.3] {
+            let sampling = Sampling { repetition_penalty: penalty, ..Default::default() };
+            engine.begin(0, &sampling).expect("begin");
+            let first = step(&mut engine, 0, &ids[..16]);
+            let snapshot = block_on(engine.snapshot(0)).expect("snapshot");
+            let mut want = vec![first];
+            for _ in 0..10 {
+                want.push(step(&mut engine, 0, &[want[want.len() - 1]]));
+            }
+            // Another sequence in between, and slots that never began one: 1 by steps, 2 by a run.
+            fresh(&mut engine, Sampling::default(), &ids[20..40], 5);
+            if penalty != 1.0 {
+                engine.begin(1, &sampling).expect("begin");
+                engine.begin(2, &sampling).expect("begin");
+                engine.set_sampling(0, &sampling).expect("sampling");
+            }
+            for slot in [1, 0] {
+                engine.restore(slot, &snapshot).expect("restore");
+                assert_eq!(engine.position(slot).expect("position"), 16);
+                let mut got = vec![first];
+                for _ in 0..10 {
+                    got.push(step(&mut engine, slot, &[got[got.len() - 1]]));
+                }
+                assert_eq!(want, got, "{label}: slot {slot}, penalty {penalty}");
+            }
+            for slot in [2, 0, 2] {
+                engine.restore(slot, &snapshot).expect("restore");
+                assert_eq!(want[1..], tokens(&mut engine, slot, &[first], 10), "{label}: slot {slot}, run");
+            }
+            engine.release(snapshot);
+        }
+        // After a run nothing is left to keep.
+        assert!(matches!(block_on(engine.snapshot(0)), Err(Error::Prompt { .. })), "{label}");
+    });
+}
+
+#[test]
+fn two_at_once_are_two_alone() {
+    everywhere("two slots", |label, mut engine| {
+        let ids = ids();
+        let alone = [&ids[..9], &ids[30..55]].map(|prompt| fresh(&mut engine, Sampling::default(), prompt, 12));
+        assert_ne!(alone[0], alone[1], "{label}");
+        let mut got = [vec![], vec![]];
+        for (slot, prompt) in [(0, &ids[..9]), (2, &ids[30..55])] {
+            engine.begin(slot, &Sampling::default()).expect("begin");
+            let next = step(&mut engine, slot, &prompt[..5]);
+            assert_eq!(next, step_again(&mut engine, slot, &prompt[..5]), "{label}");
+            got[slot as usize / 2].push(step(&mut engine, slot, &prompt[5..]));
+        }
+        while got[0].len() < 12 {
+            // In turn: together, then one after the other.
+            let last = [0, 1].map(|i| got[i][got[i].len() - 1]);
+            if got[0].len() % 2 == 0 {
+                let pieces =
+                    [0, 1].map(|i| Piece { slot: 2 * i as u32, tokens: std::slice::from_ref(&last[i]), pick: true });
+                let picked = block_on(engine.step(&pieces)).expect("step");
+                got.iter_mut().zip(picked).for_each(|(got, token)| got.push(token.expect("picked")));
+            } else {
+                for i in [1, 0] {
+                    got[i].push(step(&mut engine, 2 * i as u32, &[last[i]]));
+                }
+            }
+        }
+        assert_eq!(alone, got, "{label}");
+    });
+}
+
+/// The same step of a fresh sequence, in the slot that is free; the sequence of `slot` is left alone.
+fn step_again(engine: &mut Engine, slot: u32, ids: &[u32]) -> u32 {
+    assert_ne!(slot, 1);
+    engine.begin(1, &Sampling::default()).expect("begin");
+    step(engine, 1, ids)
+}
+
+#[test]
+fn seeds_decide() {
+    everywhere("seeds", |label, mut engine| {
+        let ids = ids();
+        let mut run =
+            |seed| fresh(&mut engine, Sampling { temperature: 1.0, seed, ..Default::default() }, &ids[..10], 20);
+        let first = run(1);
+        assert_eq!(first, run(1), "{label}");
+        assert!((2..5).all(|seed| run(seed) != first), "{label}");
+        assert_ne!(run(1 << 32 | 1), first, "{label}: the upper half counts");
+    });
+}
+
+#[test]
+fn wrong_prompts_are_refused() {
+    everywhere("prompts", |label, mut engine| {
+        let ids = ids();
+        let want = fresh(&mut engine, Sampling::default(), &ids[..10], 8);
+        let long = vec![5; CONTEXT as usize + 1];
+        let vocab = engine.config().vocab_size;
+        engine.begin(0, &Sampling::default()).expect("begin");
+        // Meta tokens and the mark of a picked token are no ids.
+        for wrong in [&[][..], &long, &[1, vocab], &[vocab + 7], &[u32::MAX], &[u32::MAX - 1, 3]] {
+            let refusals = [
+                run(&mut engine, 0, wrong, 5, |_, _| false).map(drop),
+                block_on(engine.logits(0, wrong)).map(drop),
+                block_on(engine.step(&[Piece { slot: 0, tokens: wrong, pick: true }])).map(drop),
+            ];
+            for refusal in refusals {
+                assert!(matches!(refusal, Err(Error::Prompt { .. })), "{label} {wrong:?}: {refusal:?}");
+            }
+            assert_eq!(engine.position(0).expect("position"), 0, "{label}");
+        }
+        let piece = Piece { slot: 0, tokens: &ids[..3], pick: true };
+        let twice = block_on(engine.step(&[piece, piece]));
+        assert!(matches!(twice, Err(Error::Prompt { .. })), "{label}: {twice:?}");
+        let nowhere = run(&mut engine, 3, &ids[..3], 5, |_, _| false);
+        assert!(matches!(nowhere, Err(Error::Parameter { name: "slot", .. })), "{label}: {nowhere:?}");
+        let never = run(&mut engine, 1, &ids[..3], 5, |_, _| false);
+        assert!(matches!(never, Err(Error::Prompt { .. })), "{label}: {never:?}");
+        let sampling = Sampling { temperature: -1.0, ..Default::default() };
+        assert!(matches!(engine.begin(0, &sampling), Err(Error::Parameter { .. })), "{label}");
+        assert_eq!(block_on(engine.step(&[])).expect("an empty step"), [], "{label}");
+        // None of it left a trace.
+        assert_eq!(want, tokens(&mut engine, 0, &ids[..10], 8), "{label}");
+        let ended = run(&mut engine, 0, &ids[..3], 5, |_, _| false);
+        assert!(matches!(ended, Err(Error::Prompt { .. })), "{label}: a run leaves no sequence");
+    });
+}
+
+#[test]
+fn runs_stop_where_they_are_told() {
+    everywhere("stops", |label, mut engine| {
+        let ids = ids();
+        let all = fresh(&mut engine, Sampling::default(), &ids[..40], 15);
+        let mut go = |most, stop| {
+            engine.begin(0, &Sampling::default()).expect("begin");
+            run(&mut engine, 0, &ids[..40], most, stop).expect("generate")
+        };
+        let chunks: Vec<Event> = [16, 32, 40].map(|done| Event::Prefill { done, total: 40 }).into();
+        let events =
+            |tokens: &[u32]| [&chunks[..], &tokens.iter().map(|&t| Event::Token(t)).collect::<Vec<_>>()].concat();
+        assert_eq!(go(15, |_, _| false), events(&all), "{label}");
+        for (n, stop) in [(1, (|n, _| n == 1) as fn(usize, Event) -> bool), (2, |n, _| n == 2), (3, |n, _| n == 3)] {
+            assert_eq!(go(15, stop), chunks[..n], "{label}: stopped in prefill");
+        }
+        for (n, stop) in [(1, (|n, _| n == 4) as fn(usize, Event) -> bool), (2, |n, _| n == 5), (9, |n, _| n == 12)] {
+            assert_eq!(go(15, stop), events(&all[..n]), "{label}: stopped after {n} tokens");
+        }
+        assert_eq!(go(0, |_, _| false), chunks, "{label}: no token wanted");
+        assert_eq!(go(1, |_, _| false), events(&all[..1]), "{label}: one token wanted");
+        assert_eq!(go(15, |_, _| false), events(&all), "{label}: after all that");
+    });
+}
+
+#[test]
+fn a_context_can_be_full() {
+    everywhere("full contexts", |label, mut engine| {
+        let ids = &ids()[..CONTEXT as usize];
+        // The token after the last position can still be chosen.
+        let full = fresh(&mut engine, Sampling::default(), ids, 100);
+        assert_eq!(full.len(), 1, "{label}");
+        let half = fresh(&mut engine, Sampling::default(), &ids[..50], u32::MAX);
+        assert_eq!(half.len(), 11, "{label}");
+        engine.begin(1, &Sampling::default()).expect("begin");
+        let logits = block_on(engine.logits(1, ids)).expect("logits");
+        let vocab = engine.config().vocab_size as usize;
+        let last = &logits[logits.len() - vocab..];
+        let best = (0..vocab).max_by(|&a, &b| last[a].total_cmp(&last[b])).expect("a token");
+        assert_eq!(full[0], best as u32, "{label}");
+        assert_eq!(engine.position(1).expect("position"), CONTEXT, "{label}");
+        let more = block_on(engine.step(&[Piece { slot: 1, tokens: &[1], pick: true }]));
+        assert!(matches!(more, Err(Error::Prompt { .. })), "{label}: {more:?}");
+        // A full sequence can be kept and put back.
+        let snapshot = block_on(engine.snapshot(1)).expect("snapshot");
+        engine.restore(2, &snapshot).expect("restore");
+        assert_eq!(engine.position(2).expect("position"), CONTEXT, "{label}");
+    });
+}
