@@ -47,7 +47,7 @@ fn outcome(mut exec: Exec) -> Outcome {
         }
         ControlFlow::Continue(())
     };
-    block_on(engine.generate(0, &PROMPT, 16, &mut on_event)).expect("generate");
+    block_on(engine.generate(0, &PROMPT, 8, &mut on_event)).expect("generate");
     Outcome { parts, logits, step, tokens }
 }
 
