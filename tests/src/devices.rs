@@ -3,6 +3,7 @@
 use nemoflash::{AdapterInfo, Caps, Deny, Error, Exec, Gpu, GpuOptions};
 use std::fmt;
 use std::io::Write;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// How much of an adapter is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,9 +61,16 @@ impl Target {
             deny: Deny { f16: denied, subgroups: denied, coopmat: denied },
             floor: self.mode == Mode::Floor,
         };
+        let _one = one_at_a_time();
         let gpu = pollster::block_on(Gpu::new(&options))?;
         Ok(Device { label: self.to_string(), mode: self.mode, exec: Exec::Gpu(Box::new(gpu)) })
     }
+}
+
+/// Held while a driver is opened. Test threads that opened NVIDIA's driver (580.159.04) at once made it crash.
+fn one_at_a_time() -> MutexGuard<'static, ()> {
+    static OPENING: Mutex<()> = Mutex::new(());
+    OPENING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Device {
@@ -79,7 +87,10 @@ impl Device {
 /// # Panics
 /// Without an adapter under `CI`.
 pub fn targets(suite: &str) -> Vec<Target> {
-    let adapters = pollster::block_on(Gpu::adapters(None)).unwrap_or_default();
+    let adapters = {
+        let _one = one_at_a_time();
+        pollster::block_on(Gpu::adapters(None)).unwrap_or_default()
+    };
     if adapters.is_empty() {
         not_run(suite, "no adapter");
     }
