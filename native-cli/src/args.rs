@@ -57,7 +57,7 @@ pub struct Common {
     /// Folder with config.json, tokenizer.json and *.safetensors; without it, the built-in `fables`
     #[arg(long, value_name = "DIR", global = true)]
     pub model: Option<PathBuf>,
-    /// Where to run; without it, the first GPU adapter, or the CPU where there is none
+    /// Where to run; without it, the first GPU adapter that is hardware, or the CPU where there is none
     #[arg(long, global = true)]
     pub device: Option<Device>,
     /// Graphics interface to use the GPU through
@@ -223,7 +223,7 @@ pub struct Logits {
     /// Also continue greedily by this many tokens
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub greedy: u32,
-    /// The safetensors file to write: `logits` [ids, vocabulary] F32, and `greedy` [N] I32
+    /// The safetensors file to write: `logits` (ids x vocabulary, F32) and `greedy` (N, I32)
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
 }

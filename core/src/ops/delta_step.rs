@@ -15,7 +15,7 @@ numbers! {
     /// that are each the only row of their slot.
     ///
     /// Bindings: `batch`, `p` [rows, in_stride] the joint projection q | k | v | raw beta, `conv`
-    /// [3 * heads * head_dim, 4] with the current input's tap last, `w` [head_dim], `state` [slots, slot_len], `out`
+    /// [3 * heads * head_dim, 4] with the current input's tap last, `w` `[head_dim]`, `state` [slots, slot_len], `out`
     /// [rows, heads, head_dim]. A slot is the raw inputs of the last positions, [4, 3 * heads * head_dim] with that of
     /// position i at i % 4, and the state S [heads, head_dim, head_dim] at `state_at`.
     pub struct DeltaStep {
