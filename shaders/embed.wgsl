@@ -1,18 +1,19 @@
-// Embedding (spec 3.1): one workgroup per row. The table holds the tokens first .. first + count; a row
+// Embedding (spec 3.1): one workgroup per row. The table `w` holds the tokens first .. first + lines; a row
 // with any other token is left alone, so that the parts of a split table, and the meta tokens, fill one x.
 struct Numbers {
     rows: u32,
-    width: u32,
+    cols: u32,
     first: u32,
-    count: u32,
+    lines: u32,
     slots: u32,
+    format: u32,
 }
 
 @group(0) @binding(0) var<uniform> n: Numbers;
 @group(0) @binding(1) var<storage, read> batch: Batch;
 @group(0) @binding(2) var<storage, read> picked: array<u32>; // [slots]
-@group(0) @binding(3) var<storage, read> table: array<vec4<u32>>; // [count, width / 8] of 8 bf16
-@group(0) @binding(4) var<storage, read_write> x: array<vec4<f32>>; // [rows, width / 4]
+@group(0) @binding(3) var<storage, read> w: array<vec4<u32>>; // [lines, cols], see lib/weights_*.wgsl
+@group(0) @binding(4) var<storage, read_write> x: array<vec4<f32>>; // [rows, cols / 4]
 
 @compute @workgroup_size(WG)
 fn embed(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
@@ -22,14 +23,14 @@ fn embed(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_inde
         token = picked[row.slot];
     }
     // Wraps to a large number for tokens below `first`.
-    let at = token - n.first;
-    if group.x < n.rows && at < n.count {
-        let eights = n.width / 8u;
-        for (var i = local; i < eights; i += WG) {
-            let values = bf16_eight(table[at * eights + i]);
-            let to = 2u * (group.x * eights + i);
-            x[to] = values.a;
-            x[to + 1u] = values.b;
+    let line = token - n.first;
+    if group.x < n.rows && line < n.lines {
+        let chunks = n.cols / (4u * PER);
+        for (var k = local; k < chunks; k += WG) {
+            let chunk = chunk_of(line, k);
+            for (var i = 0u; i < PER; i++) {
+                x[(group.x * chunks + k) * PER + i] = weights(chunk, i);
+            }
         }
     }
 }

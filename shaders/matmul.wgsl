@@ -6,10 +6,12 @@ struct Numbers {
     outs: u32,
     first: u32,
     stride: u32,
+    lines: u32,
+    format: u32,
 }
 
 @group(0) @binding(0) var<uniform> n: Numbers;
-@group(0) @binding(1) var<storage, read> w: array<u32>; // [lines, cols] bf16
+@group(0) @binding(1) var<storage, read> w: array<vec4<u32>>; // [lines, cols], see lib/weights_*.wgsl
 @group(0) @binding(2) var<storage, read> x: array<vec2<f32>>; // [rows, cols]
 @group(0) @binding(3) var<storage, read_write> y: array<f32>; // [rows, stride]
 

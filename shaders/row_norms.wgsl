@@ -1,14 +1,15 @@
-// 1 / |row| for every row of a bf16 table (spec 3.7): one thread per row. It runs once per load, so no
-// memory access pattern is worth a reduction.
+// 1 / |line| for every line of a table (spec 3.7): one thread per line. It runs once per load, so no memory
+// access pattern is worth a reduction.
 struct Numbers {
-    rows: u32,
-    width: u32,
+    lines: u32,
+    cols: u32,
     first: u32,
     total: u32,
+    format: u32,
 }
 
 @group(0) @binding(0) var<uniform> n: Numbers;
-@group(0) @binding(1) var<storage, read> table: array<vec4<u32>>; // [rows, width / 8] of 8 bf16
+@group(0) @binding(1) var<storage, read> w: array<vec4<u32>>; // [lines, cols], see lib/weights_*.wgsl
 @group(0) @binding(2) var<storage, read_write> y: array<f32>; // [total]
 
 @compute @workgroup_size(WG)
@@ -17,17 +18,19 @@ fn row_norms(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    let row = group_index(group, groups) * WG + local;
-    if row >= n.rows {
+    let line = group_index(group, groups) * WG + local;
+    if line >= n.lines {
         return;
     }
-    let eights = n.width / 8u;
     var squares = vec4<f32>();
-    for (var i = 0u; i < eights; i++) {
-        let values = bf16_eight(table[row * eights + i]);
-        squares += values.a * values.a + values.b * values.b;
+    for (var k = 0u; k < n.cols / (4u * PER); k++) {
+        let chunk = chunk_of(line, k);
+        for (var i = 0u; i < PER; i++) {
+            let values = weights(chunk, i);
+            squares += values * values;
+        }
     }
     let square = dot(squares, vec4<f32>(1.0));
     // A row of zeros has no direction; its logit is 0 whatever the factor.
-    y[n.first + row] = select(1.0, 1.0 / sqrt(square), square > 0.0);
+    y[n.first + line] = select(1.0, 1.0 / sqrt(square), square > 0.0);
 }

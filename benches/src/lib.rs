@@ -121,7 +121,7 @@ fn input(case: &Case, bind: usize, buf: Buf) -> Vec<u32> {
     match buf.elem {
         Elem::U32 => words.map(|_| 0).collect(),
         Elem::F32 => words.map(|_| 0x3f00_0000 | bits() & 0x7f_ffff).collect(),
-        Elem::Bf16 => words.map(|_| 0x3f00_3f00 | bits() & 0x7f_007f).collect(),
+        Elem::Weights => words.map(|_| 0x3f00_3f00 | bits() & 0x7f_007f).collect(),
         Elem::F16 => words.map(|_| 0x3800_3800 | bits() & 0x3f_03ff).collect(),
     }
 }

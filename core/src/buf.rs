@@ -7,8 +7,8 @@ pub enum Elem {
     F32,
     /// One unsigned integer per word.
     U32,
-    /// Two bfloat16 per word, the first in the low half: weights as stored in checkpoints.
-    Bf16,
+    /// A matrix in its [`Format`](crate::Format); an element is a word.
+    Weights,
     /// Two IEEE halves per word, the first in the low half.
     F16,
 }
@@ -17,8 +17,8 @@ impl Elem {
     /// Elements in one 32-bit word.
     pub const fn per_word(self) -> u64 {
         match self {
-            Elem::F32 | Elem::U32 => 1,
-            Elem::Bf16 | Elem::F16 => 2,
+            Elem::F32 | Elem::U32 | Elem::Weights => 1,
+            Elem::F16 => 2,
         }
     }
 

@@ -12,6 +12,7 @@
 use std::collections::HashSet;
 use std::fmt;
 
+use half::{bf16, f16};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 
@@ -51,6 +52,11 @@ macro_rules! dtypes {
                 match self {
                     $(Dtype::$name => $bits),*
                 }
+            }
+
+            /// Bytes of one element of a whole number of bytes.
+            pub(crate) const fn bytes(self) -> usize {
+                (self.bits() / 8) as usize
             }
         }
     };
@@ -170,6 +176,27 @@ pub fn index(json: &[u8]) -> Result<Vec<String>> {
         return Err(broken("the weight_map is empty".into()));
     }
     Ok(files)
+}
+
+/// Whole numbers of a tensor of BF16, F16 or F32, of which `before` came earlier.
+///
+/// # Errors
+/// [`Error::Checkpoint`] for another dtype, and for a number that is NaN or infinite: it names the tensor and the place.
+pub fn numbers(name: &str, dtype: Dtype, before: u64, bytes: &[u8]) -> Result<Vec<f32>> {
+    let list: Vec<f32> = match dtype {
+        Dtype::BF16 => bytes.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32()).collect(),
+        Dtype::F16 => bytes.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect(),
+        Dtype::F32 => bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
+        other => return Err(bad(format!("tensor {name} is {other}, not BF16, F16 or F32"))),
+    };
+    match list.iter().position(|v| !v.is_finite()) {
+        Some(i) => Err(not_finite(name, before + i as u64, list[i])),
+        None => Ok(list),
+    }
+}
+
+pub(crate) fn not_finite(name: &str, at: u64, value: f32) -> Error {
+    bad(format!("tensor {name}: number {at} is {value}"))
 }
 
 fn plain_file_name(name: &str) -> bool {

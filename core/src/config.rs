@@ -6,6 +6,7 @@
 
 mod keys;
 mod nemotron_flash;
+mod quantization;
 
 use serde_json::Value;
 
@@ -13,6 +14,7 @@ use crate::Result;
 use crate::checkpoint::{Header, shown};
 use crate::inventory::Shapes;
 use keys::{Architecture, Keys, bad};
+pub use quantization::Quantization;
 
 const MAX_FILE: usize = 1 << 20;
 
@@ -40,6 +42,8 @@ pub struct Config {
     /// Whether each logit is divided by the length of its row of the head (spec 3.7). True for
     /// Nemotron-Flash.
     pub divide_logits: bool,
+    /// How matrices are quantised in the checkpoint, where they are.
+    pub quantization: Option<Quantization>,
 }
 
 /// One residual sub-layer. A mixer that brings its own FFN (`intermediate_size` > 0) is two.
@@ -158,10 +162,13 @@ impl Config {
             return Err(bad("(file)", "not a JSON object"));
         };
         let keys = Keys(map);
-        match keys.architecture()? {
+        let quantization = quantization::read(&keys)?;
+        let shapes = Shapes::of(tables, quantization.as_ref());
+        let config = match keys.architecture()? {
             // A further architecture is one arm here, a file like nemotron_flash.rs, and its tensor
             // names in inventory.rs.
-            Architecture::NemotronFlash => nemotron_flash::config(&keys, &Shapes::of(tables)),
-        }
+            Architecture::NemotronFlash => nemotron_flash::config(&keys, &shapes),
+        };
+        Ok(Config { quantization, ..config? })
     }
 }

@@ -3,7 +3,8 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::checkpoint::{Dtype, Header, TensorInfo, shown};
-use crate::config::{Activation, BlockKind, Config, Layer};
+use crate::config::{Activation, BlockKind, Config, Layer, Quantization};
+use crate::format::Quant;
 use crate::{Error, Result};
 
 /// Embedding of the vocabulary, shape `[vocab_size, hidden_size]`.
@@ -25,6 +26,13 @@ pub struct Expected {
     pub name: String,
     /// Its dimensions, slowest first.
     pub shape: Vec<u64>,
+}
+
+impl Expected {
+    /// Whether it is a matrix that may be quantised: the weight of a projection, of the embedding or of the head.
+    pub fn is_matrix(&self) -> bool {
+        self.shape.len() == 2 && self.name.ends_with(".weight")
+    }
 }
 
 impl Layer {
@@ -122,33 +130,43 @@ impl Config {
 
     /// Holds the tables of all files of a checkpoint against this configuration.
     ///
-    /// A tied model may bring `lm_head.weight` all the same; its shape must then be right.
+    /// A tied model may bring `lm_head.weight` all the same; its shape must then be right. A matrix with scales beside
+    /// it is quantised, as MLX does it: `x.weight` [lines, cols · bits / 32] U32, `x.scales` and `x.biases`
+    /// [lines, cols / group] BF16 or F16.
     ///
     /// # Errors
     /// One [`Error::Tensors`] with a line for every dimension that differs, every tensor that is
-    /// missing, mis-shaped, of a dtype other than BF16, F16 and F32, stored twice, or not part
+    /// missing, mis-shaped, of a dtype that is not supported, stored twice, or not part
     /// of the model; the first 50 lines of them.
     pub fn check(&self, tables: &[Header]) -> Result<()> {
-        let shapes = Shapes::of(tables);
+        let shapes = Shapes::of(tables, self.quantization.as_ref());
         let mut expected = self.tensors();
-        if self.tie_word_embeddings && shapes.0.contains_key(HEAD) {
+        if self.tie_word_embeddings && shapes.tensors.contains_key(HEAD) {
             expected.push(Expected { name: HEAD.into(), shape: vec![self.vocab_size.into(), self.hidden_size.into()] });
         }
         let mut lines = Lines::default();
         self.dimensions(&shapes, &mut lines);
-        for Expected { name, shape } in &expected {
-            let Some(found) = shapes.0.get(name.as_str()) else {
-                lines.add(|| format!("{name}: missing (shape {shape:?})"));
-                continue;
+        let mut known = HashSet::new();
+        for tensor in &expected {
+            let parts = match shapes.quant(&tensor.name) {
+                None => vec![(tensor.name.clone(), tensor.shape.clone(), &NUMBERS[..])],
+                Some(quant) => quantised(tensor, quant, &mut lines),
             };
-            if found.shape != *shape {
-                lines.add(|| format!("{name}: has shape {:?}, should have {shape:?}", found.shape));
-            }
-            if !matches!(found.dtype, Dtype::BF16 | Dtype::F16 | Dtype::F32) {
-                lines.add(|| format!("{name}: is {}, but only BF16, F16 and F32 are supported", found.dtype));
+            for (name, shape, dtypes) in parts {
+                match shapes.tensors.get(name.as_str()) {
+                    None => lines.add(|| format!("{name}: missing (shape {shape:?})")),
+                    Some(found) if found.shape != shape => {
+                        lines.add(|| format!("{name}: has shape {:?}, should have {shape:?}", found.shape));
+                    }
+                    Some(found) if !dtypes.contains(&found.dtype) => {
+                        let all: Vec<_> = dtypes.iter().map(|d| d.name()).collect();
+                        lines.add(|| format!("{name}: is {}, should be {}", found.dtype, all.join(" or ")));
+                    }
+                    Some(_) => {}
+                }
+                known.insert(name);
             }
         }
-        let known: HashSet<&str> = expected.iter().map(|e| e.name.as_str()).collect();
         let mut seen = HashSet::new();
         for name in tables.iter().flat_map(|t| &t.tensors).map(|t| t.name.as_str()) {
             if !known.contains(name) {
@@ -157,7 +175,25 @@ impl Config {
                 lines.add(|| format!("{name}: in more than one file"));
             }
         }
+        if self.quantization.is_none() && tables.iter().flat_map(|t| &t.tensors).any(|t| t.name.ends_with(".scales")) {
+            lines.add(|| "config.json: `quantization` is missing, but there are scales".into());
+        }
         lines.done()
+    }
+
+    /// The matrices that are quantised, in a checkpoint that [`Config::check`] has passed, or are to be with `wanted`.
+    /// A matrix whose lines are no multiple of the group stays as it is.
+    pub(crate) fn stored(&self, tables: &[Header], wanted: Option<Quant>) -> HashMap<String, Stored> {
+        let shapes = Shapes::of(tables, self.quantization.as_ref());
+        let matrices = self.tensors().into_iter().filter(|t| t.is_matrix());
+        matrices
+            .filter_map(|Expected { name, shape }| {
+                let fits = |q: &Quant| shape[1].is_multiple_of(q.group.into());
+                let quantised = shapes.quant(&name).map(Stored::Quantised);
+                let stored = quantised.or_else(|| wanted.filter(fits).map(Stored::Quantise))?;
+                Some((name, stored))
+            })
+            .collect()
     }
 
     /// The dimensions that tensors tell too (spec 1.1, "derive"): names the key in config.json,
@@ -183,21 +219,70 @@ impl Config {
     }
 }
 
+/// The types of tensors that hold numbers.
+const NUMBERS: [Dtype; 3] = [Dtype::BF16, Dtype::F16, Dtype::F32];
+
+/// What a quantised matrix consists of: names, shapes and types.
+fn quantised(tensor: &Expected, quant: Quant, lines: &mut Lines) -> Vec<(String, Vec<u64>, &'static [Dtype])> {
+    let Expected { name, shape } = tensor;
+    let [outs, cols] = shape[..] else { return vec![] };
+    let Quant { bits, group, scale_f16 } = quant;
+    if !cols.is_multiple_of(group.into()) {
+        lines.add(|| format!("{name}: its {cols} columns are no multiple of the group, {group}"));
+    }
+    let groups = vec![outs, cols / u64::from(group)];
+    let halves: &[Dtype] = if scale_f16 { &[Dtype::F16] } else { &[Dtype::BF16] };
+    vec![
+        (name.clone(), vec![outs, cols * u64::from(bits) / 32], &[Dtype::U32]),
+        (beside(name, "scales"), groups.clone(), halves),
+        (beside(name, "biases"), groups, halves),
+    ]
+}
+
+/// How a matrix is stored, and what becomes of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stored {
+    /// The file has integers, scales and biases.
+    Quantised(Quant),
+    /// The file has numbers, which are quantised while they come.
+    Quantise(Quant),
+}
+
+/// The name of a quantised matrix's scales or biases: `x.weight` has `x.scales` and `x.biases`.
+pub(crate) fn beside(name: &str, what: &str) -> String {
+    format!("{}.{what}", name.strip_suffix(".weight").unwrap_or(name))
+}
+
 /// The tensors of all files by name. Where a name occurs twice, the first counts.
-pub(crate) struct Shapes<'a>(HashMap<&'a str, &'a TensorInfo>);
+pub(crate) struct Shapes<'a> {
+    tensors: HashMap<&'a str, &'a TensorInfo>,
+    quantization: Option<&'a Quantization>,
+}
 
 impl<'a> Shapes<'a> {
-    pub(crate) fn of(tables: &'a [Header]) -> Self {
-        let mut map = HashMap::new();
+    pub(crate) fn of(tables: &'a [Header], quantization: Option<&'a Quantization>) -> Self {
+        let mut tensors = HashMap::new();
         for t in tables.iter().flat_map(|t| &t.tensors) {
-            map.entry(t.name.as_str()).or_insert(t);
+            tensors.entry(t.name.as_str()).or_insert(t);
         }
-        Shapes(map)
+        Shapes { tensors, quantization }
     }
 
-    /// One dimension of a tensor.
+    /// How a matrix is quantised: it is if it has scales.
+    fn quant(&self, name: &str) -> Option<Quant> {
+        let scales = self.tensors.get(beside(name, "scales").as_str())?;
+        let scale_f16 = scales.dtype == Dtype::F16;
+        Some(Quant { scale_f16, ..self.quantization?.of(name) })
+    }
+
+    /// One dimension of a tensor; of a quantised matrix as it would be without.
     fn dim(&self, name: &str, axis: usize) -> Option<u64> {
-        self.0.get(name)?.shape.get(axis).copied()
+        match self.quant(name) {
+            Some(quant) if axis == 1 => {
+                self.tensors.get(beside(name, "scales").as_str())?.shape.get(1)?.checked_mul(quant.group.into())
+            }
+            _ => self.tensors.get(name)?.shape.get(axis).copied(),
+        }
     }
 
     pub(crate) fn vocab_size(&self) -> Option<u64> {

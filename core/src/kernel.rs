@@ -48,6 +48,8 @@ pub enum Part {
     Text(&'static str),
     /// `lib/reduce.wgsl`, or its subgroup twin where the device has subgroups.
     Reduce,
+    /// `lib/weights_bf16.wgsl`, or `lib/weights_quant.wgsl` where the constants tell how matrices are quantised.
+    Weights,
 }
 
 /// A compute kernel. The entry point is named like the kernel; binding 0 of group 0 holds the op's
@@ -80,6 +82,8 @@ impl Kernel {
                 Part::Text(text) => text,
                 Part::Reduce if caps.subgroup.is_some() => wgsl::REDUCE_SUBGROUP,
                 Part::Reduce => wgsl::REDUCE,
+                Part::Weights if consts.iter().any(|(name, _)| *name == "BITS") => wgsl::WEIGHTS_QUANT,
+                Part::Weights => wgsl::WEIGHTS_BF16,
             });
         }
         text

@@ -4,14 +4,17 @@
 //! the other. Whoever has the bytes (a memory map, a download) hands them over in pieces of any size.
 
 use crate::buf::Buf;
-use crate::checkpoint::{Dtype, Header, TensorInfo};
+use crate::checkpoint::{Dtype, Header, TensorInfo, not_finite, numbers};
 use crate::config::Config;
 use crate::exec::Exec;
-use crate::matrix::{Place, Places};
+use crate::format::Quant;
+use crate::inventory::Stored;
+use crate::matrix::{Half, Place, Places};
 use crate::model::Model;
-use crate::op::floats_mut;
 use crate::{Error, Result};
-use half::{bf16, f16};
+use half::bf16;
+use std::borrow::Cow;
+use std::collections::HashMap;
 
 /// The most bytes that are converted at a time.
 const PIECE: usize = 4 << 20;
@@ -38,10 +41,21 @@ pub struct Progress {
     pub total: u64,
 }
 
+/// What to make of a checkpoint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LoadOptions {
+    /// Quantise the matrices of an unquantised checkpoint while they come in, embedding and head included. A matrix
+    /// whose lines are no multiple of the group stays bf16.
+    pub quantise: Option<Quant>,
+    /// Leave logits as they are: do not divide each by the length of its row of the head (spec 3.7).
+    pub keep_logits: bool,
+}
+
 /// A model while its bytes come in.
 #[derive(Debug)]
 pub struct Loader {
     config_json: Vec<u8>,
+    options: LoadOptions,
     /// Length of each file, where it is known.
     files: Vec<Option<u64>>,
     /// Headers that are complete.
@@ -54,6 +68,8 @@ pub struct Loader {
     tensor: usize,
     /// Bytes of the tensor that are placed.
     placed: u64,
+    /// Scales and biases that wait for each other, by the name of their matrix. At most those of the checkpoint.
+    halves: HashMap<String, [Vec<u16>; 2]>,
     done: u64,
     total: u64,
     /// `done` when the device last caught up.
@@ -67,11 +83,23 @@ impl Loader {
     /// # Errors
     /// [`Error::Checkpoint`] if there is no file.
     pub fn new(config_json: &[u8], files: &[Option<u64>]) -> Result<Loader> {
+        Self::with_options(config_json, files, LoadOptions::default())
+    }
+
+    /// [`Loader::new`] with options.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] if there is no file, [`Error::Parameter`] for a quantisation that does not exist.
+    pub fn with_options(config_json: &[u8], files: &[Option<u64>], options: LoadOptions) -> Result<Loader> {
         if files.is_empty() {
             return Err(Error::Checkpoint { why: "no safetensors file".into() });
         }
+        if let Some(quant) = options.quantise {
+            quant.validate()?;
+        }
         Ok(Loader {
             config_json: config_json.to_vec(),
+            options,
             files: files.to_vec(),
             headers: vec![],
             partial: vec![],
@@ -79,6 +107,7 @@ impl Loader {
             file: 0,
             tensor: 0,
             placed: 0,
+            halves: HashMap::new(),
             done: 0,
             total: 0,
             flushed: 0,
@@ -132,10 +161,16 @@ impl Loader {
             self.partial = vec![];
             self.headers.push(header);
             if self.headers.len() == self.files.len() {
-                let config = Config::resolve(&self.config_json, &self.headers)?;
+                let mut config = Config::resolve(&self.config_json, &self.headers)?;
                 config.check(&self.headers)?;
+                config.divide_logits &= !self.options.keep_logits;
+                let stored = config.stored(&self.headers, self.options.quantise);
+                if self.options.quantise.is_some() && stored.values().any(|s| matches!(s, Stored::Quantised(_))) {
+                    let why = "the checkpoint is quantised already. Load it as it is".into();
+                    return Err(Error::Parameter { name: "weights", why });
+                }
                 self.total = self.headers.iter().map(|header| header.data_len).sum();
-                self.target = Some(Model::alloc(exec, config).await?);
+                self.target = Some(Model::alloc(exec, config, Places::new(stored)).await?);
                 self.skip_empty();
             }
         }
@@ -167,10 +202,10 @@ impl Loader {
             return Ok(bytes.len());
         };
         let Some((_, places)) = &self.target else { return Ok(0) };
-        let place = &places[&tensor.name];
+        let Some(place) = places.get(&tensor.name) else { unreachable!("every tensor of a checked table has a place") };
         let left = usize::try_from(tensor.end - tensor.begin - self.placed).unwrap_or(usize::MAX);
         // A piece that ends inside a unit leaves the beginning of it in `partial`.
-        let unit = place.unit() * size_of(tensor.dtype);
+        let unit = place.unit() * tensor.dtype.bytes();
         let (taken, whole);
         if held.is_empty() && bytes.len() >= unit {
             taken = left.min(bytes.len()).min(PIECE) / unit * unit;
@@ -184,7 +219,9 @@ impl Loader {
             }
             whole = &held;
         }
-        put(exec, place, tensor.dtype, self.placed, whole);
+        let before = self.placed / tensor.dtype.bytes() as u64;
+        let halves = &mut self.halves;
+        put(exec, place, tensor, before, whole, halves)?;
         self.placed += whole.len() as u64;
         self.done += whole.len() as u64;
         self.skip_empty();
@@ -210,46 +247,83 @@ impl Loader {
     }
 }
 
-fn size_of(dtype: Dtype) -> usize {
-    (dtype.bits() / 8) as usize
-}
-
-fn number(dtype: Dtype, bytes: &[u8]) -> f32 {
-    match (dtype, bytes) {
-        (Dtype::BF16, &[a, b]) => bf16::from_le_bytes([a, b]).to_f32(),
-        (Dtype::F16, &[a, b]) => f16::from_le_bytes([a, b]).to_f32(),
-        (_, &[a, b, c, d]) => f32::from_le_bytes([a, b, c, d]),
-        _ => unreachable!("the table check lets only BF16, F16 and F32 through"),
+/// The words of bf16 numbers as they are.
+///
+/// # Errors
+/// As [`numbers`].
+fn bf16_words<'a>(tensor: &TensorInfo, before: u64, bytes: &'a [u8]) -> Result<Cow<'a, [u32]>> {
+    let words = match bytemuck::try_cast_slice(bytes) {
+        Ok(words) => Cow::Borrowed(words),
+        Err(_) => Cow::Owned(bytemuck::pod_collect_to_vec(bytes)),
+    };
+    const EXPONENT: u32 = 0x7f80;
+    let odd = |word: u32| word & EXPONENT == EXPONENT || word >> 16 & EXPONENT == EXPONENT;
+    // Without a way out of the loop, so that it runs at the speed of memory.
+    if words.iter().fold(false, |found, &word| found | odd(word)) {
+        numbers(&tensor.name, tensor.dtype, before, bytes)?;
     }
+    Ok(words)
 }
 
-/// Converts whole numbers of a tensor, of which `before` bytes came earlier, and writes them.
-fn put(exec: &mut Exec, place: &Place, dtype: Dtype, before: u64, bytes: &[u8]) {
-    let size = size_of(dtype);
+/// Converts whole numbers of a tensor, of which `before` came earlier, and writes them.
+fn put(
+    exec: &mut Exec,
+    place: &Place,
+    tensor: &TensorInfo,
+    before: u64,
+    bytes: &[u8],
+    halves: &mut HashMap<String, [Vec<u16>; 2]>,
+) -> Result<()> {
     match place {
         Place::Nowhere => {}
         Place::Floats(buf, at, map) => {
-            let mut words = vec![0u32; bytes.len() / size];
-            for (value, bytes) in floats_mut(&mut words).iter_mut().zip(bytes.chunks_exact(size)) {
-                *value = map(number(dtype, bytes).into()) as f32;
+            let mut words = vec![];
+            for (value, i) in numbers(&tensor.name, tensor.dtype, before, bytes)?.into_iter().zip(before..) {
+                let value = map(value.into()) as f32;
+                if !value.is_finite() {
+                    return Err(not_finite(&tensor.name, i, value));
+                }
+                words.push(value.to_bits());
             }
-            exec.write(*buf, at + before / size as u64, &words);
+            exec.write(*buf, at + before, &words);
         }
         Place::Lines(pieces) => {
-            let words: Vec<u32> = match dtype {
-                Dtype::BF16 => bytemuck::pod_collect_to_vec(bytes),
-                _ => bytes
-                    .chunks_exact(2 * size)
-                    .map(|pair| {
-                        let [low, high] =
-                            [&pair[..size], &pair[size..]].map(|b| bf16::from_f32(number(dtype, b)).to_bits());
-                        u32::from(low) | u32::from(high) << 16
-                    })
-                    .collect(),
+            let words = match tensor.dtype {
+                Dtype::BF16 => bf16_words(tensor, before, bytes)?,
+                _ => {
+                    let word = |pair: &[f32]| {
+                        let [low, high] = [pair[0], pair[1]].map(|v| u32::from(bf16::from_f32(v).to_bits()));
+                        low | high << 16
+                    };
+                    numbers(&tensor.name, tensor.dtype, before, bytes)?.chunks_exact(2).map(word).collect()
+                }
             };
-            scatter(exec, pieces, before / (2 * size as u64), &words);
+            scatter(exec, pieces, before / 2, &words);
+        }
+        Place::Quantise(quant, cols, packed, pairs) => {
+            let lines = before / u64::from(*cols);
+            let (mut integers, mut groups) = (vec![], vec![]);
+            quant.quantise(&numbers(&tensor.name, tensor.dtype, before, bytes)?, &mut integers, &mut groups);
+            scatter(exec, packed, lines * u64::from(quant.words(*cols)), &integers);
+            scatter(exec, pairs, lines * u64::from(quant.groups(*cols)), &groups);
+        }
+        Place::Packed(pieces) => scatter(exec, pieces, before, &bytemuck::pod_collect_to_vec(bytes)),
+        Place::Halves(half, pieces) => {
+            numbers(&tensor.name, tensor.dtype, before, bytes)?;
+            let stem = tensor.name.rsplit_once('.').map_or("", |(stem, _)| stem);
+            let both = halves.entry(stem.into()).or_default();
+            both[usize::from(*half == Half::Bias)].extend(bytemuck::pod_collect_to_vec::<u8, u16>(bytes));
+            let [scales, biases] = &*both;
+            let all = pieces.iter().map(|(_, _, words)| words).sum::<u64>();
+            if scales.len() as u64 == all && biases.len() as u64 == all {
+                let pair = |(&scale, &bias): (&u16, &u16)| u32::from(scale) | u32::from(bias) << 16;
+                let words: Vec<u32> = scales.iter().zip(biases).map(pair).collect();
+                scatter(exec, pieces, 0, &words);
+                halves.remove(stem);
+            }
         }
     }
+    Ok(())
 }
 
 /// Writes words of a tensor from word `at` on into the pieces that hold it.

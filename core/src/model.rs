@@ -5,7 +5,7 @@ use crate::buf::{Buf, Elem};
 use crate::config::Config;
 use crate::exec::Exec;
 use crate::inventory::{EMBED, FINAL_NORM, HEAD, MEMORY};
-use crate::matrix::{Matrix, Place, Places, vector};
+use crate::matrix::{Matrix, Part, Places, vector};
 use crate::ops;
 use crate::plan::Plan;
 use crate::{Error, Result};
@@ -31,30 +31,21 @@ pub struct Model {
 
 impl Model {
     /// Room for every weight, and the place of every tensor.
-    pub(crate) async fn alloc(exec: &mut Exec, config: Config) -> Result<(Model, Places)> {
+    pub(crate) async fn alloc(exec: &mut Exec, config: Config, mut places: Places) -> Result<(Model, Places)> {
         let Config { vocab_size, hidden_size, memory_tokens, .. } = config;
-        let mut places = Places::new();
-        let embedding = Matrix::alloc(exec, EMBED, vocab_size, hidden_size, 1).await?;
-        places.insert(EMBED.into(), embedding.lines(0, vocab_size, 0));
+        let places_ref = &mut places;
+        let embedding = Matrix::stack(exec, places_ref, hidden_size, &[(EMBED.into(), vocab_size)]).await?;
         let memory = match memory_tokens {
             0 => None,
-            rows => {
-                let memory = Matrix::alloc(exec, MEMORY, rows, hidden_size, 1).await?;
-                places.insert(MEMORY.into(), memory.lines(0, rows, 0));
-                Some(memory)
-            }
+            rows => Some(Matrix::stack(exec, places_ref, hidden_size, &[(MEMORY.into(), rows)]).await?),
         };
         let norm = vector(exec, &mut places, FINAL_NORM.into(), hidden_size).await?;
         let head = match config.tie_word_embeddings {
             true => {
-                places.insert(HEAD.into(), Place::Nowhere);
+                places.ignore(HEAD);
                 None
             }
-            false => {
-                let head = Matrix::alloc(exec, HEAD, vocab_size, hidden_size, 1).await?;
-                places.insert(HEAD.into(), head.lines(0, vocab_size, 0));
-                Some(head)
-            }
+            false => Some(Matrix::stack(exec, &mut places, hidden_size, &[(HEAD.into(), vocab_size)]).await?),
         };
         let mut layers = Vec::with_capacity(config.layers.len());
         for layer in &config.layers {
@@ -74,7 +65,8 @@ impl Model {
         }
         let mut plan = Plan::default();
         for part in &self.head().parts {
-            let op = ops::RowNorms { rows: part.outs, width: self.config.hidden_size, first: part.first, total };
+            let (lines, cols, format) = (part.lines, self.config.hidden_size, part.format.code());
+            let op = ops::RowNorms { lines, cols, first: part.first, total, format };
             plan.add(op, &[part.buf, self.divisor]);
         }
         exec.prepare(&mut plan).await?;
@@ -90,14 +82,14 @@ impl Model {
     /// Records the forward pass up to the final norm: `x` of the scratch holds the residual stream.
     /// `memories` and `rotaries` are each layer's.
     pub(crate) fn forward(&self, plan: &mut Plan, run: &Run, picked: Buf, memories: &[(Option<Buf>, Option<Buf>)]) {
-        let Config { vocab_size, hidden_size: width, .. } = self.config;
+        let Config { vocab_size, hidden_size: cols, .. } = self.config;
         plan.part = "embedding";
         // Meta tokens have the ids after the vocabulary's; they never come one by one.
         let memory = self.memory.iter().filter(|_| !run.steps).map(|memory| (memory, vocab_size));
         for (table, from) in memory.chain([(&self.embedding, 0)]) {
             for part in &table.parts {
-                let (first, count) = (from + part.first, part.outs);
-                let op = ops::Embed { rows: run.rows, width, first, count, slots: run.slots };
+                let (first, lines, format) = (from + part.first, part.lines, part.format.code());
+                let op = ops::Embed { rows: run.rows, cols, first, lines, slots: run.slots, format };
                 plan.add(op, &[run.batch, picked, part.buf, run.scratch.x]);
             }
         }
@@ -115,12 +107,13 @@ impl Model {
             plan.add(ops::RmsNorm { rows, width: cols, per_row: 1, eps }, &[x, self.norm, h]);
         }
         for part in &self.head().parts {
-            let (first, outs) = (part.first, part.outs);
+            let Part { first, outs, lines, .. } = *part;
+            let format = part.format.code();
             if few {
-                let op = ops::Logits { rows, cols, outs, first, stride, eps };
+                let op = ops::Logits { rows, cols, outs, first, stride, eps, lines, format };
                 plan.add(op, &[part.buf, x, self.norm, self.divisor, logits]);
             } else {
-                let op = ops::MatmulLogits { rows, cols, line: 0, outs, first, stride };
+                let op = ops::MatmulLogits { rows, cols, line: 0, outs, first, stride, lines, format };
                 plan.add(op, &[part.buf, h, self.divisor, logits]);
             }
         }

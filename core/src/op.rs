@@ -146,8 +146,3 @@ pub fn floats(words: &[u32]) -> &[f32] {
 pub fn floats_mut(words: &mut [u32]) -> &mut [f32] {
     bytemuck::cast_slice_mut(words)
 }
-
-/// The two bf16 of a word as f32, exactly.
-pub fn bf16_pair(word: u32) -> [f32; 2] {
-    [f32::from_bits(word << 16), f32::from_bits(word & 0xffff_0000)]
-}

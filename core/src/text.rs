@@ -18,7 +18,8 @@ use tokenizers::{Model as _, NormalizedString, models::bpe::BPE};
 
 use crate::{Error, Result};
 use added::{Added, Part};
-use bytes::{BYTE_CHARS, Pieces};
+pub(crate) use bytes::BYTE_CHARS;
+use bytes::Pieces;
 use parts::Form;
 use split::{Budget, Splitter};
 pub use stop::StopMatcher;

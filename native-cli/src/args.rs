@@ -4,7 +4,7 @@ use crate::report::EXIT_CODES;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
-use nemoflash::{Deny, GpuOptions, Kv, Sampling};
+use nemoflash::{Deny, GpuOptions, Kv, LoadOptions, Quant, Sampling};
 use std::path::PathBuf;
 
 const USAGE: &str = "nemoflash [OPTIONS] [PROMPT]\n       nemoflash COMMAND [OPTIONS]";
@@ -48,6 +48,12 @@ pub enum Command {
     /// Write the logits of token ids to a file (needs no tokenizer)
     #[command(after_help = EXIT_CODES)]
     Logits(Logits),
+    /// Write a model's folder with its matrices in 4 or 8 bits, in the layout of MLX
+    #[command(after_help = EXIT_CODES)]
+    Quantize(Quantize),
+    /// Write a folder with random weights of the shape of --arch, as such a model is published
+    #[command(after_help = EXIT_CODES)]
+    Synthesize(Synthesize),
 }
 
 /// Options of every command.
@@ -57,6 +63,15 @@ pub struct Common {
     /// Folder with config.json, tokenizer.json and *.safetensors; without it, the built-in `fables`
     #[arg(long, value_name = "DIR", global = true)]
     pub model: Option<PathBuf>,
+    /// Instead of a model: a published shape with random weights, to measure speed without a download
+    #[arg(long, value_name = "SHAPE", conflicts_with = "model", global = true)]
+    pub arch: Option<Arch>,
+    /// How matrices are kept: as stored, or quantised to 8 or 4 bits while they are loaded [default: as stored]
+    #[arg(long, global = true)]
+    pub weights: Option<Weights>,
+    /// Do not divide logits by the lengths of the vocabulary's rows, as Nemotron-Flash does
+    #[arg(long, global = true)]
+    pub keep_logits: bool,
     /// Where to run; without it, the first GPU adapter that is hardware, or the CPU where there is none
     #[arg(long, global = true)]
     pub device: Option<Device>,
@@ -110,7 +125,49 @@ pub enum KvArg {
     F32,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Weights {
+    /// As stored: bf16, or quantised already
+    Bf16,
+    /// 8 bits, a scale and a bias for 64 of them
+    Q8,
+    /// 4 bits, a scale and a bias for 64 of them
+    Q4,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Arch {
+    #[value(name = "nemotron-flash-1b")]
+    NemotronFlash1b,
+    #[value(name = "nemotron-flash-3b")]
+    NemotronFlash3b,
+    #[value(name = "qwen3-0.6b")]
+    Qwen3_06b,
+    #[value(name = "qwen3-1.7b")]
+    Qwen3_17b,
+}
+
+impl Arch {
+    /// Its name and its config.json.
+    pub fn shape(self) -> (&'static str, &'static str) {
+        nemoflash::ARCHS[self as usize]
+    }
+}
+
+/// Weights of a group where nobody asks for another number.
+pub const GROUP_SIZE: u32 = 64;
+
 impl Common {
+    /// What to make of the checkpoint.
+    pub fn load(&self) -> LoadOptions {
+        let quantise = match self.weights {
+            None | Some(Weights::Bf16) => None,
+            Some(Weights::Q8) => Some(Quant { bits: 8, group: GROUP_SIZE, scale_f16: false }),
+            Some(Weights::Q4) => Some(Quant { bits: 4, group: GROUP_SIZE, scale_f16: false }),
+        };
+        LoadOptions { quantise, keep_logits: self.keep_logits }
+    }
+
     /// Name of the wanted graphics interface.
     pub fn backend(&self) -> Option<String> {
         self.backend.and_then(|backend| Some(backend.to_possible_value()?.get_name().to_owned()))
@@ -228,6 +285,26 @@ pub struct Logits {
     pub out: PathBuf,
 }
 
+#[derive(Debug, Args)]
+pub struct Quantize {
+    /// The folder to write; it must not exist or be empty
+    #[arg(value_name = "OUT", help_heading = "Arguments")]
+    pub out: PathBuf,
+    /// Bits of a weight
+    #[arg(long, value_name = "4|8", default_value_t = 4)]
+    pub bits: u32,
+    /// Weights that share a scale and a bias
+    #[arg(long, value_name = "32|64|128", default_value_t = GROUP_SIZE)]
+    pub group_size: u32,
+}
+
+#[derive(Debug, Args)]
+pub struct Synthesize {
+    /// The folder to write; it must not exist or be empty
+    #[arg(value_name = "OUT", help_heading = "Arguments")]
+    pub out: PathBuf,
+}
+
 impl Cli {
     /// Reads the command line.
     ///
@@ -285,6 +362,13 @@ mod tests {
     #[test]
     fn definition_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn shapes_have_their_names() {
+        for arch in Arch::value_variants() {
+            assert_eq!(arch.to_possible_value().unwrap().get_name(), arch.shape().0);
+        }
     }
 
     #[test]

@@ -9,14 +9,17 @@ mod chat;
 mod conversation;
 mod devices;
 mod explain;
+mod folder;
 mod generate;
 mod interrupt;
 mod lines;
 mod logits;
 mod open;
+mod quantize;
 mod quiet;
 mod report;
 mod source;
+mod synthesize;
 mod terminal;
 
 use args::{Cli, Command};
@@ -43,5 +46,7 @@ async fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Devices => devices::run(common).await,
         Command::Explain => explain::run(common).await,
         Command::Logits(args) => logits::run(common, &args).await,
+        Command::Quantize(args) => quantize::run(common, &args),
+        Command::Synthesize(args) => synthesize::run(common, &args),
     }
 }

@@ -1,11 +1,11 @@
 //! From options to an engine that is ready.
 
-use crate::args::{Common, Device};
+use crate::args::{Arch, Common, Device};
 use crate::report::Usage;
 use crate::source::Source;
 use crate::{quiet, terminal};
 use anyhow::Result;
-use nemoflash::{Engine, EngineOptions, Error, Exec, Gpu, Tokenizer};
+use nemoflash::{Engine, EngineOptions, Error, Exec, Gpu, Synthetic, Tokenizer, tokenizer_json};
 use std::time::{Duration, Instant};
 
 /// Context in tokens where the model allows it and nobody asks for another.
@@ -39,9 +39,15 @@ pub struct Opened {
 /// What is wrong with a file, an option or the device.
 pub async fn with_tokenizer(common: &Common) -> Result<(Opened, Tokenizer)> {
     let start = Instant::now();
+    if let Some(arch) = common.arch {
+        let model = From::Arch(arch);
+        let opened = engine(common, model, start).await?;
+        let tokenizer = tokenizer_json(opened.engine.config().vocab_size);
+        return Ok((opened, Tokenizer::from_bytes(&tokenizer)?));
+    }
     let mut source = Source::open(common.model.as_deref())?;
     let tokenizer = Tokenizer::from_bytes(&source.tokenizer()?)?;
-    Ok((engine(common, source, start).await?, tokenizer))
+    Ok((engine(common, From::Source(source), start).await?, tokenizer))
 }
 
 /// Opens the model; a tokenizer need not be there.
@@ -50,21 +56,39 @@ pub async fn with_tokenizer(common: &Common) -> Result<(Opened, Tokenizer)> {
 /// What is wrong with a file, an option or the device.
 pub async fn without_tokenizer(common: &Common) -> Result<Opened> {
     let start = Instant::now();
-    engine(common, Source::open(common.model.as_deref())?, start).await
+    let model = match common.arch {
+        Some(arch) => From::Arch(arch),
+        None => From::Source(Source::open(common.model.as_deref())?),
+    };
+    engine(common, model, start).await
 }
 
-async fn engine(common: &Common, source: Source, start: Instant) -> Result<Opened> {
+/// Where the weights come from.
+enum From {
+    Source(Source),
+    Arch(Arch),
+}
+
+async fn engine(common: &Common, from: From, start: Instant) -> Result<Opened> {
     let (mut exec, adapter) = device(common).await?;
-    let name = source.name.clone();
-    let bar = terminal::bar("loading", 0, true);
-    let model = source
-        .load(&mut exec, &mut |done, total| {
-            bar.set_length(total);
-            bar.set_position(done);
-        })
-        .await;
-    bar.finish_and_clear();
-    let model = model?;
+    let (name, model) = match from {
+        From::Arch(arch) => {
+            let (name, config) = arch.shape();
+            let model = Synthetic { seed: 0 }.model(&mut exec, config.as_bytes(), common.load()).await?;
+            (name.to_owned(), model)
+        }
+        From::Source(source) => {
+            let name = source.name.clone();
+            let bar = terminal::bar("loading", 0, true);
+            let mut progress = |done, total| {
+                bar.set_length(total);
+                bar.set_position(done);
+            };
+            let model = source.load(&mut exec, common.load(), &mut progress).await;
+            bar.finish_and_clear();
+            (name, model?)
+        }
+    };
     let most = model.config.max_position_embeddings.saturating_sub(model.config.memory_tokens).max(1);
     let context = common.context.unwrap_or(CONTEXT.min(most));
     if context > most {

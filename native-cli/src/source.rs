@@ -1,10 +1,11 @@
 //! Where a model comes from: built in, or a folder.
 
 use anyhow::{Context as _, Result, bail};
-use nemoflash::{Error, Exec, Loader, Model, Want, checkpoint};
+use nemoflash::checkpoint::{self, Header};
+use nemoflash::{Error, Exec, LoadOptions, Loader, Model, Want};
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Longest JSON file that is read; each reader has a bound of its own below it.
 const MAX_JSON: u64 = 64 << 20;
@@ -17,11 +18,25 @@ const PIECE: usize = 8 << 20;
 const INDEX: &str = "model.safetensors.index.json";
 const WEIGHTS: &str = "model.safetensors";
 
+/// The small files of a model, beside config.json.
+const BESIDE: [&str; 8] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "generation_config.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "LICENSE",
+    "README.md",
+];
+
 /// A model's files.
 #[derive(Debug)]
 pub struct Source {
     /// For people: the folder's name.
     pub name: String,
+    /// Where it lies, unless it is built in.
+    folder: Option<PathBuf>,
     /// `config.json`.
     config: Vec<u8>,
     /// `tokenizer.json`, and what is wrong with it if it cannot be read.
@@ -47,6 +62,7 @@ impl Source {
     fn fables() -> Source {
         Source {
             name: "fables".into(),
+            folder: None,
             config: include_bytes!("../../models/fables/config.json").to_vec(),
             tokenizer: Ok(include_bytes!("../../models/fables/tokenizer.json").to_vec()),
             weights: vec![Weights::BuiltIn(include_bytes!("../../models/fables/model.safetensors"))],
@@ -73,7 +89,33 @@ impl Source {
         let weights = names.into_iter().map(|name| Weights::open(folder, name)).collect::<Result<_>>()?;
         let whole = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
         let name = whole.file_name().unwrap_or(whole.as_os_str()).to_string_lossy().into_owned();
-        Ok(Source { name, config, tokenizer: read(&folder.join("tokenizer.json")), weights })
+        Ok(Source {
+            name,
+            folder: Some(folder.to_owned()),
+            config,
+            tokenizer: read(&folder.join("tokenizer.json")),
+            weights,
+        })
+    }
+
+    /// The small files beside the weights that make up a model, config.json aside: name and bytes of those that are
+    /// there.
+    ///
+    /// # Errors
+    /// If one cannot be read.
+    pub fn beside(&self) -> Result<Vec<(String, Vec<u8>)>> {
+        let mut files = vec![];
+        match &self.folder {
+            None => {
+                files.extend(self.tokenizer.as_ref().ok().map(|bytes| ("tokenizer.json".to_owned(), bytes.clone())))
+            }
+            Some(folder) => {
+                for name in BESIDE.iter().filter(|name| folder.join(name).exists()) {
+                    files.push(((*name).to_owned(), read(&folder.join(name))?));
+                }
+            }
+        }
+        Ok(files)
     }
 
     /// `tokenizer.json`.
@@ -88,16 +130,18 @@ impl Source {
     ///
     /// # Errors
     /// As the loader's, and if reading fails.
-    pub async fn load(mut self, exec: &mut Exec, on_progress: &mut dyn FnMut(u64, u64)) -> Result<Model> {
+    pub async fn load(
+        mut self,
+        exec: &mut Exec,
+        options: LoadOptions,
+        on_progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Model> {
         let lengths: Vec<Option<u64>> = self.weights.iter().map(|weights| Some(weights.len())).collect();
-        let mut loader = Loader::new(&self.config, &lengths)?;
+        let mut loader = Loader::with_options(&self.config, &lengths, options)?;
         let mut window = Window::default();
         while let Some(Want { file, offset }) = loader.wants() {
             let weights = &mut self.weights[file];
-            let bytes = match weights {
-                Weights::BuiltIn(bytes) => usize::try_from(offset).ok().and_then(|at| bytes.get(at..)).unwrap_or(&[]),
-                Weights::File { name, file: handle, .. } => window.at(file, offset, name, handle)?,
-            };
+            let bytes = weights.at(file, offset, &mut window)?;
             if bytes.is_empty() {
                 // The file ends here; the loader says what is missing.
                 break;
@@ -109,7 +153,85 @@ impl Source {
     }
 }
 
+/// The files of a model that are read on the host, tensor by tensor.
+#[derive(Debug)]
+pub struct Tensors {
+    /// `config.json`.
+    pub config: Vec<u8>,
+    /// The table of each file.
+    pub headers: Vec<Header>,
+    weights: Vec<Weights>,
+    window: Window,
+}
+
+impl Tensors {
+    /// Reads the tables.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] for a table that breaks the format, and if reading fails.
+    pub fn open(source: Source) -> Result<Tensors> {
+        let Source { config, mut weights, .. } = source;
+        let mut window = Window::default();
+        let mut headers = vec![];
+        for (i, weights) in weights.iter_mut().enumerate() {
+            let len = weights.len();
+            let mut read = |at: u64, len: u64| -> Result<Vec<u8>> {
+                let mut bytes = vec![];
+                while (bytes.len() as u64) < len {
+                    let more = weights.at(i, at + bytes.len() as u64, &mut window)?;
+                    if more.is_empty() {
+                        return Err(Error::Checkpoint { why: "the file ends in its header".into() }.into());
+                    }
+                    bytes.extend_from_slice(&more[..more.len().min((len - bytes.len() as u64) as usize)]);
+                }
+                Ok(bytes)
+            };
+            let first8: [u8; 8] = read(0, 8)?.try_into().expect("eight bytes were asked for");
+            let json = read(8, Header::len(first8)?)?;
+            headers.push(Header::parse(&json, Some(len)).map_err(|error| weights.name_in(error))?);
+        }
+        Ok(Tensors { config, headers, weights, window })
+    }
+
+    /// Hands the bytes `begin .. end` of a file's data section over, in pieces of whole `unit`s.
+    ///
+    /// # Errors
+    /// If reading fails, and those of `take`.
+    pub fn read(
+        &mut self,
+        file: usize,
+        begin: u64,
+        end: u64,
+        unit: usize,
+        take: &mut dyn FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let start = self.headers[file].data_start;
+        let (mut at, mut held) = (begin, vec![]);
+        while at < end {
+            let bytes = self.weights[file].at(file, start + at, &mut self.window)?;
+            if bytes.is_empty() {
+                return Err(Error::Checkpoint { why: "the file ends too early".into() }.into());
+            }
+            let here = usize::try_from(end - at).unwrap_or(usize::MAX).min(bytes.len());
+            held.extend_from_slice(&bytes[..here]);
+            at += here as u64;
+            let whole = held.len() / unit * unit;
+            take(&held[..whole])?;
+            held.drain(..whole);
+        }
+        Ok(())
+    }
+}
+
 impl Weights {
+    /// Bytes from `offset` on: some, or none at the end.
+    fn at<'a>(&'a mut self, file: usize, offset: u64, window: &'a mut Window) -> Result<&'a [u8]> {
+        match self {
+            Weights::BuiltIn(bytes) => Ok(usize::try_from(offset).ok().and_then(|at| bytes.get(at..)).unwrap_or(&[])),
+            Weights::File { name, file: handle, .. } => window.at(file, offset, name, handle),
+        }
+    }
+
     fn open(folder: &Path, name: String) -> Result<Weights> {
         let (file, len) = open(&folder.join(&name))?;
         Ok(Weights::File { name, file, len })

@@ -1,6 +1,6 @@
 // Matrix times many rows, in exact f32: a workgroup of 256 threads computes a tile of 64 rows × 64 outputs,
 // every thread 4 × 4 of it in registers, from 32 columns at a time staged in shared memory (16 KiB).
-// The kernel declares w [outs, cols] bf16 as u32 and x [rows, cols]; it stores through `store`.
+// The kernel declares x [rows, cols] and stores through `store`; weights_*.wgsl reads w.
 const TILE: u32 = 64u;
 const STEP: u32 = 32u;
 
@@ -10,36 +10,37 @@ var<workgroup> tile_w: array<vec4<f32>, 512>; // [32 columns, 64 outputs / 4]
 fn matmul_tile(group: vec3<u32>, local: u32) {
     let first_row = group.y * TILE;
     let first_out = group.x * TILE;
-    let words = n.cols / 2u;
-    let quad = local / 16u;
+    let four = local / 16u;
     let part = local % 16u;
     var c0 = vec4<f32>();
     var c1 = vec4<f32>();
     var c2 = vec4<f32>();
     var c3 = vec4<f32>();
     for (var k = 0u; k < n.cols; k += STEP) {
-        // x: thread (quad, part) brings columns 2 part and 2 part + 1 of four rows. Past the end: zero.
+        // x: thread (four, part) brings columns 2 part and 2 part + 1 of four rows. Past the end: zero.
         let inside = k + 2u * part < n.cols;
         var even = vec4<f32>();
         var odd = vec4<f32>();
-        var packed = vec4<u32>();
+        var even_w = vec4<f32>();
+        var odd_w = vec4<f32>();
         if inside {
             for (var i = 0u; i < 4u; i++) {
-                let at = min(first_row + quad * 4u + i, n.rows - 1u) * words + k / 2u + part;
-                let pair = x[at];
+                let pair = x[min(first_row + four * 4u + i, n.rows - 1u) * (n.cols / 2u) + k / 2u + part];
                 even[i] = pair.x;
                 odd[i] = pair.y;
-                packed[i] = w[(n.line + min(first_out + quad * 4u + i, n.outs - 1u)) * words + k / 2u + part];
+                let pair_w = weight_pair(n.line + min(first_out + four * 4u + i, n.outs - 1u), k + 2u * part);
+                even_w[i] = pair_w.x;
+                odd_w[i] = pair_w.y;
             }
         }
         workgroupBarrier();
-        tile_x[2u * part * 16u + quad] = even;
-        tile_x[(2u * part + 1u) * 16u + quad] = odd;
-        tile_w[2u * part * 16u + quad] = bitcast<vec4<f32>>(packed << vec4<u32>(16u));
-        tile_w[(2u * part + 1u) * 16u + quad] = bitcast<vec4<f32>>(packed & vec4<u32>(0xffff0000u));
+        tile_x[2u * part * 16u + four] = even;
+        tile_x[(2u * part + 1u) * 16u + four] = odd;
+        tile_w[2u * part * 16u + four] = even_w;
+        tile_w[(2u * part + 1u) * 16u + four] = odd_w;
         workgroupBarrier();
         for (var j = 0u; j < STEP; j++) {
-            let a = tile_x[j * 16u + quad];
+            let a = tile_x[j * 16u + four];
             let b = tile_w[j * 16u + part];
             c0 += a.x * b;
             c1 += a.y * b;
@@ -47,7 +48,7 @@ fn matmul_tile(group: vec3<u32>, local: u32) {
             c3 += a.w * b;
         }
     }
-    let row = first_row + quad * 4u;
+    let row = first_row + four * 4u;
     let out = first_out + part * 4u;
     for (var i = 0u; i < 4u; i++) {
         if out + i < n.outs {

@@ -16,7 +16,8 @@ text! {
     REDUCE = "lib/reduce.wgsl";
     REDUCE_SUBGROUP = "lib/reduce_subgroup.wgsl";
     BATCH = "lib/batch.wgsl";
-    BF16 = "lib/bf16.wgsl";
+    WEIGHTS_BF16 = "lib/weights_bf16.wgsl";
+    WEIGHTS_QUANT = "lib/weights_quant.wgsl";
     GRID = "lib/grid.wgsl";
     OUTER = "lib/outer.wgsl";
     TILE = "lib/tile.wgsl";
@@ -34,6 +35,7 @@ text! {
     GATHER_LAST = "gather_last.wgsl";
     PICK = "pick.wgsl";
     ROW_NORMS = "row_norms.wgsl";
+    RANDOM_WEIGHTS = "random_weights.wgsl";
     MATVEC = "lib/matvec.wgsl";
     PRODUCT = "lib/product.wgsl";
     PRODUCT_NORM = "lib/product_norm.wgsl";

@@ -1,6 +1,6 @@
 //! Comparison by the ratio of root mean squares: one number that does not care for scale or size.
 
-use half::{bf16, f16};
+use half::f16;
 use nemoflash::Elem;
 
 /// What outputs hold before a run, and the words after the end of every buffer: NaN as f32, and NaN in both
@@ -67,7 +67,7 @@ pub fn compare_words(
         }
     }
     let (want, got) = (&want[..end], &got[..end]);
-    if elem == Elem::U32 {
+    if matches!(elem, Elem::U32 | Elem::Weights) {
         return match (0..end).find(|&i| want[i] != got[i]) {
             Some(i) => Err(format!("{name}: wanted {:#x} got {:#x} at {i} of {end}", want[i], got[i])),
             None => Ok(0.0),
@@ -96,15 +96,14 @@ pub fn compare_words(
 /// The bits of each element.
 fn elements(elem: Elem, words: &[u32], len: u64) -> Vec<u32> {
     match elem {
-        Elem::F32 | Elem::U32 => words.to_vec(),
-        Elem::Bf16 | Elem::F16 => words.iter().flat_map(|w| [w & 0xffff, w >> 16]).take(len as usize).collect(),
+        Elem::F32 | Elem::U32 | Elem::Weights => words.to_vec(),
+        Elem::F16 => words.iter().flat_map(|w| [w & 0xffff, w >> 16]).take(len as usize).collect(),
     }
 }
 
 fn decode(elem: Elem, bits: u32) -> f32 {
     match elem {
-        Elem::F32 | Elem::U32 => f32::from_bits(bits),
-        Elem::Bf16 => bf16::from_bits(bits as u16).to_f32(),
+        Elem::F32 | Elem::U32 | Elem::Weights => f32::from_bits(bits),
         Elem::F16 => f16::from_bits(bits as u16).to_f32(),
     }
 }
@@ -113,7 +112,7 @@ fn decode(elem: Elem, bits: u32) -> f32 {
 /// comparison must find.
 pub(crate) fn disturb(elem: Elem, len: u64, words: &mut [u32]) {
     let end = elem.words(len) as usize;
-    if elem == Elem::U32 {
+    if matches!(elem, Elem::U32 | Elem::Weights) {
         words[end - 1] ^= 1;
         return;
     }
@@ -128,8 +127,7 @@ pub(crate) fn disturb(elem: Elem, len: u64, words: &mut [u32]) {
         if i % 2 == 0 { word & 0xffff_0000 | u32::from(new) } else { word & 0xffff | u32::from(new) << 16 }
     };
     match elem {
-        Elem::F32 | Elem::U32 => words[i] = value.to_bits(),
-        Elem::Bf16 => words[i / 2] = half(bf16::from_f32(value).to_bits(), words[i / 2]),
+        Elem::F32 | Elem::U32 | Elem::Weights => words[i] = value.to_bits(),
         Elem::F16 => words[i / 2] = half(f16::from_f32(value).to_bits(), words[i / 2]),
     }
 }

@@ -31,7 +31,7 @@ impl Random {
         radius * (std::f32::consts::TAU * self.uniform()).cos()
     }
 
-    /// The words of `len` elements: normal numbers, or zeros for integers.
+    /// The words of `len` elements: normal numbers (of a matrix in bf16), or zeros for integers.
     pub fn words(&mut self, elem: Elem, len: u64) -> Vec<u32> {
         let mut pair = |bits: fn(f32) -> u16| {
             let low = u32::from(bits(self.normal()));
@@ -41,7 +41,7 @@ impl Random {
         match elem {
             Elem::U32 => words.map(|_| 0).collect(),
             Elem::F32 => words.map(|_| self.normal().to_bits()).collect(),
-            Elem::Bf16 => words.map(|_| pair(|v| half::bf16::from_f32(v).to_bits())).collect(),
+            Elem::Weights => words.map(|_| pair(|v| half::bf16::from_f32(v).to_bits())).collect(),
             Elem::F16 => words.map(|_| pair(|v| half::f16::from_f32(v).to_bits())).collect(),
         }
     }

@@ -133,7 +133,7 @@ fn storage(bind: &Bind, name: &str, access: StorageAccess, leaves: &Leaves) -> R
     same(&format!("{name} is written"), writes, bind.access != Access::Read)?;
     let allowed: &[(ScalarKind, u8)] = match bind.elem {
         Elem::F32 => &[(ScalarKind::Float, 4)],
-        Elem::U32 | Elem::Bf16 => &[(ScalarKind::Uint, 4)],
+        Elem::U32 | Elem::Weights => &[(ScalarKind::Uint, 4)],
         Elem::F16 => &[(ScalarKind::Uint, 4), (ScalarKind::Float, 2)],
     };
     if let Some(other) = leaves.kinds.iter().find(|kind| !allowed.contains(kind)) {

@@ -47,7 +47,7 @@ fn weights(plans: &[&Plan]) -> (Vec<String>, u64) {
     let mut bound: Vec<Buf> = vec![];
     let mut faults = vec![];
     for (kernel, bind, buf) in bindings() {
-        let weight = matches!(buf.elem, Elem::Bf16 | Elem::F32) && bind.name != "rotary" && kernel != "embed";
+        let weight = matches!(buf.elem, Elem::Weights | Elem::F32) && bind.name != "rotary" && kernel != "embed";
         if !weight || written.contains(&buf) {
             continue;
         }

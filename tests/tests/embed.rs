@@ -4,7 +4,7 @@
 use nemoflash::batch::{BATCH_WORDS, Batch, PICKED};
 use nemoflash::ops::Embed;
 use nemoflash::plan::Plan;
-use nemoflash::{Buf, Elem, Exec};
+use nemoflash::{Buf, Elem, Exec, Format};
 use nemoflash_tests::{Mode, Random, targets};
 
 const WIDTH: u32 = 40;
@@ -24,10 +24,11 @@ fn embed(exec: &mut Exec, table: &[u32], batch: &Batch, picked: &[u32], parts: u
     let batch_buf = filled("batch", BATCH_WORDS, Elem::U32, &batch.words());
     let picked = filled("picked", slots.into(), Elem::U32, picked);
     let mut plan = Plan::default();
-    for &(first, count) in &PARTS[..parts] {
-        let words = &table[(first * WIDTH / 2) as usize..][..(count * WIDTH / 2) as usize];
-        let part = filled("table", u64::from(count * WIDTH), Elem::Bf16, words);
-        plan.add(Embed { rows, width: WIDTH, first, count, slots }, &[batch_buf, picked, part, x]);
+    for &(first, lines) in &PARTS[..parts] {
+        let words = &table[(first * WIDTH / 2) as usize..][..(lines * WIDTH / 2) as usize];
+        let part = filled("w", u64::from(lines * WIDTH / 2), Elem::Weights, words);
+        let op = Embed { rows, cols: WIDTH, first, lines, slots, format: Format::Bf16.code() };
+        plan.add(op, &[batch_buf, picked, part, x]);
     }
     pollster::block_on(async {
         exec.prepare(&mut plan).await?;
@@ -40,7 +41,7 @@ fn embed(exec: &mut Exec, table: &[u32], batch: &Batch, picked: &[u32], parts: u
 
 #[test]
 fn parts_fill_one_x() {
-    let table = Random::new(4).words(Elem::Bf16, 108 * u64::from(WIDTH));
+    let table = Random::new(4).words(Elem::Weights, 108 * u64::from(WIDTH / 2));
     let picked = [3, 100, 64, 107];
     let mut batch = Batch::default();
     batch.push(2, 0, &[101, 102, 103, 104, 105, 106, 107, 0, 63, 64], true);

@@ -29,13 +29,10 @@ impl Attention {
         hidden: u32,
     ) -> Result<Attention> {
         let (q, kv) = (dims.heads * dims.head_dim, dims.kv_heads * dims.head_dim);
-        let qkv = Matrix::alloc(exec, &format!("{prefix}qkv"), q + 2 * kv, hidden, 1).await?;
-        places.insert(format!("{prefix}q_proj.weight"), qkv.lines(0, q, 0));
-        places.insert(format!("{prefix}k_proj.weight"), qkv.lines(q, kv, 0));
-        places.insert(format!("{prefix}v_proj.weight"), qkv.lines(q + kv, kv, 0));
-        let name = format!("{prefix}o_proj.weight");
-        let out = Matrix::alloc(exec, &name, hidden, q, 1).await?;
-        places.insert(name, out.lines(0, hidden, 0));
+        let projections = [("q", q), ("k", kv), ("v", kv)];
+        let projections = projections.map(|(name, outs)| (format!("{prefix}{name}_proj.weight"), outs));
+        let qkv = Matrix::stack(exec, places, hidden, &projections).await?;
+        let out = Matrix::stack(exec, places, q, &[(format!("{prefix}o_proj.weight"), hidden)]).await?;
         let norms = exec.alloc(&format!("{prefix}norms"), 2 * u64::from(dims.head_dim), Elem::F32).await?;
         if dims.qk_norm_eps.is_some() {
             places.insert(format!("{prefix}q_norm.weight"), Place::Floats(norms, 0, |v| v));

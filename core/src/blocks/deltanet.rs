@@ -38,19 +38,17 @@ impl DeltaNet {
     ) -> Result<DeltaNet> {
         let DeltaNetDims { heads, head_dim, d_conv } = *dims;
         let width = heads * head_dim;
-        let qkvb = Matrix::alloc(exec, &format!("{prefix}qkvb"), 3 * width + heads, hidden, 1).await?;
+        let projections = [("q", width), ("k", width), ("v", width), ("b", heads)];
+        let projections = projections.map(|(name, outs)| (format!("{prefix}{name}_proj.weight"), outs));
+        let qkvb = Matrix::stack(exec, places, hidden, &projections).await?;
         let conv = exec.alloc(&format!("{prefix}conv"), u64::from(3 * width * d_conv), Elem::F32).await?;
         for (part, name) in (0..).zip(["q", "k", "v"]) {
-            places.insert(format!("{prefix}{name}_proj.weight"), qkvb.lines(part * width, width, 0));
             let at = u64::from(part * width * d_conv);
             places.insert(format!("{prefix}{name}_conv1d.weight"), Place::Floats(conv, at, |v| v));
         }
-        places.insert(format!("{prefix}b_proj.weight"), qkvb.lines(3 * width, heads, 0));
         let bias = exec.alloc(&format!("{prefix}bias"), u64::from(3 * width), Elem::F32).await?;
         let norm = vector(exec, places, format!("{prefix}o_norm.weight"), head_dim).await?;
-        let name = format!("{prefix}o_proj.weight");
-        let out = Matrix::alloc(exec, &name, hidden, width, 1).await?;
-        places.insert(name, out.lines(0, hidden, 0));
+        let out = Matrix::stack(exec, places, width, &[(format!("{prefix}o_proj.weight"), hidden)]).await?;
         Ok(DeltaNet { heads, head_dim, qkvb, conv, bias, norm, out })
     }
 

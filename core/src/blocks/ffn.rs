@@ -5,7 +5,7 @@ use crate::Result;
 use crate::buf::Buf;
 use crate::config::{Activation, FfnDims};
 use crate::exec::Exec;
-use crate::matrix::{Matrix, Places};
+use crate::matrix::{Matrix, Part, Places};
 use crate::ops;
 use crate::plan::Plan;
 
@@ -27,15 +27,12 @@ impl Ffn {
         hidden: u32,
     ) -> Result<Ffn> {
         let gated = dims.act == Activation::Silu;
-        let name = format!("{prefix}up_proj.weight");
-        let up = Matrix::alloc(exec, &name, dims.width, hidden, 1 + u32::from(gated)).await?;
-        if gated {
-            places.insert(format!("{prefix}gate_proj.weight"), up.lines(0, dims.width, 0));
-        }
-        places.insert(name, up.lines(0, dims.width, gated.into()));
-        let name = format!("{prefix}down_proj.weight");
-        let down = Matrix::alloc(exec, &name, hidden, dims.width, 1).await?;
-        places.insert(name, down.lines(0, hidden, 0));
+        let [gate, up, down] = ["gate", "up", "down"].map(|name| format!("{prefix}{name}_proj.weight"));
+        let up = match gated {
+            true => Matrix::gated(exec, places, hidden, dims.width, &[gate, up]).await?,
+            false => Matrix::stack(exec, places, hidden, &[(up, dims.width)]).await?,
+        };
+        let down = Matrix::stack(exec, places, dims.width, &[(down, hidden)]).await?;
         Ok(Ffn { gated, up, down })
     }
 
@@ -45,12 +42,13 @@ impl Ffn {
         let s = run.scratch;
         if run.few() {
             for part in parts {
-                let (outs, first, stride) = (part.outs, part.first, width);
+                let Part { first, outs, lines, .. } = *part;
+                let (stride, format) = (width, part.format.code());
                 let bufs = [part.buf, s.x, norm, s.y];
                 if self.gated {
-                    plan.add(ops::MatvecGate { rows, cols, outs, first, stride, eps }, &bufs);
+                    plan.add(ops::MatvecGate { rows, cols, outs, first, stride, eps, lines, format }, &bufs);
                 } else {
-                    plan.add(ops::MatvecRelu2 { rows, cols, outs, first, stride, eps }, &bufs);
+                    plan.add(ops::MatvecRelu2 { rows, cols, outs, first, stride, eps, lines, format }, &bufs);
                 }
             }
         } else {
@@ -58,9 +56,10 @@ impl Ffn {
             for part in parts {
                 let halves = 1 + u32::from(self.gated);
                 for half in 0..halves {
-                    let (outs, stride) = (part.outs, width * halves);
+                    let (outs, stride, lines, format) = (part.outs, width * halves, part.lines, part.format.code());
                     let (line, first) = (half * part.outs, half * width + part.first);
-                    plan.add(ops::Matmul { rows, cols, line, outs, first, stride }, &[part.buf, s.h, s.p]);
+                    let op = ops::Matmul { rows, cols, line, outs, first, stride, lines, format };
+                    plan.add(op, &[part.buf, s.h, s.p]);
                 }
             }
             plan.add(ops::FfnAct { rows, width, gated: self.gated.into() }, &[s.p, s.y]);

@@ -5,7 +5,7 @@ use crate::Result;
 use crate::buf::{Buf, Elem};
 use crate::config::Mamba2Dims;
 use crate::exec::Exec;
-use crate::matrix::{Matrix, Place, Places, vector};
+use crate::matrix::{Matrix, Part, Place, Places, vector};
 use crate::ops;
 use crate::plan::Plan;
 
@@ -38,9 +38,8 @@ impl Mamba2 {
     ) -> Result<Mamba2> {
         let Mamba2Dims { d_inner, d_state, heads, d_conv, .. } = *dims;
         let channels = d_inner + 2 * d_state;
-        let name = format!("{prefix}in_proj.weight");
-        let in_proj = Matrix::alloc(exec, &name, d_inner + channels + heads, hidden, 1).await?;
-        places.insert(name, in_proj.lines(0, in_proj.outs, 0));
+        let in_proj = [(format!("{prefix}in_proj.weight"), d_inner + channels + heads)];
+        let in_proj = Matrix::stack(exec, places, hidden, &in_proj).await?;
         let conv = vector(exec, places, format!("{prefix}conv1d.weight"), channels * d_conv).await?;
         let bias = vector(exec, places, format!("{prefix}conv1d.bias"), channels).await?;
         let params = exec.alloc(&format!("{prefix}params"), 3 * u64::from(heads), Elem::F32).await?;
@@ -49,9 +48,7 @@ impl Mamba2 {
         places.insert(format!("{prefix}D"), Place::Floats(params, heads.into(), |v| v));
         places.insert(format!("{prefix}dt_bias"), Place::Floats(params, u64::from(2 * heads), |v| v));
         let norm = vector(exec, places, format!("{prefix}norm.weight"), d_inner).await?;
-        let name = format!("{prefix}out_proj.weight");
-        let out = Matrix::alloc(exec, &name, hidden, d_inner, 1).await?;
-        places.insert(name, out.lines(0, hidden, 0));
+        let out = Matrix::stack(exec, places, d_inner, &[(format!("{prefix}out_proj.weight"), hidden)]).await?;
         Ok(Mamba2 { dims: dims.clone(), in_proj, conv, bias, params, norm, out })
     }
 
@@ -105,7 +102,9 @@ impl Mamba2 {
             return run.add(plan, &self.out, s.h);
         }
         for part in &self.out.parts {
-            let op = ops::MatvecNormAdd { rows, cols, outs: part.outs, first: part.first, stride, eps: EPS };
+            let Part { first, outs, lines, .. } = *part;
+            let format = part.format.code();
+            let op = ops::MatvecNormAdd { rows, cols, outs, first, stride, eps: EPS, lines, format };
             plan.add(op, &[part.buf, s.y, self.norm, s.x]);
         }
     }

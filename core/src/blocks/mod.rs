@@ -13,7 +13,7 @@ pub use mamba2::Mamba2;
 use crate::buf::{Buf, Elem};
 use crate::config::{BlockKind, Layer};
 use crate::exec::Exec;
-use crate::matrix::{Matrix, Places};
+use crate::matrix::{Matrix, Part, Places};
 use crate::ops;
 use crate::plan::Plan;
 use crate::{Result, scratch::Scratch};
@@ -65,12 +65,13 @@ impl Run<'_> {
             self.norm(plan, x, norm, cols);
         }
         for part in parts {
-            let (first, outs) = (part.first, part.outs);
+            let Part { first, outs, lines, .. } = *part;
+            let format = part.format.code();
             if self.few() {
-                let op = ops::MatvecNorm { rows, cols, outs, first, stride, eps: self.eps };
+                let op = ops::MatvecNorm { rows, cols, outs, first, stride, eps: self.eps, lines, format };
                 plan.add(op, &[part.buf, x, norm, out]);
             } else {
-                let op = ops::Matmul { rows, cols, line: 0, outs, first, stride };
+                let op = ops::Matmul { rows, cols, line: 0, outs, first, stride, lines, format };
                 plan.add(op, &[part.buf, self.scratch.h, out]);
             }
         }
@@ -87,12 +88,13 @@ impl Run<'_> {
         let Matrix { outs: stride, cols, parts } = matrix;
         let (rows, cols, stride) = (self.rows, *cols, *stride);
         for part in parts {
-            let (first, outs) = (part.first, part.outs);
+            let Part { first, outs, lines, .. } = *part;
+            let format = part.format.code();
             if self.few() {
-                let op = ops::MatvecAdd { rows, cols, outs, first, stride, eps: 0.0 };
+                let op = ops::MatvecAdd { rows, cols, outs, first, stride, eps: 0.0, lines, format };
                 plan.add(op, &[part.buf, input, self.scratch.x]);
             } else {
-                let op = ops::MatmulAdd { rows, cols, line: 0, outs, first, stride };
+                let op = ops::MatmulAdd { rows, cols, line: 0, outs, first, stride, lines, format };
                 plan.add(op, &[part.buf, input, self.scratch.x]);
             }
         }

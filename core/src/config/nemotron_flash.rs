@@ -49,6 +49,7 @@ impl Reader<'_> {
             eos: keys.tokens("eos_token_id", vocab_size)?,
             bos: keys.integer("bos_token_id", 0..=vocab_size - 1)?,
             divide_logits: true,
+            quantization: None,
         })
     }
 

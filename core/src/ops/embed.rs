@@ -1,15 +1,16 @@
 //! Embedding of tokens and meta tokens (spec 3.1).
 
 use crate::batch::{BATCH_WORDS, Batch, PICKED, Size};
-use crate::buf::Elem::{Bf16, F32, U32};
+use crate::buf::Elem::{F32, U32, Weights};
 use crate::caps::Caps;
+use crate::format::{Format, Quant};
 use crate::kernel::{Const, Kernel, Part, read, update};
 use crate::numbers;
-use crate::op::{Example, Op, bf16_pair, floats_mut};
+use crate::op::{Example, Op, floats_mut};
 use nemoflash_shaders as wgsl;
 
 numbers! {
-    /// `x[row] = table[token - first]` for rows whose token is in `first .. first + count`; other rows are
+    /// `x[row] = w[token - first]` for rows whose token is in `first .. first + lines`; other rows are
     /// left alone. A row's token [`PICKED`] stands for `picked[row.slot]`.
     ///
     /// The parts of a table that is split by rows, and the meta tokens as one more part behind the
@@ -17,14 +18,16 @@ numbers! {
     pub struct Embed {
         /// Rows that `x` holds.
         pub rows: u32,
-        /// Values of a row; a multiple of 8.
-        pub width: u32,
-        /// The token of the table's first row.
+        /// Columns of the table; a multiple of 8, and of the format's group.
+        pub cols: u32,
+        /// The token of the table's first line.
         pub first: u32,
-        /// Rows of the table.
-        pub count: u32,
+        /// Lines of the table.
+        pub lines: u32,
         /// Slots of `picked`.
         pub slots: u32,
+        /// The [`Format`] of the table, as its code.
+        pub format: u32,
     }
 }
 
@@ -32,8 +35,8 @@ const WG: u32 = 128;
 
 const KERNEL: Kernel = Kernel {
     name: "embed",
-    parts: &[Part::Text(wgsl::BATCH), Part::Text(wgsl::BF16), Part::Text(wgsl::EMBED)],
-    binds: &[read("batch", U32), read("picked", U32), read("table", Bf16), update("x", F32)],
+    parts: &[Part::Text(wgsl::BATCH), Part::Weights, Part::Text(wgsl::EMBED)],
+    binds: &[read("batch", U32), read("picked", U32), read("w", Weights), update("x", F32)],
 };
 
 impl Op for Embed {
@@ -42,12 +45,14 @@ impl Op for Embed {
     }
 
     fn consts(&self, _: &Caps) -> Vec<Const> {
-        vec![("WG", WG)]
+        let mut consts = vec![("WG", WG)];
+        consts.extend(Format::of(self.format).consts());
+        consts
     }
 
     fn lens(&self) -> Vec<u64> {
-        let width = u64::from(self.width);
-        vec![BATCH_WORDS, self.slots.into(), u64::from(self.count) * width, u64::from(self.rows) * width]
+        let table = Format::of(self.format).words(self.lines, self.cols);
+        vec![BATCH_WORDS, self.slots.into(), table, u64::from(self.rows) * u64::from(self.cols)]
     }
 
     fn grid(&self, size: Size, caps: &Caps) -> [u32; 3] {
@@ -55,46 +60,50 @@ impl Op for Embed {
     }
 
     fn cpu(&self, size: Size, bufs: &mut [Vec<u32>]) {
-        let [batch, picked, table, x] = bufs else { unreachable!() };
-        let width = self.width as usize;
+        let [batch, picked, w, x] = bufs else { unreachable!() };
         let batch = Batch::from_words(batch);
-        for (row, x) in batch.rows.iter().zip(floats_mut(x).chunks_mut(width)).take(size.rows as usize) {
+        for (row, x) in batch.rows.iter().zip(floats_mut(x).chunks_mut(self.cols as usize)).take(size.rows as usize) {
             let token = if row.token == PICKED { picked[row.slot as usize] } else { row.token };
-            let Some(at) = token.checked_sub(self.first).filter(|&at| at < self.count) else { continue };
-            let start = at as usize * width / 2;
-            for (x, &word) in x.chunks_mut(2).zip(&table[start..start + width / 2]) {
-                x.copy_from_slice(&bf16_pair(word));
-            }
+            let Some(line) = token.checked_sub(self.first).filter(|&line| line < self.lines) else { continue };
+            Format::of(self.format).line(w, self.lines, line as usize, x);
         }
     }
 
     fn examples() -> Vec<Example<Self>> {
-        let case = |rows, width, first, count, segments: &[(u32, &[u32])]| {
+        let case = |format: Format, rows, cols, first, lines, segments: &[(u32, &[u32])]| {
             let mut batch = Batch::default();
             for &(slot, tokens) in segments {
                 batch.push(slot, 7 * slot, tokens, true);
             }
-            Example { op: Embed { rows, width, first, count, slots: 8 }, batch }
+            Example { op: Embed { rows, cols, first, lines, slots: 8, format: format.code() }, batch }
         };
+        let quant = |bits, group, scale_f16| Format::Quant(Quant { bits, group, scale_f16 });
         let tokens: Vec<u32> = (0..130).map(|i| i * 37 % 101).collect();
         vec![
-            case(1, 8, 0, 1, &[(0, &[0])]),
-            case(1, 2048, 0, 13, &[(5, &[PICKED])]),
+            case(Format::Bf16, 1, 8, 0, 1, &[(0, &[0])]),
+            case(Format::Bf16, 1, 2048, 0, 13, &[(5, &[PICKED])]),
             // Tokens below, in and above a part, at its edges, and picked ones of two slots.
-            case(9, 72, 10, 5, &[(3, &[9, 10, 14, 15]), (0, &[PICKED]), (6, &[PICKED, 0, 12])]),
+            case(Format::Bf16, 9, 72, 10, 5, &[(3, &[9, 10, 14, 15]), (0, &[PICKED]), (6, &[PICKED, 0, 12])]),
             // Meta tokens alone: text tokens are left to another step.
-            case(7, 384, 100, 3, &[(1, &[100, 101, 102, 5, 99])]),
-            case(130, 1032, 0, 101, &[(2, &tokens)]),
+            case(Format::Bf16, 7, 384, 100, 3, &[(1, &[100, 101, 102, 5, 99])]),
+            case(Format::Bf16, 130, 1032, 0, 101, &[(2, &tokens)]),
+            case(quant(4, 32, false), 3, 96, 10, 5, &[(3, &[9, 10, 14])]),
+            case(quant(4, 64, false), 1, 2048, 0, 13, &[(5, &[PICKED])]),
+            case(quant(8, 128, true), 130, 1152, 0, 101, &[(2, &tokens)]),
         ]
     }
 
     fn input(&self, bind: usize, uniform: &mut dyn FnMut() -> f32) -> Option<Vec<u32>> {
+        if bind == 2 {
+            return Format::of(self.format).example(self.lines, self.cols, uniform);
+        }
         // One slot in two has picked a token of this table.
-        let token = |i: u32, u: f32| self.first + (u * self.count as f32) as u32 + u32::from(i.is_multiple_of(2)) * self.count;
+        let token = |i: u32, u: f32| self.first + (u * self.lines as f32) as u32 + u32::from(i.is_multiple_of(2)) * self.lines;
         (bind == 1).then(|| (0..self.slots).map(|i| token(i, uniform())).collect())
     }
 
     fn bytes(&self, size: Size) -> Option<u64> {
-        Some(u64::from(size.rows) * u64::from(self.width) * 6)
+        let line = Format::of(self.format).words(1, self.cols) * 4;
+        Some(u64::from(size.rows) * (line + u64::from(self.cols) * 4))
     }
 }

@@ -2,15 +2,16 @@
 
 use super::matvec::dot;
 use crate::batch::Size;
-use crate::buf::Elem::{Bf16, F32};
+use crate::buf::Elem::{F32, Weights};
 use crate::caps::Caps;
+use crate::format::{Format, Quant};
 use crate::kernel::{Bind, Const, Kernel, Part, read, update};
 use crate::numbers;
 use crate::op::{Example, Op, floats, floats_mut};
 use nemoflash_shaders as wgsl;
 
 const TILE: u32 = 64;
-const W: Bind = read("w", Bf16);
+const W: Bind = read("w", Weights);
 const X: Bind = read("x", F32);
 
 macro_rules! matmul {
@@ -20,7 +21,7 @@ macro_rules! matmul {
             pub struct $op {
                 /// Rows that the buffers hold.
                 pub rows: u32,
-                /// Columns of the matrix; a multiple of 8.
+                /// Columns of the matrix; a multiple of 8, and of the format's group.
                 pub cols: u32,
                 /// First line of the matrix to use.
                 pub line: u32,
@@ -30,24 +31,28 @@ macro_rules! matmul {
                 pub first: u32,
                 /// Length of a row of `y`.
                 pub stride: u32,
+                /// Lines of `w`.
+                pub lines: u32,
+                /// The [`Format`] of `w`, as its code.
+                pub format: u32,
             }
         }
 
         impl Op for $op {
             fn kernel(&self) -> Kernel {
-                const PARTS: &[Part] = &[Part::Text(wgsl::MATMUL), Part::Text(wgsl::$text)];
+                const PARTS: &[Part] = &[Part::Weights, Part::Text(wgsl::MATMUL), Part::Text(wgsl::$text)];
                 const BINDS: &[Bind] = $binds;
                 Kernel { name: $name, parts: PARTS, binds: BINDS }
             }
 
             fn consts(&self, _: &Caps) -> Vec<Const> {
-                vec![]
+                Format::of(self.format).consts()
             }
 
             fn lens(&self) -> Vec<u64> {
                 let (rows, cols) = (u64::from(self.rows), u64::from(self.cols));
                 let bind = |bind: &Bind| match bind.name {
-                    "w" => u64::from(self.line + self.outs) * cols,
+                    "w" => Format::of(self.format).words(self.lines, self.cols),
                     "x" => rows * cols,
                     "divisor" => self.stride.into(),
                     _ => rows * u64::from(self.stride),
@@ -67,28 +72,42 @@ macro_rules! matmul {
                 let divisor = bufs.get(2).map(|words| floats(words));
                 let (cols, stride, first) = (self.cols as usize, self.stride as usize, self.first as usize);
                 let y = floats_mut(&mut y[0]);
-                // Line by line, so that each is unpacked from the cache for all rows.
+                // Line by line, so that each is read once for all rows.
+                let mut line = vec![0.0; cols];
                 for i in 0..self.outs as usize {
-                    let line = &w[(self.line as usize + i) * cols / 2..][..cols / 2];
+                    Format::of(self.format).line(w, self.lines, self.line as usize + i, &mut line);
                     for r in 0..size.rows as usize {
                         let y = &mut y[r * stride + first + i];
-                        *y = COMBINE(*y, dot(line, &x[r * cols..][..cols]), divisor.map(|d| d[first + i]));
+                        *y = COMBINE(*y, dot(&line, &x[r * cols..][..cols]), divisor.map(|d| d[first + i]));
                     }
                 }
             }
 
             fn examples() -> Vec<Example<Self>> {
-                let case = |rows, cols, line, outs, first, stride| {
-                    Example::rows($op { rows, cols, line, outs, first, stride }, rows)
+                let case = |format: Format, rows, cols, line, outs, first, stride| {
+                    // Some lines before and after those that are used.
+                    let (lines, format) = (line + outs + 2 * line, format.code());
+                    Example::rows($op { rows, cols, line, outs, first, stride, lines, format }, rows)
                 };
+                let quant = |bits, group, scale_f16| Format::Quant(Quant { bits, group, scale_f16 });
                 vec![
-                    case(1, 8, 0, 1, 0, 1),
-                    case(9, 192, 0, 65, 0, 65),
-                    case(63, 40, 3, 64, 5, 70),
-                    case(65, 136, 0, 63, 0, 63),
-                    case(130, 256, 0, 130, 0, 131),
-                    case(2, 8, 0, 70_000, 0, 70_000),
+                    case(Format::Bf16, 1, 8, 0, 1, 0, 1),
+                    case(Format::Bf16, 9, 192, 0, 65, 0, 65),
+                    case(Format::Bf16, 63, 40, 3, 64, 5, 70),
+                    case(Format::Bf16, 65, 136, 0, 63, 0, 63),
+                    case(Format::Bf16, 130, 256, 0, 130, 0, 131),
+                    case(Format::Bf16, 2, 8, 0, 70_000, 0, 70_000),
+                    case(quant(4, 32, true), 9, 96, 1, 65, 0, 65),
+                    case(quant(4, 64, false), 65, 192, 3, 130, 5, 140),
+                    case(quant(4, 128, false), 130, 256, 0, 63, 0, 63),
+                    case(quant(8, 32, false), 63, 160, 2, 64, 0, 64),
+                    case(quant(8, 64, false), 2, 64, 0, 70_000, 0, 70_000),
+                    case(quant(8, 128, true), 33, 384, 5, 65, 1, 67),
                 ]
+            }
+
+            fn input(&self, bind: usize, uniform: &mut dyn FnMut() -> f32) -> Option<Vec<u32>> {
+                if bind == 0 { Format::of(self.format).example(self.lines, self.cols, uniform) } else { None }
             }
         }
     };

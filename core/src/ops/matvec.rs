@@ -4,17 +4,18 @@
 //! squares of the x that the product reads anyway (spec 3.2, 3.4 step 6).
 
 use crate::batch::Size;
-use crate::buf::Elem::{Bf16, F32};
+use crate::buf::Elem::{F32, Weights};
 use crate::caps::Caps;
+use crate::format::{Format, Quant};
 use crate::kernel::{Bind, Const, Kernel, Part, read, update};
 use crate::numbers;
-use crate::op::{Example, Op, bf16_pair, floats, floats_mut};
+use crate::op::{Example, Op, floats, floats_mut};
 use nemoflash_shaders as wgsl;
 
 /// The most rows that a matvec plan serves; more go through [`Matmul`](super::Matmul).
 pub const MATVEC_ROWS: u32 = 8;
 
-const W: Bind = read("w", Bf16);
+const W: Bind = read("w", Weights);
 const X: Bind = read("x", F32);
 const SCALE: Bind = read("scale", F32);
 
@@ -23,7 +24,7 @@ type Combine<O> = fn(&dyn Fn(usize) -> f32, usize, &O, Option<&[f32]>, f32) -> f
 
 const fn parts(product: &'static str, kernel: &'static str) -> [Part; 6] {
     use Part::Text;
-    [Part::Reduce, Text(wgsl::GRID), Text(wgsl::BF16), Text(wgsl::MATVEC), Text(product), Text(kernel)]
+    [Part::Reduce, Text(wgsl::GRID), Part::Weights, Text(wgsl::MATVEC), Text(product), Text(kernel)]
 }
 
 macro_rules! matvec {
@@ -33,7 +34,7 @@ macro_rules! matvec {
             pub struct $op {
                 /// Rows that the buffers hold, at most [`MATVEC_ROWS`].
                 pub rows: u32,
-                /// Columns of the matrix; a multiple of 8.
+                /// Columns of the matrix; a multiple of 8, and of the format's group.
                 pub cols: u32,
                 /// Outputs of this (part of the) matrix.
                 pub outs: u32,
@@ -43,6 +44,10 @@ macro_rules! matvec {
                 pub stride: u32,
                 /// Added to the mean square; unused where there is no norm.
                 pub eps: f32,
+                /// Lines of `w`.
+                pub lines: u32,
+                /// The [`Format`] of `w`, as its code.
+                pub format: u32,
             }
         }
 
@@ -54,13 +59,13 @@ macro_rules! matvec {
             }
 
             fn consts(&self, caps: &Caps) -> Vec<Const> {
-                consts(self.cols, self.outs, self.rows, caps)
+                consts(self.cols, self.outs, self.rows, Format::of(self.format), caps)
             }
 
             fn lens(&self) -> Vec<u64> {
                 let (rows, cols) = (u64::from(self.rows), u64::from(self.cols));
                 let bind = |bind: &Bind| match bind.name {
-                    "w" => $lines * u64::from(self.outs) * cols,
+                    "w" => Format::of(self.format).words(self.lines, self.cols),
                     "x" => rows * cols,
                     "scale" => cols,
                     "divisor" => self.stride.into(),
@@ -86,7 +91,7 @@ macro_rules! matvec {
                     let row = &x[r * cols..][..cols];
                     let row = if norm { normed(row, floats(&bufs[2]), self.eps) } else { row.to_vec() };
                     let y = &mut floats_mut(&mut y[0])[r * self.stride as usize + self.first as usize..][..outs];
-                    let line = |i: usize| dot(&w[i * cols / 2..][..cols / 2], &row);
+                    let line = |i: usize| product(Format::of(self.format), w, self.lines, i, &row);
                     for (i, y) in y.iter_mut().enumerate() {
                         *y = COMBINE(&line, i, self, extra, *y);
                     }
@@ -94,17 +99,29 @@ macro_rules! matvec {
             }
 
             fn examples() -> Vec<Example<Self>> {
-                let case = |rows, cols, outs, first, stride| {
-                    Example::rows($op { rows, cols, outs, first, stride, eps: 1e-6 }, rows)
+                let case = |format: Format, rows, cols, outs, first, stride| {
+                    let (lines, format) = ($lines * outs, format.code());
+                    Example::rows($op { rows, cols, outs, first, stride, eps: 1e-6, lines, format }, rows)
                 };
+                let quant = |bits, group, scale_f16| Format::Quant(Quant { bits, group, scale_f16 });
                 vec![
-                    case(1, 8, 1, 0, 1),
-                    case(1, 2048, 3, 0, 3),
-                    case(1, 520, 65, 7, 80),
-                    case(3, 128, 63, 1, 64),
-                    case(8, 192, 130, 0, 130),
-                    case(2, 8, 270_000, 0, 270_000),
+                    case(Format::Bf16, 1, 8, 1, 0, 1),
+                    case(Format::Bf16, 1, 2048, 3, 0, 3),
+                    case(Format::Bf16, 1, 520, 65, 7, 80),
+                    case(Format::Bf16, 3, 128, 63, 1, 64),
+                    case(Format::Bf16, 8, 192, 130, 0, 130),
+                    case(Format::Bf16, 2, 8, 270_000, 0, 270_000),
+                    case(quant(4, 32, false), 1, 32, 1, 0, 1),
+                    case(quant(4, 64, false), 1, 2048, 67, 3, 80),
+                    case(quant(4, 128, true), 3, 384, 63, 0, 63),
+                    case(quant(8, 32, true), 1, 96, 65, 1, 66),
+                    case(quant(8, 64, false), 8, 192, 130, 0, 130),
+                    case(quant(8, 128, false), 2, 1152, 9000, 0, 9000),
                 ]
+            }
+
+            fn input(&self, bind: usize, uniform: &mut dyn FnMut() -> f32) -> Option<Vec<u32>> {
+                if bind == 0 { Format::of(self.format).example(self.lines, self.cols, uniform) } else { None }
             }
         }
     };
@@ -153,11 +170,13 @@ fn outs_per_group(outs: u32, _: &Caps) -> u32 {
     if outs >= 8192 { 4 } else { 2 }
 }
 
-fn consts(cols: u32, outs: u32, rows: u32, caps: &Caps) -> Vec<Const> {
+fn consts(cols: u32, outs: u32, rows: u32, format: Format, caps: &Caps) -> Vec<Const> {
     let outs = outs_per_group(outs, caps);
     let widest = if outs == 4 { 32 } else { 128 };
-    let wg = (cols / 8).next_power_of_two().clamp(8, widest).max(caps.subgroup.unwrap_or(1));
-    vec![("WG", wg), ("OUTS", outs), ("ROWS", rows)]
+    let wg = (cols / format.chunk()).next_power_of_two().clamp(8, widest).max(caps.subgroup.unwrap_or(1));
+    let mut consts = vec![("WG", wg), ("OUTS", outs), ("ROWS", rows)];
+    consts.extend(format.consts());
+    consts
 }
 
 /// RMSNorm of one row, as in [`RmsNorm`](super::RmsNorm).
@@ -167,25 +186,21 @@ pub(super) fn normed(x: &[f32], w: &[f32], eps: f32) -> Vec<f32> {
     x.iter().zip(w).map(|(&x, &w)| (f64::from(x) * scale * f64::from(w)) as f32).collect()
 }
 
-/// One line of bf16 times one row. Eight sums side by side, so that the compiler can use vector registers.
-pub(super) fn dot(line: &[u32], x: &[f32]) -> f32 {
+/// Line `i` of a matrix of `lines` lines times one row.
+fn product(format: Format, w: &[u32], lines: u32, i: usize, x: &[f32]) -> f32 {
+    let mut line = vec![0.0; x.len()];
+    format.line(w, lines, i, &mut line);
+    dot(&line, x)
+}
+
+/// A sum of products. Sixteen sums side by side, so that the compiler can use vector registers.
+pub(super) fn dot(line: &[f32], x: &[f32]) -> f32 {
     let mut sums = [0f32; 16];
-    let mut pairs = line.chunks_exact(8).zip(x.chunks_exact(16));
-    for (words, x) in &mut pairs {
-        for i in 0..8 {
-            let [low, high] = bf16_pair(words[i]);
-            sums[i] += low * x[2 * i];
-            sums[i + 8] += high * x[2 * i + 1];
+    for (w, x) in line.chunks_exact(16).zip(x.chunks_exact(16)) {
+        for i in 0..16 {
+            sums[i] += w[i] * x[i];
         }
     }
-    let done = line.len() / 8 * 8;
-    let rest: f32 = line[done..]
-        .iter()
-        .zip(x[2 * done..].chunks_exact(2))
-        .map(|(&word, x)| {
-            let [low, high] = bf16_pair(word);
-            low * x[0] + high * x[1]
-        })
-        .sum();
-    sums.iter().sum::<f32>() + rest
+    let done = line.len() / 16 * 16;
+    sums.iter().sum::<f32>() + line[done..].iter().zip(&x[done..]).map(|(w, x)| w * x).sum::<f32>()
 }

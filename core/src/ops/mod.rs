@@ -56,6 +56,7 @@ operators! {
     pick::{Pick};
     rms_norm::{RmsNorm};
     row_norms::{RowNorms};
+    random_weights::{RandomWeights};
     matvec::{MatvecNorm, MatvecAdd, MatvecNormAdd, MatvecRelu2, MatvecGate, Logits};
     matmul::{Matmul, MatmulAdd, MatmulLogits};
     ffn_act::{FfnAct};

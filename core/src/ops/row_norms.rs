@@ -1,25 +1,28 @@
 //! Lengths of the vocabulary's rows, by which logits are divided (spec 3.7). Runs once per load.
 
 use crate::batch::Size;
-use crate::buf::Elem::{Bf16, F32};
+use crate::buf::Elem::{F32, Weights};
 use crate::caps::Caps;
+use crate::format::{Format, Quant};
 use crate::kernel::{Const, Kernel, Part, read, update};
 use crate::numbers;
-use crate::op::{Example, Op, bf16_pair, floats_mut};
+use crate::op::{Example, Op, floats_mut};
 use nemoflash_shaders as wgsl;
 
 numbers! {
-    /// `y[first + r] = 1 / ||row r of table||₂`; 1 for a row of zeros. The rest of `y` is left alone, so that
+    /// `y[first + i] = 1 / ||line i of w||₂`; 1 for a line of zeros. The rest of `y` is left alone, so that
     /// the parts of a split table fill one `y`.
     pub struct RowNorms {
-        /// Rows of the table, or of this part of it.
-        pub rows: u32,
-        /// Values of a row; a multiple of 8.
-        pub width: u32,
-        /// Where the first row's factor goes.
+        /// Lines of the table, or of this part of it.
+        pub lines: u32,
+        /// Columns of the table; a multiple of 8, and of the format's group.
+        pub cols: u32,
+        /// Where the first line's factor goes.
         pub first: u32,
         /// Factors that `y` holds.
         pub total: u32,
+        /// The [`Format`] of the table, as its code.
+        pub format: u32,
     }
 }
 
@@ -27,8 +30,8 @@ const WG: u32 = 64;
 
 const KERNEL: Kernel = Kernel {
     name: "row_norms",
-    parts: &[Part::Text(wgsl::GRID), Part::Text(wgsl::BF16), Part::Text(wgsl::ROW_NORMS)],
-    binds: &[read("table", Bf16), update("y", F32)],
+    parts: &[Part::Text(wgsl::GRID), Part::Weights, Part::Text(wgsl::ROW_NORMS)],
+    binds: &[read("w", Weights), update("y", F32)],
 };
 
 impl Op for RowNorms {
@@ -37,47 +40,57 @@ impl Op for RowNorms {
     }
 
     fn consts(&self, _: &Caps) -> Vec<Const> {
-        vec![("WG", WG)]
+        let mut consts = vec![("WG", WG)];
+        consts.extend(Format::of(self.format).consts());
+        consts
     }
 
     fn lens(&self) -> Vec<u64> {
-        vec![u64::from(self.rows) * u64::from(self.width), self.total.into()]
+        vec![Format::of(self.format).words(self.lines, self.cols), self.total.into()]
     }
 
     fn grid(&self, _: Size, caps: &Caps) -> [u32; 3] {
-        caps.grid(self.rows.div_ceil(WG).into())
+        caps.grid(self.lines.div_ceil(WG).into())
     }
 
     fn cpu(&self, _: Size, bufs: &mut [Vec<u32>]) {
-        let [table, y] = bufs else { unreachable!() };
-        let rows = table.chunks(self.width as usize / 2).take(self.rows as usize);
-        for (row, y) in rows.zip(&mut floats_mut(y)[self.first as usize..]) {
-            let squares: f64 = row.iter().flat_map(|&w| bf16_pair(w)).map(|v| f64::from(v) * f64::from(v)).sum();
+        let [w, y] = bufs else { unreachable!() };
+        let mut line = vec![0.0; self.cols as usize];
+        for (i, y) in floats_mut(y)[self.first as usize..][..self.lines as usize].iter_mut().enumerate() {
+            Format::of(self.format).line(w, self.lines, i, &mut line);
+            let squares: f64 = line.iter().map(|&v| f64::from(v) * f64::from(v)).sum();
             *y = if squares > 0.0 { (1.0 / squares.sqrt()) as f32 } else { 1.0 };
         }
     }
 
     fn examples() -> Vec<Example<Self>> {
-        let case = |rows, width, first, total| Example::rows(RowNorms { rows, width, first, total }, 1);
+        let case = |format: Format, lines, cols, first, total| {
+            Example::rows(RowNorms { lines, cols, first, total, format: format.code() }, 1)
+        };
+        let quant = |bits, group, scale_f16| Format::Quant(Quant { bits, group, scale_f16 });
         vec![
-            case(1, 8, 0, 1),
-            case(7, 8, 3, 11),
-            case(65, 504, 0, 65),
-            case(3, 2048, 1, 5),
-            case(127, 520, 130, 257),
-            // A whole vocabulary, of short rows.
-            case(131_072, 8, 1, 131_074),
+            case(Format::Bf16, 1, 8, 0, 1),
+            case(Format::Bf16, 7, 8, 3, 11),
+            case(Format::Bf16, 65, 504, 0, 65),
+            case(Format::Bf16, 3, 2048, 1, 5),
+            case(Format::Bf16, 127, 520, 130, 257),
+            // A whole vocabulary, of short lines.
+            case(Format::Bf16, 131_072, 8, 1, 131_074),
+            case(quant(4, 64, false), 65, 2048, 1, 66),
+            case(quant(8, 32, true), 127, 96, 0, 127),
         ]
     }
 
     fn input(&self, bind: usize, uniform: &mut dyn FnMut() -> f32) -> Option<Vec<u32>> {
-        let words = u64::from(self.width / 2);
-        // Row 2 is zero; the others are small random bf16 of both signs.
+        if bind != 0 {
+            return None;
+        }
+        let words = u64::from(self.cols / 2);
+        // Line 2 is zero; the others are small random bf16 of both signs.
         let value = |u: f32| (u - 0.5).to_bits() >> 16;
-        (bind == 0).then(|| {
-            (0..u64::from(self.rows) * words)
-                .map(|i| if i / words == 2 { 0 } else { value(uniform()) | value(uniform()) << 16 })
-                .collect()
+        Format::of(self.format).example(self.lines, self.cols, uniform).or_else(|| {
+            let lines = (0..u64::from(self.lines) * words).map(|i| i / words);
+            Some(lines.map(|line| if line == 2 { 0 } else { value(uniform()) | value(uniform()) << 16 }).collect())
         })
     }
 }

@@ -5,7 +5,7 @@ use crate::Result;
 
 /// The character that stands for each byte: printable Latin-1 for itself, the others from
 /// U+0100 on (the alphabet of GPT-2's encoder).
-pub(super) const BYTE_CHARS: [char; 256] = {
+pub(crate) const BYTE_CHARS: [char; 256] = {
     let mut chars = ['\0'; 256];
     let (mut b, mut next) = (0, 256);
     while b < 256 {

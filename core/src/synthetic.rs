@@ -1,0 +1,174 @@
+//! Models without a checkpoint: a published shape, or any other, with random weights that are finite and well scaled.
+//! Made on the device, so that anyone can compare latencies without a download.
+
+use crate::batch::Size;
+use crate::config::Config;
+use crate::exec::Exec;
+use crate::inventory::Expected;
+use crate::loader::LoadOptions;
+use crate::matrix::{Pieces, Place, Places};
+use crate::model::Model;
+use crate::ops::RandomWeights;
+use crate::plan::Plan;
+use crate::{Error, Result};
+use half::bf16;
+
+/// The published shapes: name and `config.json` (spec 1 and 8). The longest text is a guess where spec 1.1 says so.
+pub const ARCHS: [(&str, &str); 4] = [
+    ("nemotron-flash-1b", include_str!("arch/nemotron-flash-1b.json")),
+    ("nemotron-flash-3b", include_str!("arch/nemotron-flash-3b.json")),
+    ("qwen3-0.6b", include_str!("arch/qwen3-0.6b.json")),
+    ("qwen3-1.7b", include_str!("arch/qwen3-1.7b.json")),
+];
+
+/// Words that one dispatch makes: bounds the time of a submission.
+const STEP: u64 = 1 << 26;
+/// Words that the host makes at a time.
+const PIECE: u64 = 1 << 20;
+
+/// Random bf16 weights of a seed, each tensor its own stream.
+#[derive(Clone, Copy, Debug)]
+pub struct Synthetic {
+    /// The seed.
+    pub seed: u64,
+}
+
+impl Synthetic {
+    /// Middle and half-width of a tensor's numbers. Matrices keep the variance of what they multiply; norms are near 1;
+    /// Mamba2's steps and decays are in the ranges that models are initialised with.
+    fn range(tensor: &Expected) -> (f32, f32) {
+        let name = tensor.name.rsplit_once('.').map_or("", |(_, last)| last);
+        match (name, &tensor.shape[..]) {
+            ("A_log", _) => (1.4, 1.4),
+            ("dt_bias", _) => (-4.5, 2.3),
+            ("bias", _) => (0.0, 0.1),
+            (_, [_]) => (1.0, 0.1),
+            (_, &[_, cols]) => (0.0, (3.0 / cols as f32).sqrt()),
+            _ => (0.0, 0.5),
+        }
+    }
+
+    /// The stream of a tensor, from number 0 on.
+    fn stream(self, tensor: &Expected) -> RandomWeights {
+        // FNV-1a of the name, so that a tensor does not depend on its place in the list.
+        let name = tensor.name.bytes().fold(0x811c_9dc5u32, |hash, b| (hash ^ u32::from(b)).wrapping_mul(0x0100_0193));
+        let seed = name ^ (self.seed as u32) ^ ((self.seed >> 32) as u32).rotate_left(16);
+        let (_, width) = Self::range(tensor);
+        RandomWeights { at: 0, words: 0, first: 0, seed, step: width / 32768.0, raw: 0 }
+    }
+
+    /// Numbers `2 first ..` of a tensor, two in a word, as a checkpoint stores them.
+    pub fn words(self, tensor: &Expected, first: u64, out: &mut [u32]) {
+        let (middle, _) = Self::range(tensor);
+        let stream = RandomWeights { first: first as u32, ..self.stream(tensor) };
+        for (i, out) in (0..).zip(out) {
+            let word = stream.word(i);
+            *out = if middle == 0.0 { word } else { shifted(word, middle) };
+        }
+    }
+
+    /// A model of this `config.json` with these weights.
+    ///
+    /// With [`LoadOptions::quantise`], matrices get random integers and scales and biases that make the same range.
+    ///
+    /// # Errors
+    /// [`Error::Config`], [`Error::Parameter`] for a quantisation that does not exist, [`Error::Limit`] and
+    /// [`Error::OutOfMemory`] if the device cannot hold the model.
+    pub async fn model(self, exec: &mut Exec, config_json: &[u8], options: LoadOptions) -> Result<Model> {
+        if let Some(quant) = options.quantise {
+            quant.validate()?;
+        }
+        let mut config = Config::parse(config_json)?;
+        config.divide_logits &= !options.keep_logits;
+        let (tensors, stored) = (config.tensors(), config.stored(&[], options.quantise));
+        let (mut model, places) = Model::alloc(exec, config, Places::new(stored)).await?;
+        for tensor in &tensors {
+            let mut plan = Plan::default();
+            match places.get(&tensor.name) {
+                Some(Place::Lines(pieces)) => fill(&mut plan, self.stream(tensor), pieces),
+                Some(Place::Quantise(quant, _, packed, pairs)) => {
+                    fill(&mut plan, RandomWeights { raw: 1, ..self.stream(tensor) }, packed);
+                    let (_, width) = Self::range(tensor);
+                    let word = quant.halves(2.0 * width / ((1 << quant.bits) - 1) as f32, -width);
+                    repeat(exec, pairs, word);
+                }
+                Some(Place::Floats(buf, at, map)) => {
+                    let len = tensor.shape.iter().product::<u64>();
+                    let mut words = vec![0; len.div_ceil(2) as usize];
+                    self.words(tensor, 0, &mut words);
+                    let numbers: &[bf16] = bytemuck::cast_slice(&words);
+                    let numbers = numbers[..len as usize].iter().map(|v| (map(v.to_f64()) as f32).to_bits());
+                    exec.write(*buf, *at, &numbers.collect::<Vec<_>>());
+                }
+                _ => return Err(Error::Checkpoint { why: format!("tensor {} has no place", tensor.name) }),
+            }
+            exec.prepare(&mut plan).await?;
+            let ticket = exec.submit(&[(&plan, Size { rows: 1, segments: 1 })], None)?;
+            exec.collect(ticket).await?;
+        }
+        model.finish(exec).await?;
+        Ok(model)
+    }
+}
+
+/// Both bf16 of a word, moved.
+fn shifted(word: u32, by: f32) -> u32 {
+    let half = |bits: u32| u32::from(bf16::from_f32(bf16::from_bits(bits as u16).to_f32() + by).to_bits());
+    half(word & 0xffff) | half(word >> 16) << 16
+}
+
+/// Records a stream into the pieces, one after the other.
+fn fill(plan: &mut Plan, stream: RandomWeights, pieces: &Pieces) {
+    let mut first = 0;
+    for &(buf, start, len) in pieces {
+        for at in (0..len).step_by(STEP as usize) {
+            let words = STEP.min(len - at);
+            // A binding holds less than 2³² words.
+            let op = RandomWeights { at: (start + at) as u32, words: words as u32, first: first as u32, ..stream };
+            plan.add(op, &[buf]);
+            first += words;
+        }
+    }
+}
+
+/// Writes one word all over the pieces.
+fn repeat(exec: &mut Exec, pieces: &Pieces, word: u32) {
+    for &(buf, start, len) in pieces {
+        for at in (0..len).step_by(PIECE as usize) {
+            exec.write(buf, start + at, &vec![word; PIECE.min(len - at) as usize]);
+        }
+    }
+}
+
+/// A `tokenizer.json` for a model without one: token N is the text ` tN`, so that any text becomes some tokens and any
+/// tokens become some text. Ids 0, 1 and 2 are `<unk>`, `<s>` and `</s>`; the 256 bytes follow.
+pub fn tokenizer_json(vocab_size: u32) -> Vec<u8> {
+    let special = ["<unk>", "<s>", "</s>"];
+    let mut vocab = serde_json::Map::new();
+    for (id, token) in (0u32..).zip(special) {
+        vocab.insert(token.into(), id.into());
+    }
+    for id in 3..vocab_size {
+        let token = match crate::text::BYTE_CHARS.get(id as usize - 3) {
+            Some(byte) => byte.to_string(),
+            None => format!("Ġt{id}"),
+        };
+        vocab.insert(token, id.into());
+    }
+    let added: Vec<_> = (0u32..)
+        .zip(special)
+        .map(|(id, content)| {
+            serde_json::json!({"id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
+                "normalized": false, "special": true})
+        })
+        .collect();
+    let byte_level =
+        serde_json::json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
+    let all = serde_json::json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": added, "normalizer": null,
+        "pre_tokenizer": byte_level, "post_processor": null, "decoder": byte_level,
+        "model": {"type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
+            "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "vocab": vocab, "merges": []},
+    });
+    all.to_string().into_bytes()
+}

@@ -1,0 +1,155 @@
+//! `nemoflash quantize`: a model's folder with its matrices in 4 or 8 bits, in the layout of MLX.
+
+use crate::args::{Common, Quantize};
+use crate::folder::{Folder, Tensor};
+use crate::report::Exit;
+use crate::source::{Source, Tensors};
+use crate::terminal;
+use anyhow::{Result, bail};
+use nemoflash::checkpoint::Dtype;
+use nemoflash::{Config, Expected, Quant};
+use serde_json::{Value, json};
+use std::collections::HashMap;
+
+/// What becomes of a tensor.
+struct Job {
+    tensor: Expected,
+    /// Its file and its bytes there.
+    at: (usize, u64, u64),
+    dtype: Dtype,
+    quantise: bool,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// What is wrong with the model or the options, and if the folder cannot be written.
+pub fn run(common: &Common, args: &Quantize) -> Result<Exit> {
+    let quant = Quant { bits: args.bits, group: args.group_size, scale_f16: false };
+    quant.validate()?;
+    let source = Source::open(common.model.as_deref())?;
+    let (beside, name) = (source.beside()?, source.name.clone());
+    let mut input = Tensors::open(source)?;
+    let config = Config::resolve(&input.config, &input.headers)?;
+    config.check(&input.headers)?;
+    if config.quantization.is_some() {
+        bail!("{name} is quantised already. Quantise the original, in bf16");
+    }
+    let jobs = jobs(&input, &config, quant);
+    let tensors: Vec<Tensor> = jobs.iter().flat_map(|job| outputs(job, quant)).collect();
+    let folder = Folder::create(&args.out)?;
+    let bar = terminal::bar("quantising", jobs.iter().map(|job| job.at.2 - job.at.1).sum(), true);
+    // A quantised tensor is three: scales and biases come out of the pass that writes the integers.
+    let (mut scales, mut biases) = (vec![], vec![]);
+    let order: Vec<(usize, Part)> = jobs
+        .iter()
+        .enumerate()
+        .flat_map(|(i, job)| match job.quantise {
+            true => vec![(i, Part::Integers), (i, Part::Scales), (i, Part::Biases)],
+            false => vec![(i, Part::AsItIs)],
+        })
+        .collect();
+    folder.tensors(&tensors, &mut |at, file| {
+        let (i, part) = order[at];
+        match part {
+            Part::Scales => return Ok(file.write_all(&bytes(&std::mem::take(&mut scales)))?),
+            Part::Biases => return Ok(file.write_all(&bytes(&std::mem::take(&mut biases)))?),
+            Part::Integers | Part::AsItIs => {}
+        }
+        let job = &jobs[i];
+        let (shard, begin, end) = job.at;
+        let size = (job.dtype.bits() / 8) as usize;
+        let unit = if job.quantise { job.tensor.shape[1] as usize * size } else { 1 };
+        let mut done = 0u64;
+        input.read(shard, begin, end, unit, &mut |piece| {
+            bar.inc(piece.len() as u64);
+            if !job.quantise {
+                return Ok(file.write_all(piece)?);
+            }
+            let numbers = nemoflash::checkpoint::numbers(&job.tensor.name, job.dtype, done, piece)?;
+            done += numbers.len() as u64;
+            let (mut packed, mut pairs) = (vec![], vec![]);
+            quant.quantise(&numbers, &mut packed, &mut pairs);
+            scales.extend(pairs.iter().map(|&pair| pair as u16));
+            biases.extend(pairs.iter().map(|&pair| (pair >> 16) as u16));
+            let packed: Vec<u8> = packed.iter().flat_map(|word| word.to_le_bytes()).collect();
+            Ok(file.write_all(&packed)?)
+        })
+    })?;
+    bar.finish_and_clear();
+    folder.file("config.json", format!("{:#}\n", with_quantization(&input.config, quant)?).as_bytes())?;
+    for (name, bytes) in &beside {
+        folder.file(name, bytes)?;
+    }
+    let (before, after) = (jobs.iter().map(|job| job.at.2 - job.at.1).sum::<u64>(), size_of(&tensors));
+    let (shown, bits) = (args.out.display(), quant.bits);
+    if common.json {
+        let all =
+            json!({ "out": args.out, "bits": bits, "group_size": quant.group, "bytes_before": before, "bytes": after });
+        terminal::print(&format!("{all}\n"))?;
+    } else {
+        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        terminal::note(&format!("wrote {shown}: {bits} bits, {:.1} MiB of {:.1}", mib(after), mib(before)));
+    }
+    Ok(Exit::Done)
+}
+
+#[derive(Clone, Copy)]
+enum Part {
+    AsItIs,
+    Integers,
+    Scales,
+    Biases,
+}
+
+/// Every tensor that the model needs; a tied head that the file has all the same is left out.
+fn jobs(input: &Tensors, config: &Config, quant: Quant) -> Vec<Job> {
+    let mut found = HashMap::new();
+    for (file, header) in input.headers.iter().enumerate() {
+        for tensor in &header.tensors {
+            found.insert(tensor.name.as_str(), ((file, tensor.begin, tensor.end), tensor.dtype));
+        }
+    }
+    let needed = config.tensors().into_iter();
+    needed
+        .filter_map(|tensor| {
+            let (at, dtype) = *found.get(tensor.name.as_str())?;
+            let quantise = tensor.is_matrix() && tensor.shape[1].is_multiple_of(quant.group.into());
+            Some(Job { tensor, at, dtype, quantise })
+        })
+        .collect()
+}
+
+/// The tensors that are written for one that is read.
+fn outputs(job: &Job, quant: Quant) -> Vec<Tensor> {
+    let Expected { name, shape } = &job.tensor;
+    if !job.quantise {
+        return vec![Tensor { name: name.clone(), dtype: job.dtype, shape: shape.clone() }];
+    }
+    let (outs, cols) = (shape[0], shape[1]);
+    let stem = name.strip_suffix(".weight").unwrap_or(name);
+    let groups = vec![outs, cols / u64::from(quant.group)];
+    vec![
+        Tensor { name: name.clone(), dtype: Dtype::U32, shape: vec![outs, cols * u64::from(quant.bits) / 32] },
+        Tensor { name: format!("{stem}.scales"), dtype: Dtype::BF16, shape: groups.clone() },
+        Tensor { name: format!("{stem}.biases"), dtype: Dtype::BF16, shape: groups },
+    ]
+}
+
+fn bytes(halves: &[u16]) -> Vec<u8> {
+    halves.iter().flat_map(|half| half.to_le_bytes()).collect()
+}
+
+fn size_of(tensors: &[Tensor]) -> u64 {
+    tensors.iter().map(Tensor::bytes).sum()
+}
+
+/// config.json with the block that MLX writes, under both of the names that it writes it.
+fn with_quantization(config: &[u8], quant: Quant) -> Result<Value> {
+    let mut config: Value = serde_json::from_slice(config)?;
+    let block = json!({ "group_size": quant.group, "bits": quant.bits });
+    for key in ["quantization", "quantization_config"] {
+        config[key] = block.clone();
+    }
+    Ok(config)
+}

@@ -1,0 +1,51 @@
+//! `nemoflash synthesize`: a folder with random weights, of a published shape.
+
+use crate::args::{Common, Synthesize};
+use crate::folder::{Folder, Tensor};
+use crate::report::{Exit, Usage};
+use crate::terminal;
+use anyhow::Result;
+use nemoflash::checkpoint::Dtype;
+use nemoflash::{Config, Synthetic, tokenizer_json};
+
+/// Words that are made at a time.
+const PIECE: usize = 1 << 20;
+
+/// Runs the command.
+///
+/// # Errors
+/// Without `--arch`, and if the folder cannot be written.
+pub fn run(common: &Common, args: &Synthesize) -> Result<Exit> {
+    let Some(arch) = common.arch else {
+        return Err(
+            Usage("which shape? Write for example `nemoflash synthesize --arch nemotron-flash-1b OUT`".into()).into()
+        );
+    };
+    let (name, json) = arch.shape();
+    let config = Config::parse(json.as_bytes())?;
+    let folder = Folder::create(&args.out)?;
+    let tensors = config.tensors();
+    let written: Vec<_> =
+        tensors.iter().map(|t| Tensor { name: t.name.clone(), dtype: Dtype::BF16, shape: t.shape.clone() }).collect();
+    let bar = terminal::bar("writing", 2 * tensors.iter().map(|t| t.shape.iter().product::<u64>()).sum::<u64>(), true);
+    let mut words = vec![0u32; PIECE];
+    folder.tensors(&written, &mut |i, file| {
+        let len = tensors[i].shape.iter().product::<u64>();
+        let mut first = 0;
+        while 2 * first < len {
+            let numbers = (len - 2 * first).min(2 * PIECE as u64) as usize;
+            let words = &mut words[..numbers.div_ceil(2)];
+            Synthetic { seed: 0 }.words(&tensors[i], first, words);
+            words.iter_mut().for_each(|word| *word = word.to_le());
+            file.write_all(&bytemuck::cast_slice(words)[..2 * numbers])?;
+            first += words.len() as u64;
+            bar.inc(2 * numbers as u64);
+        }
+        Ok(())
+    })?;
+    bar.finish_and_clear();
+    folder.file("config.json", json.as_bytes())?;
+    folder.file("tokenizer.json", &tokenizer_json(config.vocab_size))?;
+    terminal::note(&format!("wrote {}: {name} with random weights, {} tensors", args.out.display(), tensors.len()));
+    Ok(Exit::Done)
+}
