@@ -14,6 +14,7 @@ mod interrupt;
 mod lines;
 mod logits;
 mod open;
+mod perplexity;
 mod quiet;
 mod report;
 mod source;
@@ -43,5 +44,6 @@ async fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Devices => devices::run(common).await,
         Command::Explain => explain::run(common).await,
         Command::Logits(args) => logits::run(common, &args).await,
+        Command::Perplexity(args) => perplexity::run(common, &args).await,
     }
 }
