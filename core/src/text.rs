@@ -98,6 +98,11 @@ impl Tokenizer {
         Ok(ids)
     }
 
+    /// What the file's post-processor puts in front of a text (`<s>`, where it says so).
+    pub fn prefix(&self) -> &[u32] {
+        &self.prefix
+    }
+
     /// Text without added tokens, already normalised.
     fn encode_plain(&self, text: &str, budget: &mut Budget, ids: &mut Vec<u32>) -> Result<()> {
         let mut word = String::new();

@@ -54,6 +54,15 @@ pub enum Command {
     /// Write a folder with random weights of the shape of --arch, as such a model is published
     #[command(after_help = EXIT_CODES)]
     Synthesize(Synthesize),
+    /// Measure how well a model predicts a text file
+    ///
+    /// The text is cut into windows of --context tokens (default 2048, or what the model allows) that share nothing.
+    /// Each begins like a prompt: with the model's meta tokens, and with <s> where its tokenizer.json says so. Every
+    /// token that has another one in front of it in its window counts, with p its probability given all of those;
+    /// the last window may be short. Perplexity is e to the mean of -ln p. Compare only numbers of the same text,
+    /// tokenizer and window.
+    #[command(after_help = EXIT_CODES)]
+    Perplexity(Perplexity),
 }
 
 /// Options of every command.
@@ -303,6 +312,16 @@ pub struct Synthesize {
     /// The folder to write; it must not exist or be empty
     #[arg(value_name = "OUT", help_heading = "Arguments")]
     pub out: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct Perplexity {
+    /// The text: a UTF-8 file of at most 64 MiB
+    #[arg(long, value_name = "FILE")]
+    pub text: PathBuf,
+    /// Take only this many tokens from the beginning of the text
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]
+    pub max_tokens: Option<u32>,
 }
 
 impl Cli {

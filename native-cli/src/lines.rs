@@ -35,9 +35,17 @@ fn text(mut bytes: Vec<u8>) -> Result<String> {
     for end in [b'\n', b'\r'] {
         bytes.pop_if(|last| *last == end);
     }
+    utf8(bytes, "stdin")
+}
+
+/// Bytes of `what` as text.
+///
+/// # Errors
+/// [`Error::Prompt`] with the place of the first byte that is not UTF-8.
+pub fn utf8(bytes: Vec<u8>, what: &str) -> Result<String> {
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
-        let why = format!("stdin is not UTF-8 text: byte {} is {:#04x}", at + 1, error.as_bytes()[at]);
+        let why = format!("{what} is not UTF-8 text: byte {} is {:#04x}", at + 1, error.as_bytes()[at]);
         Error::Prompt { why, next: "Convert it first, for example with `iconv -t UTF-8`" }.into()
     })
 }

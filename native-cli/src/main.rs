@@ -15,6 +15,7 @@ mod interrupt;
 mod lines;
 mod logits;
 mod open;
+mod perplexity;
 mod quantize;
 mod quiet;
 mod report;
@@ -48,5 +49,6 @@ async fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Logits(args) => logits::run(common, &args).await,
         Command::Quantize(args) => quantize::run(common, &args),
         Command::Synthesize(args) => synthesize::run(common, &args),
+        Command::Perplexity(args) => perplexity::run(common, &args).await,
     }
 }

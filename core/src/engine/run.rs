@@ -157,6 +157,51 @@ impl Engine {
     /// # Errors
     /// [`Error::Prompt`] for tokens that do not fit, [`Error::Limit`], [`Error::Device`].
     pub async fn logits(&mut self, slot: u32, ids: &[u32]) -> Result<Vec<f32>> {
+        let mut out = Vec::with_capacity(ids.len() * self.model.config.vocab_size as usize);
+        let mut keep = |logits: &[f32], _| {
+            out.extend_from_slice(logits);
+            Ok(())
+        };
+        self.each_logits(slot, ids, &mut keep).await?;
+        Ok(out)
+    }
+
+    /// How surprising each token after the first is, given what stands in front of it: `-ln p` in nats, one number
+    /// fewer than `ids`. `e` to the power of their mean is the text's perplexity.
+    ///
+    /// All tokens but the last are run, so that a text of any length can be scored in parts: begin the next one with
+    /// the last token of this one. At most 64 rows of logits are in memory at a time; sums are f64.
+    ///
+    /// # Errors
+    /// [`Error::Prompt`] for fewer than two tokens and for tokens that do not fit, [`Error::NonFinite`] if a logit is
+    /// NaN or infinite or gives a token no probability at all, [`Error::Limit`], [`Error::Device`].
+    pub async fn nll(&mut self, slot: u32, ids: &[u32]) -> Result<Vec<f32>> {
+        let [run @ .., _] = ids else { return Err(too_short()) };
+        if run.is_empty() {
+            return Err(too_short());
+        }
+        self.model.check_ids(ids)?;
+        let vocab = self.model.config.vocab_size as usize;
+        let mut out = Vec::with_capacity(run.len());
+        let mut score = |logits: &[f32], first: u32| {
+            for (row, position) in logits.chunks_exact(vocab).zip(first + 1..) {
+                let token = ids[out.len() + 1] as usize;
+                out.push(surprise(row, token).ok_or(Error::NonFinite { position })?);
+            }
+            Ok(())
+        };
+        self.each_logits(slot, run, &mut score).await?;
+        Ok(out)
+    }
+
+    /// Runs tokens through a slot. `take` gets the logits [rows, vocab_size] of up to [`LOGIT_ROWS`] of them at a
+    /// time, with the first row's position.
+    async fn each_logits(
+        &mut self,
+        slot: u32,
+        ids: &[u32],
+        take: &mut dyn FnMut(&[f32], u32) -> Result<()>,
+    ) -> Result<()> {
         let mut position = self.feed(slot, ids)?;
         let vocab = self.model.config.vocab_size as usize;
         if self.all_logits.is_none() {
@@ -164,22 +209,60 @@ impl Engine {
             self.all_logits = Some(self.exec.alloc("logits of all rows", len, Elem::F32).await?);
         }
         let logits = self.all_logits.expect("allocated above");
-        let mut out = Vec::with_capacity(ids.len() * vocab);
         let rows = LOGIT_ROWS.min(self.options.prefill_rows);
         for tokens in ids.chunks(rows as usize) {
             let mut batch = Batch::default();
             batch.push(slot, position, tokens, false);
-            position += tokens.len() as u32;
             let ticket = self.submit(&batch, tokens.len() == 1, Ends::All, true).await?;
             self.exec.collect(ticket).await?;
             let words = self.exec.read(logits).await?;
-            out.extend_from_slice(bytemuck::cast_slice(&words[..tokens.len() * vocab]));
+            take(bytemuck::cast_slice(&words[..tokens.len() * vocab]), position)?;
+            position += tokens.len() as u32;
         }
         self.slots[slot as usize].position = Some(position);
-        Ok(out)
+        Ok(())
     }
+}
+
+fn too_short() -> Error {
+    prompt("a single token has none in front of it, so there is nothing to score".into(), "Give at least two tokens")
+}
+
+/// `-ln softmax(logits)[token]` in nats, by a log-sum-exp in f64; nothing if that is no finite number.
+fn surprise(logits: &[f32], token: usize) -> Option<f32> {
+    let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f64 = logits.iter().map(|&logit| (f64::from(logit) - f64::from(most)).exp()).sum();
+    let nats = (sum.ln() + (f64::from(most) - f64::from(logits[token]))) as f32;
+    // The sum is NaN if a logit is, or if the largest is infinite.
+    nats.is_finite().then_some(nats)
 }
 
 fn finite(token: u32, position: u32) -> Result<u32> {
     if token == NOT_FINITE { Err(Error::NonFinite { position }) } else { Ok(token) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::surprise;
+
+    #[test]
+    fn surprise_is_the_softmax_in_nats() {
+        let near = |logits: &[f32], token, want: f64| {
+            let got = f64::from(surprise(logits, token).expect("finite"));
+            assert!((got - want).abs() < 1e-6 * want.max(1.0), "{logits:?}: {got}, wanted {want}");
+        };
+        near(&[0.0; 8], 3, 8f64.ln());
+        near(&[1.0, 2.0, 3.0], 2, (1.0 + (-1f64).exp() + (-2f64).exp()).ln());
+        // Neither end of f32 overflows, and tokens without probability do no harm to the others.
+        near(&[3e38, 3e38, -3e38], 1, 2f64.ln());
+        near(&[f32::NEG_INFINITY, 5.0], 1, 0.0);
+        for (logits, token) in [
+            ([f32::NAN, 1.0], 1),
+            ([f32::INFINITY, 1.0], 1),
+            ([f32::NEG_INFINITY, 1.0], 0),
+            ([f32::NEG_INFINITY; 2], 0),
+        ] {
+            assert_eq!(surprise(&logits, token), None, "{logits:?}");
+        }
+    }
 }

@@ -121,3 +121,12 @@ pub fn fables() -> tempfile::TempDir {
     }
     folder
 }
+
+/// Makes every weight of a copy NaN.
+pub fn not_a_number(folder: &Path) {
+    let path = folder.join("model.safetensors");
+    let mut bytes = std::fs::read(&path).expect("weights");
+    let len = u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes")) as usize;
+    bytes[8 + len..].fill(0xff);
+    std::fs::write(path, bytes).expect("a copy");
+}
