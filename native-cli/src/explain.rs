@@ -30,7 +30,7 @@ fn page(name: &str, explain: &Explain) -> String {
         None => "no subgroups".into(),
     };
     let memory = [
-        ["weights".into(), binary(held.weights), "as stored".into()],
+        ["weights".into(), binary(held.weights), explain.weights.clone()],
         ["sequences".into(), binary(held.arena), format!("{context} tokens, keys and values in {kv}")],
         ["scratch".into(), binary(held.scratch), "activations, logits, rotary tables".into()],
         ["together".into(), binary(held.weights + held.arena + held.scratch), String::new()],
@@ -47,8 +47,10 @@ fn page(name: &str, explain: &Explain) -> String {
     kernels.extend(explain.kernels.iter().map(|kernel| {
         [kernel.name.to_owned(), kernel.dispatches.to_string(), kernel.why.to_owned(), kernel.constants.clone()]
     }));
+    let ([low, high], divided) = (explain.row_lengths, if explain.divide_logits { "are" } else { "are not" });
     format!(
         "{name} on {device}: {subgroup}, {prefill_scan} scan in prefill, {memory_tokens} meta tokens computed once\n\
+         Rows of the vocabulary are {low:.4} to {high:.4} long; logits {divided} divided by that\n\
          \nMemory on the device\n{}\nOne token of an answer\n{}\nKernels\n{}",
         table(&memory),
         table(&parts),

@@ -1,6 +1,6 @@
 //! The golden models and what the float64 reference says of them.
 
-use nemoflash::{Exec, Loader, Model, Result, Want};
+use nemoflash::{Exec, LoadOptions, Loader, Model, Result, Want};
 use safetensors::SafeTensors;
 use std::path::PathBuf;
 
@@ -109,8 +109,26 @@ pub fn load_lens(
     lens: &[Option<u64>],
     piece: &mut dyn FnMut() -> usize,
 ) -> Result<Model> {
+    push_all(exec, files, Loader::new(config, lens)?, piece)
+}
+
+/// [`load_files`] with options.
+///
+/// # Errors
+/// As [`Loader`].
+pub fn load_options(
+    exec: &mut Exec,
+    config: &[u8],
+    files: &[Vec<u8>],
+    options: LoadOptions,
+    piece: &mut dyn FnMut() -> usize,
+) -> Result<Model> {
+    let lens: Vec<_> = files.iter().map(|bytes| Some(bytes.len() as u64)).collect();
+    push_all(exec, files, Loader::with_options(config, &lens, options)?, piece)
+}
+
+fn push_all(exec: &mut Exec, files: &[Vec<u8>], mut loader: Loader, piece: &mut dyn FnMut() -> usize) -> Result<Model> {
     pollster::block_on(async {
-        let mut loader = Loader::new(config, lens)?;
         while let Some(Want { file, offset }) = loader.wants() {
             let rest = files[file].get(offset as usize..).unwrap_or_default();
             if rest.is_empty() {

@@ -3,12 +3,10 @@
 
 use half::{bf16, f16};
 use nemoflash::{Engine, EngineOptions, Error, Exec, Kv, Loader, Model, Result, Sampling, Want};
-use nemoflash_tests::{Random, checkpoint, load, load_chunked, load_files, load_lens};
+use nemoflash_tests::{Random, Tensors, checkpoint, file, load, load_chunked, load_files, load_lens, tensors};
 use pollster::block_on;
-use safetensors::tensor::{TensorView, serialize};
-use safetensors::{Dtype, SafeTensors};
+use safetensors::Dtype;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 
 /// The bits of a short prompt's logits on the CPU.
 fn logits(exec: Exec, model: Model) -> Vec<u32> {
@@ -30,23 +28,6 @@ fn whole(name: &str) -> Vec<u32> {
     let mut exec = Exec::cpu();
     let model = load(&mut exec, name).expect("model");
     logits(exec, model)
-}
-
-/// One tensor: type, shape, bytes.
-type Tensor = (Dtype, Vec<usize>, Vec<u8>);
-/// The tensors of a file by name.
-type Tensors = BTreeMap<String, Tensor>;
-
-fn tensors(bytes: &[u8]) -> Tensors {
-    let file = SafeTensors::deserialize(bytes).expect("golden file");
-    file.iter().map(|(name, t)| (name.to_string(), (t.dtype(), t.shape().to_vec(), t.data().to_vec()))).collect()
-}
-
-fn file(tensors: &Tensors) -> Vec<u8> {
-    let views = tensors.iter().map(|(name, (dtype, shape, bytes))| {
-        (name.as_str(), TensorView::new(*dtype, shape.clone(), bytes).expect("view"))
-    });
-    serialize(views, None).expect("file")
 }
 
 /// The same file with every number written by `write`.
