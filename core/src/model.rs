@@ -4,7 +4,7 @@ use crate::blocks::{Block, Run};
 use crate::buf::{Buf, Elem};
 use crate::config::Config;
 use crate::exec::Exec;
-use crate::inventory::{EMBED, FINAL_NORM, HEAD, MEMORY};
+use crate::inventory::{EMBED, HEAD, MEMORY};
 use crate::matrix::{Matrix, Place, Places, vector};
 use crate::ops;
 use crate::plan::Plan;
@@ -44,7 +44,7 @@ impl Model {
                 Some(memory)
             }
         };
-        let norm = vector(exec, &mut places, FINAL_NORM.into(), hidden_size).await?;
+        let norm = vector(exec, &mut places, config.names.final_norm.into(), hidden_size).await?;
         let head = match config.tie_word_embeddings {
             true => {
                 places.insert(HEAD.into(), Place::Nowhere);

@@ -5,11 +5,12 @@ use safetensors::SafeTensors;
 use std::path::PathBuf;
 
 /// The golden models, each with the tensors' prefix of every prompt in its `expected` file.
-pub const GOLDEN: [(&str, &[&str]); 5] = [
+pub const GOLDEN: [(&str, &[&str]); 6] = [
     ("mixed", &[""]),
     ("wide-heads", &[""]),
     ("variants", &[""]),
     ("attention-only", &[""]),
+    ("qwen3", &[""]),
     ("fables", &["0.", "1.", "2."]),
 ];
 
