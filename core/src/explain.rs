@@ -146,7 +146,7 @@ fn why(kernel: &str) -> &'static str {
         "rope_kv" | "attention" => "too many heads share a key head for the one-dispatch step",
         "delta_step" => "convolution, norms and the delta rule in one dispatch",
         "ssd_step" => "convolution, the state's step and the gate in one dispatch",
-        "logits" => "final norm, head and division by the rows' lengths in one dispatch",
+        "logits" => "final norm, head and each logit's factor in one dispatch",
         "pick" => "the token is chosen on the device, where the next step reads it",
         _ => "",
     }

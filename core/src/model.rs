@@ -5,7 +5,7 @@ use crate::buf::{Buf, Elem};
 use crate::config::Config;
 use crate::exec::Exec;
 use crate::format::Format;
-use crate::inventory::{EMBED, FINAL_NORM, HEAD, MEMORY};
+use crate::inventory::{EMBED, HEAD, MEMORY};
 use crate::matrix::{Matrix, Part, Places, vector};
 use crate::ops;
 use crate::plan::Plan;
@@ -42,7 +42,7 @@ impl Model {
             0 => None,
             rows => Some(Matrix::stack(exec, places_ref, hidden_size, &[(MEMORY.into(), rows)]).await?),
         };
-        let norm = vector(exec, &mut places, FINAL_NORM.into(), hidden_size).await?;
+        let norm = vector(exec, &mut places, config.names.final_norm.into(), hidden_size).await?;
         let head = match config.tie_word_embeddings {
             true => {
                 places.ignore(HEAD);

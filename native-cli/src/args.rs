@@ -16,7 +16,7 @@ Examples:
   nemoflash chat --model ./Nemotron-Flash-3B-Instruct
   nemoflash devices                                 which GPUs there are";
 
-/// Runs Nemotron-Flash hybrid language models on any GPU.
+/// Runs Nemotron-Flash hybrid language models, and dense Qwen3, on any GPU.
 ///
 /// Without a command, `nemoflash PROMPT` is `nemoflash generate PROMPT`. Text goes to stdout and everything else to
 /// stderr. With no --model, the small fairy-tale model `fables` that is built in runs.

@@ -5,11 +5,14 @@ use safetensors::SafeTensors;
 use std::path::PathBuf;
 
 /// The golden models, each with the tensors' prefix of every prompt in its `expected` file.
-pub const GOLDEN: [(&str, &[&str]); 5] = [
+pub const GOLDEN: [(&str, &[&str]); 7] = [
     ("mixed", &[""]),
     ("wide-heads", &[""]),
     ("variants", &[""]),
     ("attention-only", &[""]),
+    ("qwen3", &[""]),
+    // The same in 4 bits, written by mlx-lm 0.32 (group 64).
+    ("qwen3-mlx", &[""]),
     ("fables", &["0.", "1.", "2."]),
 ];
 
