@@ -10,6 +10,7 @@ mod conversation;
 mod devices;
 mod explain;
 mod generate;
+mod hub;
 mod interrupt;
 mod lines;
 mod logits;
@@ -18,6 +19,7 @@ mod quiet;
 mod report;
 mod source;
 mod terminal;
+mod verify;
 
 use args::{Cli, Command};
 use report::Exit;
@@ -43,5 +45,6 @@ async fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Devices => devices::run(common).await,
         Command::Explain => explain::run(common).await,
         Command::Logits(args) => logits::run(common, &args).await,
+        Command::Verify => verify::run(common),
     }
 }

@@ -27,7 +27,7 @@ pub struct Opened {
     pub engine: Engine,
     /// The device, for people.
     pub adapter: String,
-    /// The model's name: its folder's.
+    /// The model's name: its folder's or its repository's.
     pub name: String,
     /// Time from the first file to now.
     pub load: Duration,
@@ -39,7 +39,7 @@ pub struct Opened {
 /// What is wrong with a file, an option or the device.
 pub async fn with_tokenizer(common: &Common) -> Result<(Opened, Tokenizer)> {
     let start = Instant::now();
-    let mut source = Source::open(common.model.as_deref())?;
+    let mut source = Source::open(common)?;
     let tokenizer = Tokenizer::from_bytes(&source.tokenizer()?)?;
     Ok((engine(common, source, start).await?, tokenizer))
 }
@@ -50,7 +50,7 @@ pub async fn with_tokenizer(common: &Common) -> Result<(Opened, Tokenizer)> {
 /// What is wrong with a file, an option or the device.
 pub async fn without_tokenizer(common: &Common) -> Result<Opened> {
     let start = Instant::now();
-    engine(common, Source::open(common.model.as_deref())?, start).await
+    engine(common, Source::open(common)?, start).await
 }
 
 async fn engine(common: &Common, source: Source, start: Instant) -> Result<Opened> {
