@@ -60,8 +60,8 @@ pub fn run(common: &Common) -> Result<Exit> {
     match bad {
         0 => Ok(Exit::Done),
         _ if linked => bail!(
-            "{bad} of {} files are damaged or missing. Delete the damaged ones (`--json` has their paths) and run the model: \
-             what is missing is downloaded again",
+            "{bad} of {} files are damaged or missing. Delete the damaged ones and run the model: what is missing is \
+             downloaded again",
             checks.len()
         ),
         _ => bail!("{bad} of {} files are damaged or missing. Copy or download them again", checks.len()),
@@ -122,7 +122,7 @@ fn one(place: &Path, name: &str, etag: Option<&Etag>, bar: &ProgressBar) -> Resu
         let mut hasher = Hasher::new(etag, len);
         hasher.read(&mut file, &mut |bytes| bar.inc(bytes)).context("cannot read it. Check the disk")?;
         if hasher.finish() != *etag {
-            bail!("its {} is another", etag.kind());
+            bail!("its {} is not {}", etag.kind(), etag.as_str());
         }
         file.rewind().context("cannot read it. Check the disk")?;
     } else {
@@ -153,7 +153,10 @@ fn page(checks: &[Check]) -> String {
             State::Missing => "missing",
         };
         let why = match (&check.why, &check.checksum) {
-            (Some(why), _) => why.replace('\n', " "),
+            (Some(why), _) if check.state == State::Damaged => {
+                format!("{why} ({})", check.path.display()).replace('\n', " ")
+            }
+            (Some(_), _) => String::new(),
             (None, Some(checksum)) => format!("checksum {checksum}"),
             (None, None) => String::new(),
         };

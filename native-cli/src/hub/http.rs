@@ -116,6 +116,8 @@ impl Client {
         use ureq::Error::{Io, Timeout};
         match error {
             Timeout(_) => Fault::passing(self.silent()),
+            // What TLS refuses, it will refuse again.
+            Io(error) if error.kind() == std::io::ErrorKind::InvalidData => Fault::Final(self.untrusted(&error)),
             Io(error) => self.broken(&error),
             ureq::Error::HostNotFound => Fault::passing("its name is not found; is there a network?"),
             ureq::Error::ConnectionFailed => Fault::passing("no connection"),
@@ -123,11 +125,15 @@ impl Client {
                 "{} redirects more than {MAX_REDIRECTS} times and never answers. Check HF_ENDPOINT and the proxy",
                 self.endpoint
             )),
-            error => Fault::Final(anyhow!(
-                "cannot talk to {}: {error}. Check HF_ENDPOINT, the proxy, and the system's certificates",
-                self.endpoint
-            )),
+            error => Fault::Final(self.untrusted(&error)),
         }
+    }
+
+    fn untrusted(&self, error: &dyn std::error::Error) -> anyhow::Error {
+        anyhow!(
+            "cannot talk to {}: {error}. Check HF_ENDPOINT, the proxy, and the system's certificates",
+            self.endpoint
+        )
     }
 
     /// What a failed read means.
@@ -136,7 +142,7 @@ impl Client {
         match timeout {
             Some(ureq::Error::Timeout(_)) => Fault::passing(self.silent()),
             _ if error.kind() == std::io::ErrorKind::TimedOut => Fault::passing(self.silent()),
-            _ => Fault::passing(format!("the connection broke: {error}")),
+            _ => Fault::passing(format!("the connection failed: {error}")),
         }
     }
 
@@ -153,7 +159,7 @@ impl Client {
             ),
             (401 | 403, _) => anyhow!(
                 "{hub} answers {status}: this repository is private or gated, and the access token (HF_TOKEN) does not open \
-                 it. Accept the model's terms on its page, or use a token that may read it"
+                 it or is no longer valid. Accept the model's terms on its page, or set a token that may read it"
             ),
             (404, _) => anyhow!(
                 "{hub} answers 404: no such repository, revision or file. Check the spelling of --model and --revision"
