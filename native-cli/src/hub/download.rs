@@ -199,7 +199,7 @@ impl<'a> Transfer<'a> {
                  and the proxy",
                 self.file.name
             ),
-            _ => Err(self.wrong_len((self.done + len).to_string())),
+            _ => Err(self.wrong_len(self.done.saturating_add(len).to_string())),
         }
     }
 

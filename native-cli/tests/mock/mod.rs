@@ -1,13 +1,18 @@
 //! A hub on 127.0.0.1 that serves one tiny model and can be told to misbehave.
 
-use super::common::root;
+#![allow(dead_code, reason = "every suite uses a part of it")]
+
+use super::common::{Run, finish, nemoflash, root};
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
+use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -23,7 +28,7 @@ pub type Files = BTreeMap<String, Vec<u8>>;
 /// A tiny model in two weight files, with some files that must not be downloaded.
 pub fn model() -> Files {
     let golden = root().join("tests/golden/attention-only");
-    let read = |path: std::path::PathBuf| std::fs::read(path).expect("a golden file");
+    let read = |path: PathBuf| fs::read(path).expect("a golden file");
     let weights = read(golden.join("model.safetensors"));
     let mut tensors = SafeTensors::deserialize(&weights).expect("safetensors").tensors();
     // It comes in another order each time.
@@ -237,4 +242,71 @@ fn serve(mut stream: TcpStream, seen: &Mutex<Vec<Request>>, answer: &dyn Fn(&Req
     seen.lock().expect("no panic").push(request.clone());
     // The client may leave in the middle of an answer.
     let _ = answer(&request).send(&mut stream);
+}
+
+/// The honest answer about the weights, changed.
+pub fn weights(change: impl Fn(Answer, &Request) -> Answer) -> impl Fn(&Request) -> Option<Answer> {
+    let files = model();
+    move |request| request.is(WEIGHTS).then(|| change(honest(&files, request).expect("it is there"), request))
+}
+
+/// A run of the binary that knows only this hub and this home.
+pub fn command(hub: &str, home: &Path, arguments: &[&str]) -> Command {
+    let mut command = nemoflash(&[arguments, &["--device", "cpu", "--model", ID]].concat());
+    for (name, _) in std::env::vars_os() {
+        let upper = name.to_string_lossy().to_ascii_uppercase();
+        if upper.starts_with("HF_") || upper.ends_with("_PROXY") {
+            command.env_remove(name);
+        }
+    }
+    command.env("HF_HOME", home).env("HF_ENDPOINT", hub).env("HF_HUB_DOWNLOAD_TIMEOUT", "1");
+    command
+}
+
+pub fn run(hub: &str, home: &Path, arguments: &[&str]) -> Run {
+    finish(command(hub, home, arguments).spawn().expect("the binary runs"))
+}
+
+pub fn explain(hub: &Hub, home: &Path) -> Run {
+    run(&hub.url, home, &["explain", "--json", "--accept-license"])
+}
+
+/// No server at all.
+pub const NOWHERE: &str = "http://127.0.0.1:9";
+
+pub fn home() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a temporary folder")
+}
+
+pub fn repo(home: &Path) -> PathBuf {
+    home.join("hub").join(format!("models--{}", ID.replace('/', "--")))
+}
+
+pub fn partial(home: &Path, name: &str) -> PathBuf {
+    repo(home).join("blobs").join(format!("{}.incomplete", etag(name, &model()[name])))
+}
+
+/// Files in snapshots that are not those of the model, and files outside the cache.
+pub fn faults(home: &Path) -> Vec<String> {
+    let (files, mut faults) = (model(), vec![]);
+    for entry in fs::read_dir(repo(home).join("snapshots").join(COMMIT)).into_iter().flatten().flatten() {
+        let name = entry.file_name().into_string().expect("UTF-8");
+        if fs::read(entry.path()).ok() != files.get(&name).cloned() {
+            faults.push(format!("{name} is bad"));
+        }
+    }
+    let others = fs::read_dir(home).into_iter().flatten().flatten().filter(|entry| entry.file_name() != "hub");
+    faults.extend(others.map(|entry| format!("{:?} is outside", entry.file_name())));
+    faults
+}
+
+/// A good hub repairs what is in `home`; then the model runs without one.
+#[track_caller]
+pub fn repaired(home: &Path) -> Hub {
+    let good = Hub::good();
+    explain(&good, home).json();
+    assert_eq!(faults(home), Vec::<String>::new());
+    run(NOWHERE, home, &["verify"]).ok();
+    run(NOWHERE, home, &["explain", "--json"]).json();
+    good
 }
