@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::hub::is_revision;
 use crate::report::EXIT_CODES;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
@@ -14,7 +15,11 @@ Examples:
   nemoflash --seed 7 \"Once upon a time\"             the same story every time
   echo \"Once upon a time\" | nemoflash > story.txt   the continuation alone, for scripts
   nemoflash chat --model ./Nemotron-Flash-3B-Instruct
-  nemoflash devices                                 which GPUs there are";
+  nemoflash chat --model nvidia/Nemotron-Flash-3B-Instruct   the same, downloaded from the Hugging Face hub
+  nemoflash devices                                 which GPUs there are
+
+Downloads go to the Hugging Face cache and obey HF_HOME, HF_HUB_CACHE, HF_TOKEN, HF_ENDPOINT, HF_HUB_OFFLINE and
+HF_HUB_DOWNLOAD_TIMEOUT.";
 
 /// Runs Nemotron-Flash hybrid language models, and dense Qwen3, on any GPU.
 ///
@@ -63,14 +68,18 @@ pub enum Command {
     /// tokenizer and window.
     #[command(after_help = EXIT_CODES)]
     Perplexity(Perplexity),
+    /// Check a model's files: checksums of a download, headers, lengths, tensors
+    #[command(after_help = EXIT_CODES)]
+    Verify,
 }
 
 /// Options of every command.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Options of every command")]
 pub struct Common {
-    /// Folder with config.json, tokenizer.json and *.safetensors; without it, the built-in `fables`
-    #[arg(long, value_name = "DIR", global = true)]
+    /// Folder with config.json, tokenizer.json and *.safetensors, or the id of a model on the Hugging Face hub, which is
+    /// downloaded once; without it, the built-in `fables`
+    #[arg(long, value_name = "DIR|OWNER/NAME", global = true)]
     pub model: Option<PathBuf>,
     /// Instead of a model: a published shape with random weights, to measure speed without a download
     #[arg(long, value_name = "SHAPE", conflicts_with = "model", global = true)]
@@ -81,6 +90,12 @@ pub struct Common {
     /// Do not divide logits by the lengths of the vocabulary's rows, as Nemotron-Flash does
     #[arg(long, global = true)]
     pub keep_logits: bool,
+    /// Branch, tag or commit on the hub [default: main]. What is in the cache is used as it is
+    #[arg(long, value_name = "REV", value_parser = revision, global = true)]
+    pub revision: Option<String>,
+    /// Accept the model's licence, and download without a question
+    #[arg(long, global = true)]
+    pub accept_license: bool,
     /// Where to run; without it, the first GPU adapter that is hardware, or the CPU where there is none
     #[arg(long, global = true)]
     pub device: Option<Device>,
@@ -268,6 +283,13 @@ impl Writing {
             repetition_penalty: self.repetition_penalty,
             seed: self.seed.unwrap_or_else(random_seed),
         }
+    }
+}
+
+fn revision(text: &str) -> Result<String, String> {
+    match is_revision(text) {
+        true => Ok(text.to_owned()),
+        false => Err("not the name of a branch, a tag or a commit".to_owned()),
     }
 }
 

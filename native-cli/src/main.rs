@@ -11,6 +11,7 @@ mod devices;
 mod explain;
 mod folder;
 mod generate;
+mod hub;
 mod interrupt;
 mod lines;
 mod logits;
@@ -22,6 +23,7 @@ mod report;
 mod source;
 mod synthesize;
 mod terminal;
+mod verify;
 
 use args::{Cli, Command};
 use report::Exit;
@@ -50,5 +52,6 @@ async fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Quantize(args) => quantize::run(common, &args),
         Command::Synthesize(args) => synthesize::run(common, &args),
         Command::Perplexity(args) => perplexity::run(common, &args).await,
+        Command::Verify => verify::run(common),
     }
 }

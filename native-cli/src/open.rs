@@ -27,7 +27,7 @@ pub struct Opened {
     pub engine: Engine,
     /// The device, for people.
     pub adapter: String,
-    /// The model's name: its folder's.
+    /// The model's name: its folder's or its repository's.
     pub name: String,
     /// Time from the first file to now.
     pub load: Duration,
@@ -45,7 +45,7 @@ pub async fn with_tokenizer(common: &Common) -> Result<(Opened, Tokenizer)> {
         let tokenizer = tokenizer_json(opened.engine.config().vocab_size);
         return Ok((opened, Tokenizer::from_bytes(&tokenizer)?));
     }
-    let mut source = Source::open(common.model.as_deref())?;
+    let mut source = Source::open(common)?;
     let tokenizer = Tokenizer::from_bytes(&source.tokenizer()?)?;
     Ok((engine(common, From::Source(source), start).await?, tokenizer))
 }
@@ -58,7 +58,7 @@ pub async fn without_tokenizer(common: &Common) -> Result<Opened> {
     let start = Instant::now();
     let model = match common.arch {
         Some(arch) => From::Arch(arch),
-        None => From::Source(Source::open(common.model.as_deref())?),
+        None => From::Source(Source::open(common)?),
     };
     engine(common, model, start).await
 }

@@ -1,5 +1,8 @@
-//! Where a model comes from: built in, or a folder.
+//! Where a model comes from: built in, a folder, or the hub.
 
+use crate::args::Common;
+use crate::hub::{self, Id};
+use crate::report::Usage;
 use anyhow::{Context as _, Result, bail};
 use nemoflash::checkpoint::{self, Header};
 use nemoflash::{Error, Exec, LoadOptions, Loader, Model, Want};
@@ -8,15 +11,21 @@ use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
 /// Longest JSON file that is read; each reader has a bound of its own below it.
-const MAX_JSON: u64 = 64 << 20;
+pub const MAX_JSON: u64 = 64 << 20;
 /// Bytes of weights that are read at a time.
 ///
 /// Weights are read, not memory-mapped: the device gets a copy in any case, a file that shrinks or a disk that fails
 /// is then an error and not a signal, and the program needs no `unsafe`.
 const PIECE: usize = 8 << 20;
 
-const INDEX: &str = "model.safetensors.index.json";
-const WEIGHTS: &str = "model.safetensors";
+/// The files of a model.
+pub const CONFIG: &str = "config.json";
+/// Not needed where ids go in and come out.
+pub const TOKENIZER: &str = "tokenizer.json";
+/// All weights, or else
+pub const WEIGHTS: &str = "model.safetensors";
+/// the list of the files that hold them.
+pub const INDEX: &str = "model.safetensors.index.json";
 
 /// The small files of a model, beside config.json.
 const BESIDE: [&str; 8] = [
@@ -33,7 +42,7 @@ const BESIDE: [&str; 8] = [
 /// A model's files.
 #[derive(Debug)]
 pub struct Source {
-    /// For people: the folder's name.
+    /// For people: the folder's name, or the repository's.
     pub name: String,
     /// Where it lies, unless it is built in.
     folder: Option<PathBuf>,
@@ -50,13 +59,60 @@ enum Weights {
     File { name: String, file: File, len: u64 },
 }
 
-impl Source {
-    /// The model in a folder, or the built-in one.
+/// What `--model` names.
+#[derive(Debug)]
+pub enum Place<'a> {
+    Folder(&'a Path),
+    Hub { id: Id, revision: &'a str },
+}
+
+impl Place<'_> {
+    /// A folder that exists comes first. Nothing is the built-in model.
     ///
     /// # Errors
-    /// If a file is missing, is no file, or cannot be read.
-    pub fn open(folder: Option<&Path>) -> Result<Source> {
-        folder.map_or_else(|| Ok(Source::fables()), Source::folder)
+    /// If it is neither a folder nor an id.
+    pub fn named(common: &Common) -> Result<Option<Place<'_>>> {
+        let revision = common.revision.as_deref();
+        let only =
+            |what: &str| Usage(format!("--revision chooses among the versions of a model on the hub, and {what}"));
+        let Some(model) = common.model.as_deref() else {
+            return revision.map_or(Ok(None), |_| Err(only("there is no --model").into()));
+        };
+        let shown = model.display();
+        match fs::metadata(model) {
+            Ok(data) if data.is_dir() && revision.is_some() => Err(only(&format!("{shown} is a folder")).into()),
+            Ok(data) if data.is_dir() => Ok(Some(Place::Folder(model))),
+            Ok(_) => bail!("--model {shown} is a file. Give the folder that holds config.json and the weights"),
+            Err(error) if error.kind() == ErrorKind::NotFound => match model.to_str().and_then(Id::new) {
+                Some(id) => Ok(Some(Place::Hub { id, revision: revision.unwrap_or(hub::MAIN) })),
+                None => bail!(
+                    "--model {shown}: no such folder, and not the id of a model on the Hugging Face hub (owner/name). Check \
+                     the path"
+                ),
+            },
+            Err(error) => bail!("--model {shown}: {error}. Check the path and its permissions"),
+        }
+    }
+}
+
+impl Source {
+    /// The model that `--model` names, downloaded if it must be, or the built-in one.
+    ///
+    /// # Errors
+    /// If a file is missing, is no file, or cannot be read or downloaded.
+    pub fn open(common: &Common) -> Result<Source> {
+        match Place::named(common)? {
+            None => Ok(Source::fables()),
+            Some(Place::Folder(folder)) => {
+                let whole = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+                let name = whole.file_name().unwrap_or(whole.as_os_str()).to_string_lossy().into_owned();
+                Source::folder(folder, name)
+            }
+            Some(Place::Hub { id, revision }) => {
+                let folder = hub::folder(&id, revision, common.accept_license)?;
+                Source::folder(&folder, id.name)
+            }
+        }
     }
 
     fn fables() -> Source {
@@ -69,33 +125,11 @@ impl Source {
         }
     }
 
-    fn folder(folder: &Path) -> Result<Source> {
-        let shown = folder.display();
-        match fs::metadata(folder) {
-            Ok(data) if data.is_dir() => {}
-            Ok(_) => bail!("--model {shown} is a file. Give the folder that holds config.json and the weights"),
-            Err(error) if error.kind() == ErrorKind::NotFound => bail!(
-                "--model {shown}: no such folder. This version downloads nothing: get the model's files (config.json, \
-                 tokenizer.json, *.safetensors) into a folder and give its path"
-            ),
-            Err(error) => bail!("--model {shown}: {error}. Check the path and its permissions"),
-        }
-        let config = read(&folder.join("config.json"))?;
-        let index = folder.join(INDEX);
-        let names = match folder.join(WEIGHTS).exists() || !index.exists() {
-            true => vec![WEIGHTS.to_owned()],
-            false => checkpoint::index(&read(&index)?)?,
-        };
-        let weights = names.into_iter().map(|name| Weights::open(folder, name)).collect::<Result<_>>()?;
-        let whole = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
-        let name = whole.file_name().unwrap_or(whole.as_os_str()).to_string_lossy().into_owned();
-        Ok(Source {
-            name,
-            folder: Some(folder.to_owned()),
-            config,
-            tokenizer: read(&folder.join("tokenizer.json")),
-            weights,
-        })
+    fn folder(folder: &Path, name: String) -> Result<Source> {
+        let config = read(&folder.join(CONFIG))?;
+        let weights =
+            weight_names(folder)?.into_iter().map(|name| Weights::open(folder, name)).collect::<Result<_>>()?;
+        Ok(Source { name, folder: Some(folder.to_owned()), config, tokenizer: read(&folder.join(TOKENIZER)), weights })
     }
 
     /// The small files beside the weights that make up a model, config.json aside: name and bytes of those that are
@@ -277,8 +311,20 @@ impl Window {
     }
 }
 
+/// The files that hold a folder's weights, whether they are there or not.
+///
+/// # Errors
+/// If the list of them cannot be read.
+pub fn weight_names(folder: &Path) -> Result<Vec<String>> {
+    let index = folder.join(INDEX);
+    match folder.join(WEIGHTS).exists() || !index.exists() {
+        true => Ok(vec![WEIGHTS.to_owned()]),
+        false => Ok(checkpoint::index(&read(&index)?)?),
+    }
+}
+
 /// Opens an ordinary file. Anything else (a folder, a pipe that never ends) is refused unopened.
-fn open(path: &Path) -> Result<(File, u64)> {
+pub fn open(path: &Path) -> Result<(File, u64)> {
     let shown = path.display();
     let next = "A model folder holds config.json, tokenizer.json, and model.safetensors or \
                 model.safetensors.index.json with its parts";

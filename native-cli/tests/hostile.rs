@@ -33,7 +33,9 @@ fn a_refusal_is_told_from_a_story() {
 
 #[test]
 fn folders() {
-    cpu(&["--model", "nvidia/Nemotron-Flash-1B", PROMPT]).refused(1, &["no such folder", "downloads nothing", "path"]);
+    for name in ["no/such/folder", "../no", "no-such-folder", "a b/c"] {
+        cpu(&["--model", name, PROMPT]).refused(1, &["no such folder", "owner/name", "path"]);
+    }
     let good = fables();
     let file = good.path().join("model.safetensors");
     tell(&file).refused(1, &["is a file", "Give the folder"]);

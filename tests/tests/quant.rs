@@ -151,8 +151,9 @@ fn quant(bits: u32, group: u32) -> LoadOptions {
     LoadOptions { quantise: Some(Quant { bits, group, scale_f16: false }), ..Default::default() }
 }
 
-/// The largest errors that quantising may make of the logits of `mixed`, as RMS ratio. Measured: 0.0073 and 0.115.
-const LOSS: [(u32, f64); 2] = [(8, 9.0), (4, 9.0)];
+/// The largest errors that quantising may make of the logits of `mixed`, as RMS ratio. Measured: 0.028 and 0.44 (a tiny model
+/// with random weights; `fables` loses far less, see README).
+const LOSS: [(u32, f64); 2] = [(8, 0.05), (4, 0.7)];
 
 #[test]
 fn quantising_while_loading() {
@@ -288,7 +289,8 @@ fn lengths_of_vocabulary_rows() {
     let (low, high) = lengths.fold((f64::MAX, 0.0f64), |(low, high), l| (low.min(l), high.max(l)));
     let loaded = |options| {
         let mut exec = Exec::cpu();
-        let model = load_options(&mut exec, &config, std::slice::from_ref(&bytes), options, &mut || usize::MAX).expect("model");
+        let model =
+            load_options(&mut exec, &config, std::slice::from_ref(&bytes), options, &mut || usize::MAX).expect("model");
         let [a, b] = model.row_lengths;
         (a, b, logits(exec, model))
     };
