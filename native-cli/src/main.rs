@@ -17,6 +17,7 @@ mod open;
 mod quiet;
 mod report;
 mod source;
+mod style;
 mod terminal;
 
 use args::{Cli, Command};

@@ -1,8 +1,9 @@
 //! From options to an engine that is ready.
 
-use crate::args::{Common, Device};
+use crate::args::{Common, Device, Writing};
 use crate::report::Usage;
 use crate::source::Source;
+use crate::style::Style;
 use crate::{quiet, terminal};
 use anyhow::Result;
 use nemoflash::{Engine, EngineOptions, Error, Exec, Gpu, Tokenizer};
@@ -33,15 +34,16 @@ pub struct Opened {
     pub load: Duration,
 }
 
-/// Opens the model with its tokenizer.
+/// Opens the model with its tokenizer and the way to put text to it, in a chat or elsewhere.
 ///
 /// # Errors
 /// What is wrong with a file, an option or the device.
-pub async fn with_tokenizer(common: &Common) -> Result<(Opened, Tokenizer)> {
+pub async fn to_write(common: &Common, writing: &Writing, chat: bool) -> Result<(Opened, Tokenizer, Style)> {
     let start = Instant::now();
     let mut source = Source::open(common.model.as_deref())?;
     let tokenizer = Tokenizer::from_bytes(&source.tokenizer()?)?;
-    Ok((engine(common, source, start).await?, tokenizer))
+    let style = Style::new(&source, &tokenizer, writing, chat)?;
+    Ok((engine(common, source, start).await?, tokenizer, style))
 }
 
 /// Opens the model; a tokenizer need not be there.

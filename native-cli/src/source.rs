@@ -1,7 +1,8 @@
 //! Where a model comes from: built in, or a folder.
 
 use anyhow::{Context as _, Result, bail};
-use nemoflash::{Error, Exec, Loader, Model, Want, checkpoint};
+use nemoflash::{ChatFiles, ChatTemplate, Error, Exec, Loader, Model, Want, checkpoint};
+use serde::Deserialize;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom};
 use std::path::Path;
@@ -26,7 +27,32 @@ pub struct Source {
     config: Vec<u8>,
     /// `tokenizer.json`, and what is wrong with it if it cannot be read.
     tokenizer: Result<Vec<u8>>,
+    /// Files that a model need not have.
+    optional: Optional,
     weights: Vec<Weights>,
+}
+
+#[derive(Debug, Default)]
+struct Optional {
+    generation_config: Option<Vec<u8>>,
+    tokenizer_config: Option<Vec<u8>>,
+    special_tokens_map: Option<Vec<u8>>,
+    chat_template_jinja: Option<Vec<u8>>,
+    chat_template_json: Option<Vec<u8>>,
+}
+
+/// What is read of generation_config.json.
+#[derive(Deserialize)]
+struct Generation {
+    #[serde(default)]
+    eos_token_id: Option<Ids>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Ids {
+    One(u32),
+    Several(Vec<u32>),
 }
 
 #[derive(Debug)]
@@ -49,6 +75,7 @@ impl Source {
             name: "fables".into(),
             config: include_bytes!("../../models/fables/config.json").to_vec(),
             tokenizer: Ok(include_bytes!("../../models/fables/tokenizer.json").to_vec()),
+            optional: Optional::default(),
             weights: vec![Weights::BuiltIn(include_bytes!("../../models/fables/model.safetensors"))],
         }
     }
@@ -73,7 +100,18 @@ impl Source {
         let weights = names.into_iter().map(|name| Weights::open(folder, name)).collect::<Result<_>>()?;
         let whole = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
         let name = whole.file_name().unwrap_or(whole.as_os_str()).to_string_lossy().into_owned();
-        Ok(Source { name, config, tokenizer: read(&folder.join("tokenizer.json")), weights })
+        let optional = |name: &str| {
+            let path = folder.join(name);
+            if path.exists() { read(&path).map(Some) } else { Ok(None) }
+        };
+        let optional = Optional {
+            generation_config: optional("generation_config.json")?,
+            tokenizer_config: optional("tokenizer_config.json")?,
+            special_tokens_map: optional("special_tokens_map.json")?,
+            chat_template_jinja: optional("chat_template.jinja")?,
+            chat_template_json: optional("chat_template.json")?,
+        };
+        Ok(Source { name, config, tokenizer: read(&folder.join("tokenizer.json")), optional, weights })
     }
 
     /// `tokenizer.json`.
@@ -82,6 +120,35 @@ impl Source {
     /// If it could not be read.
     pub fn tokenizer(&mut self) -> Result<Vec<u8>> {
         std::mem::replace(&mut self.tokenizer, Ok(vec![]))
+    }
+
+    /// The model's own way to write a conversation, if it has one.
+    ///
+    /// # Errors
+    /// [`Error::Template`] if it cannot be used.
+    pub fn chat_template(&self) -> Result<Option<ChatTemplate>> {
+        let files = &self.optional;
+        Ok(ChatTemplate::read(&ChatFiles {
+            chat_template_jinja: files.chat_template_jinja.as_deref(),
+            tokenizer_config: files.tokenizer_config.as_deref(),
+            chat_template_json: files.chat_template_json.as_deref(),
+            special_tokens_map: files.special_tokens_map.as_deref(),
+        })?)
+    }
+
+    /// Tokens that end a text according to `generation_config.json`.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn generation_eos(&self) -> Result<Vec<u32>> {
+        let Some(json) = &self.optional.generation_config else { return Ok(vec![]) };
+        let file: Generation = serde_json::from_slice(json)
+            .context("generation_config.json cannot be used. Get the original file again, or remove it")?;
+        Ok(match file.eos_token_id {
+            None => vec![],
+            Some(Ids::One(id)) => vec![id],
+            Some(Ids::Several(ids)) => ids,
+        })
     }
 
     /// Loads the weights onto a device, and tells bytes done and bytes in all.
