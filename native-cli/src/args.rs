@@ -16,6 +16,7 @@ Examples:
   echo \"Once upon a time\" | nemoflash > story.txt   the continuation alone, for scripts
   nemoflash chat --model ./Nemotron-Flash-3B-Instruct
   nemoflash chat --model nvidia/Nemotron-Flash-3B-Instruct   the same, downloaded from the Hugging Face hub
+  nemoflash --model ./Nemotron-Flash-3B-Instruct --format instruct \"Why is the sky blue?\"
   nemoflash devices                                 which GPUs there are
 
 Downloads go to the Hugging Face cache and obey HF_HOME, HF_HUB_CACHE, HF_TOKEN, HF_ENDPOINT, HF_HUB_OFFLINE and
@@ -217,7 +218,7 @@ impl Common {
 
 #[derive(Debug, Args)]
 pub struct Generate {
-    /// The text to continue. Without it, or with `-`, it is read from stdin, less its last line break. A terminal
+    /// The text to continue, or with --format the question. Without it, or with `-`, it is read from stdin, less its last line break. A terminal
     /// shows prompt and continuation; a pipe or a file gets the continuation alone
     #[arg(value_name = "PROMPT", help_heading = "Arguments")]
     pub prompt: Option<String>,
@@ -227,9 +228,6 @@ pub struct Generate {
 
 #[derive(Debug, Args)]
 pub struct Chat {
-    /// How turns are put to the model; without it, `instruct` if the folder's name contains "Instruct"
-    #[arg(long)]
-    pub format: Option<Format>,
     #[command(flatten)]
     pub writing: Writing,
 }
@@ -240,12 +238,21 @@ pub enum Format {
     Text,
     /// Questions and answers: `User: ...`, `Assistant:`
     Instruct,
+    /// Questions and answers as the model's own chat template writes them
+    Template,
 }
 
 /// How text is written: the options that generate and chat share.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Options of the text")]
 pub struct Writing {
+    /// How text is put to the model [default: text; in a chat, template if the model has one, or instruct if its name
+    /// contains "Instruct"]
+    #[arg(long)]
+    pub format: Option<Format>,
+    /// What holds for the whole conversation, for models with a chat template
+    #[arg(long, value_name = "TEXT")]
+    pub system: Option<String>,
     /// Longest answer in tokens
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_tokens: u32,

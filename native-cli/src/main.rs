@@ -21,6 +21,7 @@ mod quantize;
 mod quiet;
 mod report;
 mod source;
+mod style;
 mod synthesize;
 mod terminal;
 mod verify;

@@ -1,11 +1,19 @@
-//! Where a model comes from: built in, a folder, or the hub.
+//! Where a model comes from: built in, a folder, the hub, or nowhere (`--arch`).
+
+mod tensors;
+
+pub use tensors::Tensors;
 
 use crate::args::Common;
 use crate::hub::{self, Id};
 use crate::report::Usage;
 use anyhow::{Context as _, Result, bail};
-use nemoflash::checkpoint::{self, Header};
-use nemoflash::{Error, Exec, LoadOptions, Loader, Model, Want};
+use nemoflash::checkpoint;
+use nemoflash::{
+    ChatFiles, ChatTemplate, Config, Error, Exec, LoadOptions, Loader, Model, Synthetic, Tokenizer, Want,
+    tokenizer_json,
+};
+use serde::Deserialize;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -26,6 +34,8 @@ pub const TOKENIZER: &str = "tokenizer.json";
 pub const WEIGHTS: &str = "model.safetensors";
 /// the list of the files that hold them.
 pub const INDEX: &str = "model.safetensors.index.json";
+
+const FABLES_TOKENIZER: &[u8] = include_bytes!("../../models/fables/tokenizer.json");
 
 /// The small files of a model, beside config.json.
 const BESIDE: [&str; 8] = [
@@ -48,15 +58,44 @@ pub struct Source {
     folder: Option<PathBuf>,
     /// `config.json`.
     config: Vec<u8>,
-    /// `tokenizer.json`, and what is wrong with it if it cannot be read.
-    tokenizer: Result<Vec<u8>>,
+    /// Files that a model need not have.
+    optional: Optional,
     weights: Vec<Weights>,
+}
+
+#[derive(Debug, Default)]
+struct Optional {
+    generation_config: Option<Vec<u8>>,
+    tokenizer_config: Option<Vec<u8>>,
+    special_tokens_map: Option<Vec<u8>>,
+    chat_template_jinja: Option<Vec<u8>>,
+    chat_template_json: Option<Vec<u8>>,
+}
+
+/// What is read of generation_config.json.
+#[derive(Deserialize)]
+struct Generation {
+    #[serde(default)]
+    eos_token_id: Option<Ids>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Ids {
+    One(u32),
+    Several(Vec<u32>),
 }
 
 #[derive(Debug)]
 enum Weights {
+    /// None: they are made on the device.
+    Random,
     BuiltIn(&'static [u8]),
-    File { name: String, file: File, len: u64 },
+    File {
+        name: String,
+        file: File,
+        len: u64,
+    },
 }
 
 /// What `--model` names.
@@ -101,6 +140,11 @@ impl Source {
     /// # Errors
     /// If a file is missing, is no file, or cannot be read or downloaded.
     pub fn open(common: &Common) -> Result<Source> {
+        if let Some(arch) = common.arch {
+            let (name, config) = arch.shape();
+            let (name, config, weights) = (name.to_owned(), config.as_bytes().to_vec(), vec![Weights::Random]);
+            return Ok(Source { name, folder: None, config, optional: Optional::default(), weights });
+        }
         match Place::named(common)? {
             None => Ok(Source::fables()),
             Some(Place::Folder(folder)) => {
@@ -120,7 +164,7 @@ impl Source {
             name: "fables".into(),
             folder: None,
             config: include_bytes!("../../models/fables/config.json").to_vec(),
-            tokenizer: Ok(include_bytes!("../../models/fables/tokenizer.json").to_vec()),
+            optional: Optional::default(),
             weights: vec![Weights::BuiltIn(include_bytes!("../../models/fables/model.safetensors"))],
         }
     }
@@ -129,35 +173,72 @@ impl Source {
         let config = read(&folder.join(CONFIG))?;
         let weights =
             weight_names(folder)?.into_iter().map(|name| Weights::open(folder, name)).collect::<Result<_>>()?;
-        Ok(Source { name, folder: Some(folder.to_owned()), config, tokenizer: read(&folder.join(TOKENIZER)), weights })
+        let optional = |name: &str| {
+            let path = folder.join(name);
+            if path.exists() { read(&path).map(Some) } else { Ok(None) }
+        };
+        let optional = Optional {
+            generation_config: optional("generation_config.json")?,
+            tokenizer_config: optional("tokenizer_config.json")?,
+            special_tokens_map: optional("special_tokens_map.json")?,
+            chat_template_jinja: optional("chat_template.jinja")?,
+            chat_template_json: optional("chat_template.json")?,
+        };
+        Ok(Source { name, folder: Some(folder.to_owned()), config, optional, weights })
     }
 
-    /// The small files beside the weights that make up a model, config.json aside: name and bytes of those that are
-    /// there.
+    /// The small files beside config.json and the weights: name and bytes of those that are there.
     ///
     /// # Errors
     /// If one cannot be read.
     pub fn beside(&self) -> Result<Vec<(String, Vec<u8>)>> {
-        let mut files = vec![];
-        match &self.folder {
-            None => {
-                files.extend(self.tokenizer.as_ref().ok().map(|bytes| ("tokenizer.json".to_owned(), bytes.clone())))
-            }
-            Some(folder) => {
-                for name in BESIDE.iter().filter(|name| folder.join(name).exists()) {
-                    files.push(((*name).to_owned(), read(&folder.join(name))?));
-                }
-            }
-        }
-        Ok(files)
+        let Some(folder) = &self.folder else {
+            return Ok(vec![(TOKENIZER.to_owned(), FABLES_TOKENIZER.to_vec())]);
+        };
+        let there = BESIDE.iter().filter(|name| folder.join(name).exists());
+        there.map(|name| Ok(((*name).to_owned(), read(&folder.join(name))?))).collect()
     }
 
-    /// `tokenizer.json`.
+    /// The tokenizer.
     ///
     /// # Errors
-    /// If it could not be read.
-    pub fn tokenizer(&mut self) -> Result<Vec<u8>> {
-        std::mem::replace(&mut self.tokenizer, Ok(vec![]))
+    /// If its file cannot be read or used.
+    pub fn tokenizer(&self) -> Result<Tokenizer> {
+        let json = match (&self.folder, &self.weights[..]) {
+            (Some(folder), _) => read(&folder.join(TOKENIZER))?,
+            (None, [Weights::Random]) => tokenizer_json(Config::parse(&self.config)?.vocab_size),
+            (None, _) => FABLES_TOKENIZER.to_vec(),
+        };
+        Ok(Tokenizer::from_bytes(&json)?)
+    }
+
+    /// The model's own way to write a conversation, if it has one.
+    ///
+    /// # Errors
+    /// [`Error::Template`] if it cannot be used.
+    pub fn chat_template(&self) -> Result<Option<ChatTemplate>> {
+        let files = &self.optional;
+        Ok(ChatTemplate::read(&ChatFiles {
+            chat_template_jinja: files.chat_template_jinja.as_deref(),
+            tokenizer_config: files.tokenizer_config.as_deref(),
+            chat_template_json: files.chat_template_json.as_deref(),
+            special_tokens_map: files.special_tokens_map.as_deref(),
+        })?)
+    }
+
+    /// Tokens that end a text according to `generation_config.json`.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn generation_eos(&self) -> Result<Vec<u32>> {
+        let Some(json) = &self.optional.generation_config else { return Ok(vec![]) };
+        let file: Generation = serde_json::from_slice(json)
+            .context("generation_config.json cannot be used. Get the original file again, or remove it")?;
+        Ok(match file.eos_token_id {
+            None => vec![],
+            Some(Ids::One(id)) => vec![id],
+            Some(Ids::Several(ids)) => ids,
+        })
     }
 
     /// Loads the weights onto a device, and tells bytes done and bytes in all.
@@ -170,6 +251,9 @@ impl Source {
         options: LoadOptions,
         on_progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Model> {
+        if let [Weights::Random] = self.weights[..] {
+            return Ok(Synthetic { seed: 0 }.model(exec, &self.config, options).await?);
+        }
         let lengths: Vec<Option<u64>> = self.weights.iter().map(|weights| Some(weights.len())).collect();
         let mut loader = Loader::with_options(&self.config, &lengths, options)?;
         let mut window = Window::default();
@@ -187,80 +271,11 @@ impl Source {
     }
 }
 
-/// The files of a model that are read on the host, tensor by tensor.
-#[derive(Debug)]
-pub struct Tensors {
-    /// `config.json`.
-    pub config: Vec<u8>,
-    /// The table of each file.
-    pub headers: Vec<Header>,
-    weights: Vec<Weights>,
-    window: Window,
-}
-
-impl Tensors {
-    /// Reads the tables.
-    ///
-    /// # Errors
-    /// [`Error::Checkpoint`] for a table that breaks the format, and if reading fails.
-    pub fn open(source: Source) -> Result<Tensors> {
-        let Source { config, mut weights, .. } = source;
-        let mut window = Window::default();
-        let mut headers = vec![];
-        for (i, weights) in weights.iter_mut().enumerate() {
-            let len = weights.len();
-            let mut read = |at: u64, len: u64| -> Result<Vec<u8>> {
-                let mut bytes = vec![];
-                while (bytes.len() as u64) < len {
-                    let more = weights.at(i, at + bytes.len() as u64, &mut window)?;
-                    if more.is_empty() {
-                        return Err(Error::Checkpoint { why: "the file ends in its header".into() }.into());
-                    }
-                    bytes.extend_from_slice(&more[..more.len().min((len - bytes.len() as u64) as usize)]);
-                }
-                Ok(bytes)
-            };
-            let first8: [u8; 8] = read(0, 8)?.try_into().expect("eight bytes were asked for");
-            let json = read(8, Header::len(first8)?)?;
-            headers.push(Header::parse(&json, Some(len)).map_err(|error| weights.name_in(error))?);
-        }
-        Ok(Tensors { config, headers, weights, window })
-    }
-
-    /// Hands the bytes `begin .. end` of a file's data section over, in pieces of whole `unit`s.
-    ///
-    /// # Errors
-    /// If reading fails, and those of `take`.
-    pub fn read(
-        &mut self,
-        file: usize,
-        begin: u64,
-        end: u64,
-        unit: usize,
-        take: &mut dyn FnMut(&[u8]) -> Result<()>,
-    ) -> Result<()> {
-        let start = self.headers[file].data_start;
-        let (mut at, mut held) = (begin, vec![]);
-        while at < end {
-            let bytes = self.weights[file].at(file, start + at, &mut self.window)?;
-            if bytes.is_empty() {
-                return Err(Error::Checkpoint { why: "the file ends too early".into() }.into());
-            }
-            let here = usize::try_from(end - at).unwrap_or(usize::MAX).min(bytes.len());
-            held.extend_from_slice(&bytes[..here]);
-            at += here as u64;
-            let whole = held.len() / unit * unit;
-            take(&held[..whole])?;
-            held.drain(..whole);
-        }
-        Ok(())
-    }
-}
-
 impl Weights {
     /// Bytes from `offset` on: some, or none at the end.
     fn at<'a>(&'a mut self, file: usize, offset: u64, window: &'a mut Window) -> Result<&'a [u8]> {
         match self {
+            Weights::Random => Ok(&[]),
             Weights::BuiltIn(bytes) => Ok(usize::try_from(offset).ok().and_then(|at| bytes.get(at..)).unwrap_or(&[])),
             Weights::File { name, file: handle, .. } => window.at(file, offset, name, handle),
         }
@@ -273,6 +288,7 @@ impl Weights {
 
     fn len(&self) -> u64 {
         match self {
+            Weights::Random => 0,
             Weights::BuiltIn(bytes) => bytes.len() as u64,
             Weights::File { len, .. } => *len,
         }
