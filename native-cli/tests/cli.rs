@@ -240,7 +240,9 @@ fn wrong_usage_is_code_2() {
         &["logits", "--out", "x"],
         &["logits", "--ids", "1", "--ids-file", "x", "--out", "x"],
         &["logits", "--ids", "-1", "--out", "x"],
-        &["--weights", "q4", PROMPT],
+        &["--weights", "q3", PROMPT],
+        &["--arch", "gpt", PROMPT],
+        &["quantize"],
     ] {
         cpu(arguments).refused(2, &[]);
     }
@@ -250,7 +252,9 @@ fn wrong_usage_is_code_2() {
 
 #[test]
 fn help_tells_every_option_and_exit_code() {
-    for command in ["generate", "chat", "devices", "explain", "logits", "perplexity"] {
+    for command in
+        ["generate", "chat", "devices", "explain", "logits", "perplexity", "quantize", "synthesize", "verify"]
+    {
         let help = finish(nemoflash(&[command, "--help"]).spawn().unwrap()).ok();
         for word in
             ["--model", "--device", "--backend", "--adapter", "--deny", "--kv", "--json", "--context", "  130  "]
