@@ -76,6 +76,14 @@ pub enum Error {
         /// What is wrong.
         why: String,
     },
+    /// A chat template cannot be used, or refuses a conversation.
+    #[error(
+        "chat template: {why}. Use the checkpoint's unmodified files, or put the text to the model in another way (`--format text`, `--format instruct`)"
+    )]
+    Template {
+        /// What is wrong.
+        why: String,
+    },
     /// A prompt or a batch cannot be run.
     #[error("prompt: {why}. {next}")]
     Prompt {
@@ -114,6 +122,7 @@ impl Error {
             Error::Checkpoint { .. } => "checkpoint",
             Error::Tensors(_) => "tensors",
             Error::Tokenizer { .. } => "tokenizer",
+            Error::Template { .. } => "template",
             Error::Prompt { .. } => "prompt",
             Error::Parameter { .. } => "parameter",
             Error::NonFinite { .. } => "non_finite",

@@ -47,7 +47,7 @@
 //! # Map
 //!
 //! [`Gpu`] and [`Exec`] are where things run, [`Loader`] and [`Model`] the weights, [`Engine`] the sequences,
-//! [`Tokenizer`], [`TextStream`] and [`StopMatcher`] the text. [`ops`] lists the operators; an operator is a struct of
+//! [`Tokenizer`], [`ChatTemplate`], [`TextStream`] and [`StopMatcher`] the text. [`ops`] lists the operators; an operator is a struct of
 //! the numbers of its kernel ([`op::Op`]). Sections named "spec" in these pages are those of the computation's
 //! specification; the equations stand beside the code that computes them. Every failure is an [`Error`], with a
 //! stable [`Error::code`].
@@ -97,4 +97,4 @@ pub use loader::{LoadOptions, Loader, Progress, Want};
 pub use model::Model;
 pub use sampling::Sampling;
 pub use synthetic::{ARCHS, Synthetic, tokenizer_json};
-pub use text::{StopMatcher, TextStream, Tokenizer};
+pub use text::{ChatFiles, ChatTemplate, Message, Role, StopMatcher, TextStream, Tokenizer, instruct};

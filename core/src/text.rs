@@ -6,11 +6,15 @@
 
 mod added;
 mod bytes;
+mod chat;
 mod file;
+mod guard;
+mod jinja;
 mod parts;
 mod split;
 mod stop;
 mod stream;
+mod template;
 
 use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
@@ -20,10 +24,12 @@ use crate::{Error, Result};
 use added::{Added, Part};
 pub(crate) use bytes::BYTE_CHARS;
 use bytes::Pieces;
+pub use chat::{Message, Role, instruct};
 use parts::Form;
 use split::{Budget, Splitter};
 pub use stop::StopMatcher;
 pub use stream::TextStream;
+pub use template::{ChatFiles, ChatTemplate};
 
 /// Longest text that [`Tokenizer::encode`] takes, in bytes: it bounds memory and time.
 const MAX_TEXT: usize = 2 << 20;
@@ -40,6 +46,8 @@ pub struct Tokenizer {
     /// Added tokens that text may spell, matched before and after normalisation.
     raw: Added,
     normalized: Added,
+    /// Special tokens, which only a chat template may spell.
+    special: Added,
     /// What the post-processor puts around a text.
     prefix: Vec<u32>,
     suffix: Vec<u32>,
@@ -101,6 +109,35 @@ impl Tokenizer {
     /// What the file's post-processor puts in front of a text (`<s>`, where it says so).
     pub fn prefix(&self) -> &[u32] {
         &self.prefix
+    }
+
+    /// The ids of a text in which special tokens stand for themselves: a chat template's own text, never a user's.
+    /// The post-processor adds nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tokenizer::encode`].
+    pub fn encode_trusted(&self, text: &str) -> Result<Vec<u32>> {
+        self.encode_marked(text, str::to_owned)
+    }
+
+    /// As [`Tokenizer::encode_trusted`], of a text in which marks stand for characters that are no part of a special
+    /// token; `unmarked` takes them back. Between two special tokens, the text is encoded as one.
+    fn encode_marked(&self, text: &str, unmarked: impl Fn(&str) -> String) -> Result<Vec<u32>> {
+        let mut ids = Vec::new();
+        self.special.cut(text, |part| {
+            match part {
+                Part::Token(id) => ids.push(id),
+                Part::Text(text) => ids.extend(self.encode(&unmarked(text), false)?),
+            }
+            Ok(())
+        })?;
+        Ok(ids)
+    }
+
+    /// The special tokens as text spells them.
+    fn special_texts(&self) -> impl Iterator<Item = &str> {
+        self.added.iter().filter(|(id, _)| self.is_special(**id)).map(|(_, text)| text.as_str())
     }
 
     /// Text without added tokens, already normalised.

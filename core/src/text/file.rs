@@ -16,7 +16,7 @@ use tokenizers::models::bpe::{BPE, Vocab as Ids};
 
 use super::{
     Tokenizer,
-    added::Added,
+    added::{Added, Strip},
     bytes::{BYTE_CHARS, Pieces, token_bytes},
     parts,
 };
@@ -115,8 +115,13 @@ pub(super) fn read(json: &[u8]) -> Result<Tokenizer> {
     let (prefix, suffix) = parts::post_processor(file.post_processor, &pieces)?;
     parts::decoder(file.decoder)?;
 
-    let (mut raw, mut normalized) = (Vec::new(), Vec::new());
-    for t in file.added_tokens.0.iter().filter(|t| !t.special && !t.content.is_empty()) {
+    let (mut raw, mut normalized, mut special) = (Vec::new(), Vec::new(), Vec::new());
+    for t in file.added_tokens.0.iter().filter(|t| !t.content.is_empty()) {
+        if t.special {
+            // `single_word` and `normalized` are not read: where a chat template spells a token, it means it.
+            special.push((t.content.clone(), t.id, Strip { left: t.lstrip, right: t.rstrip }));
+            continue;
+        }
         if t.single_word || t.lstrip || t.rstrip {
             return Err(bad(format!(
                 "added token {}: single_word, lstrip and rstrip are not supported",
@@ -124,12 +129,12 @@ pub(super) fn read(json: &[u8]) -> Result<Tokenizer> {
             )));
         }
         match t.normalized {
-            false => raw.push((t.content.clone(), t.id)),
-            true => normalized.push((parts::normalize(&forms, &t.content)?.get().to_owned(), t.id)),
+            false => raw.push((t.content.clone(), t.id, Strip::default())),
+            true => normalized.push((parts::normalize(&forms, &t.content)?.get().to_owned(), t.id, Strip::default())),
         }
     }
-    if raw.iter().chain(&normalized).map(|(content, _)| content.len()).sum::<usize>() > MAX_ADDED {
-        return Err(bad(format!("the added tokens that are not special have more than {MAX_ADDED} bytes")));
+    if raw.iter().chain(&normalized).chain(&special).map(|(content, ..)| content.len()).sum::<usize>() > MAX_ADDED {
+        return Err(bad(format!("the added tokens have more than {MAX_ADDED} bytes")));
     }
 
     Ok(Tokenizer {
@@ -138,6 +143,7 @@ pub(super) fn read(json: &[u8]) -> Result<Tokenizer> {
         splitter,
         raw: Added::new(&raw)?,
         normalized: Added::new(&normalized)?,
+        special: Added::new(&special)?,
         prefix,
         suffix,
         added_ids: added.iter().map(|(&id, content)| (content.clone(), id)).collect(),

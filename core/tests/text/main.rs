@@ -1,6 +1,8 @@
 //! Tokenizer, streaming decoder and stop strings. The oracle is the `tokenizers` crate's own
 //! pipeline, on files that do not make it panic.
 
+mod bombs;
+mod chat;
 mod hostile;
 mod stream;
 

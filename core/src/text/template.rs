@@ -1,0 +1,216 @@
+//! Chat templates: how a model wants a conversation to be written. Files of strangers, so hostile ones too.
+
+use std::collections::BTreeMap;
+
+use minijinja::{Environment, Value};
+use serde::Deserialize;
+
+use super::chat::{Message, Role};
+use super::guard::guard;
+use super::jinja::environment;
+use crate::{Error, Result};
+
+/// Longest JSON file with a template in it; the longest in use have about 1 MB.
+const MAX_FILE: usize = 16 << 20;
+/// Longest text of all messages together, and longest rendering, in bytes.
+const MAX_MESSAGES: usize = 512 << 10;
+const MAX_OUTPUT: usize = 1 << 20;
+const NAME: &str = "chat_template";
+
+/// An [`Error::Template`] with a bounded message.
+pub(super) fn bad(why: impl Into<String>) -> Error {
+    let mut why = why.into();
+    if let Some((end, _)) = why.char_indices().nth(400) {
+        why.truncate(end);
+        why.push('…');
+    }
+    Error::Template { why }
+}
+
+/// A chat template in Jinja, as transformers renders it, bounded in time and memory whatever it says.
+///
+/// `strftime_now` is undefined, for the core has no clock; so are tools. `{% include %}` and its relatives,
+/// `{% call %}`, `{% with %}`, `{% filter %}` and `{% raw %}` are refused.
+pub struct ChatTemplate {
+    jinja: Environment<'static>,
+    /// Special tokens by name (`bos_token`).
+    tokens: BTreeMap<String, String>,
+    /// What the template has in quotes.
+    pub(super) quoted: Vec<String>,
+}
+
+/// The files of a checkpoint that can say how a conversation is written. None of them need be there.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ChatFiles<'a> {
+    /// `chat_template.jinja`: the template itself. It comes first.
+    pub chat_template_jinja: Option<&'a [u8]>,
+    /// `tokenizer_config.json`: `chat_template`, a text or a list of named ones, and the texts of special tokens.
+    pub tokenizer_config: Option<&'a [u8]>,
+    /// `chat_template.json`: `chat_template`.
+    pub chat_template_json: Option<&'a [u8]>,
+    /// `special_tokens_map.json`: texts of special tokens that `tokenizer_config.json` does not tell.
+    pub special_tokens_map: Option<&'a [u8]>,
+}
+
+/// What is read of any of the JSON files.
+#[derive(Default, Deserialize)]
+struct Fields {
+    #[serde(default)]
+    chat_template: Option<Templates>,
+    #[serde(default)]
+    bos_token: Option<Special>,
+    #[serde(default)]
+    eos_token: Option<Special>,
+    #[serde(default)]
+    unk_token: Option<Special>,
+    #[serde(default)]
+    pad_token: Option<Special>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Templates {
+    One(String),
+    Named(Vec<Named>),
+}
+
+#[derive(Deserialize)]
+struct Named {
+    name: String,
+    template: String,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Special {
+    Text(String),
+    Token { content: String },
+}
+
+impl ChatTemplate {
+    /// Compiles a template.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Template`] if it is longer than 128 KiB, is not Jinja, or uses what is not supported.
+    pub fn new(source: &str) -> Result<ChatTemplate> {
+        let guarded = guard(source)?;
+        let jinja = environment(guarded.source, NAME)?;
+        Ok(ChatTemplate { jinja, tokens: BTreeMap::new(), quoted: guarded.quoted })
+    }
+
+    /// The template of a checkpoint, or `None` where it has none.
+    ///
+    /// # Errors
+    ///
+    /// As [`ChatTemplate::new`], and if a file cannot be read.
+    pub fn read(files: &ChatFiles) -> Result<Option<ChatTemplate>> {
+        let [config, json, map] = [
+            ("tokenizer_config.json", files.tokenizer_config),
+            ("chat_template.json", files.chat_template_json),
+            ("special_tokens_map.json", files.special_tokens_map),
+        ]
+        .map(|(name, bytes)| fields(name, bytes));
+        let (config, json, map) = (config?, json?, map?);
+        let source = match files.chat_template_jinja {
+            Some(bytes) if bytes.len() > MAX_FILE => return Err(bad("chat_template.jinja is too long")),
+            Some(bytes) => {
+                let text = std::str::from_utf8(bytes);
+                Some(text.map_err(|e| bad(format!("chat_template.jinja: {e}")))?.to_owned())
+            }
+            None => match config.chat_template.or(json.chat_template) {
+                None => None,
+                Some(Templates::One(source)) => Some(source),
+                Some(Templates::Named(list)) => {
+                    let default = list.into_iter().find(|named| named.name == "default");
+                    Some(default.ok_or_else(|| bad("none of the templates is named `default`"))?.template)
+                }
+            },
+        };
+        let Some(source) = source else { return Ok(None) };
+        let mut template = ChatTemplate::new(&source)?;
+        for (name, first, second) in [
+            ("bos_token", config.bos_token, map.bos_token),
+            ("eos_token", config.eos_token, map.eos_token),
+            ("unk_token", config.unk_token, map.unk_token),
+            ("pad_token", config.pad_token, map.pad_token),
+        ] {
+            if let Some(Special::Text(text) | Special::Token { content: text }) = first.or(second) {
+                template.set_token(name, &text);
+            }
+        }
+        Ok(Some(template))
+    }
+
+    /// Sets the text that the template finds under a special token's name (`bos_token`, `eos_token`).
+    pub fn set_token(&mut self, name: &str, text: &str) {
+        self.tokens.insert(name.to_owned(), text.to_owned());
+    }
+
+    /// The text of the token that ends an answer, if the checkpoint names one.
+    pub fn eos_token(&self) -> Option<&str> {
+        self.tokens.get("eos_token").map(String::as_str)
+    }
+
+    /// The conversation as the template writes it; with `add_generation_prompt`, up to where the answer begins.
+    ///
+    /// To run it, use [`ChatTemplate::encode`]: in this text, control tokens and messages that spell them look the same.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Template`] if the template fails, refuses the conversation (`raise_exception`), or takes more than its
+    /// fuel or writes more than 1 MiB. [`Error::Prompt`] if the messages have more than 512 KiB of text.
+    pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
+        let bytes = messages.iter().map(|message| message.content.len()).sum::<usize>();
+        if bytes > MAX_MESSAGES {
+            return Err(Error::Prompt {
+                why: format!("{bytes} bytes of messages are more than the {MAX_MESSAGES} that a chat template takes"),
+                next: "Shorten them, or begin a new conversation",
+            });
+        }
+        let text = self.render_any(messages, add_generation_prompt)?;
+        if text.len() > MAX_OUTPUT {
+            return Err(bad(format!("it writes {} bytes, more than {MAX_OUTPUT}", text.len())));
+        }
+        Ok(text)
+    }
+
+    /// As [`ChatTemplate::render`], of any length that the fuel allows.
+    pub(super) fn render_any(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
+        let messages: Vec<Value> = messages
+            .iter()
+            .map(|message| {
+                let role = match message.role {
+                    Role::System => "system",
+                    Role::User => "user",
+                    Role::Assistant => "assistant",
+                };
+                Value::from_pairs([("role", role), ("content", message.content.as_str())])
+            })
+            .collect();
+        let none = |name| (name, Value::from(()));
+        let mut context = vec![
+            ("messages", Value::from(messages)),
+            ("add_generation_prompt", Value::from(add_generation_prompt)),
+            none("tools"),
+            none("documents"),
+        ];
+        context.extend(self.tokens.iter().map(|(name, text)| (name.as_str(), Value::from(text.as_str()))));
+        let template = self.jinja.get_template(NAME).map_err(|e| bad(e.to_string()))?;
+        template.render(Value::from_pairs(context)).map_err(|e| bad(e.to_string()))
+    }
+}
+
+fn fields(name: &str, bytes: Option<&[u8]>) -> Result<Fields> {
+    match bytes {
+        None => Ok(Fields::default()),
+        Some(bytes) if bytes.len() > MAX_FILE => Err(bad(format!("{name} has more than {MAX_FILE} bytes"))),
+        Some(bytes) => serde_json::from_slice(bytes).map_err(|e| bad(format!("{name}: {e}"))),
+    }
+}
+
+impl std::fmt::Debug for ChatTemplate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ChatTemplate").field("tokens", &self.tokens).finish_non_exhaustive()
+    }
+}
