@@ -7,6 +7,7 @@
 mod keys;
 mod nemotron_flash;
 mod quantization;
+mod qwen3;
 
 use serde_json::Value;
 
@@ -44,15 +45,28 @@ pub struct Config {
     pub divide_logits: bool,
     /// How matrices are quantised in the checkpoint, where they are.
     pub quantization: Option<Quantization>,
+    /// What the family calls things that all families have.
+    pub names: Names,
 }
 
-/// One residual sub-layer. A mixer that brings its own FFN (`intermediate_size` > 0) is two.
+/// Names that differ from family to family. Those inside a layer are in [`Layer`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Names {
+    /// The tensor of the final norm.
+    pub final_norm: &'static str,
+    /// The key in config.json that sets the width of the FFNs.
+    pub ffn_width: &'static str,
+    /// The key in config.json that sets the elements of an attention head.
+    pub head_dim: &'static str,
+}
+
+/// One residual sub-layer. A layer of the checkpoint with a mixer and an FFN is two.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Layer {
-    /// The layer's number in the checkpoint's tensor names.
-    pub index: u32,
     /// Tensor name of the norm in front of the block.
     pub norm: String,
+    /// What the names of the block's own tensors begin with, for example `model.layers.3.ffn.`.
+    pub prefix: String,
     /// The block, with its dimensions.
     pub kind: BlockKind,
 }
@@ -138,6 +152,17 @@ pub enum Activation {
     Relu2,
 }
 
+impl Layer {
+    /// A sub-layer of layer `index`, with the family's names for the norm and the block.
+    fn new(index: u32, norm: &str, block: &str, kind: BlockKind) -> Layer {
+        Layer { norm: format!("model.layers.{index}.{norm}.weight"), prefix: prefix(index, block), kind }
+    }
+}
+
+fn prefix(index: u32, block: &str) -> String {
+    format!("model.layers.{index}.{block}.")
+}
+
 impl Config {
     /// Reads a `config.json` that tells every dimension.
     ///
@@ -165,9 +190,9 @@ impl Config {
         let quantization = quantization::read(&keys)?;
         let shapes = Shapes::of(tables, quantization.as_ref());
         let config = match keys.architecture()? {
-            // A further architecture is one arm here, a file like nemotron_flash.rs, and its tensor
-            // names in inventory.rs.
+            // A further architecture is one arm here, a file like qwen3.rs with its names, and a line in keys.rs.
             Architecture::NemotronFlash => nemotron_flash::config(&keys, &shapes),
+            Architecture::Qwen3 => qwen3::config(&keys, &shapes),
         };
         Ok(Config { quantization, ..config? })
     }

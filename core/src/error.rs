@@ -51,7 +51,7 @@ pub enum Error {
         bytes: u64,
     },
     /// `config.json` cannot be used.
-    #[error("config.json: `{field}`: {why}. Use the unmodified config.json of a Nemotron-Flash checkpoint")]
+    #[error("config.json: `{field}`: {why}. Use the unmodified config.json of a Nemotron-Flash or Qwen3 checkpoint")]
     Config {
         /// The field, or `(file)` for the file as a whole.
         field: String,

@@ -44,7 +44,7 @@ pub struct KernelUse {
 }
 
 /// Memory, dispatches and kernels of an engine.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Explain {
     /// The device: an adapter's name and backend, or `cpu`.
     pub device: String,
@@ -60,6 +60,12 @@ pub struct Explain {
     pub context: u32,
     /// Meta tokens in front of each sequence, computed once.
     pub memory_tokens: u32,
+    /// How the head is kept: `bf16`, or bits and group.
+    pub weights: String,
+    /// Least and largest length of a row of the head.
+    pub row_lengths: [f32; 2],
+    /// Whether logits are divided by these lengths.
+    pub divide_logits: bool,
     /// How keys and values are kept.
     pub kv: String,
     /// The scan of prefill.
@@ -116,6 +122,9 @@ impl Engine {
             slots: self.options().slots,
             context: self.context(),
             memory_tokens: self.config().memory_tokens,
+            weights: self.model().format().to_string(),
+            row_lengths: self.model().row_lengths,
+            divide_logits: self.config().divide_logits,
             kv: format!("{:?}", self.options().kv).to_lowercase(),
             prefill_scan: format!("{:?}", self.options().scan).to_lowercase(),
             subgroup: caps.subgroup,
@@ -137,7 +146,7 @@ fn why(kernel: &str) -> &'static str {
         "rope_kv" | "attention" => "too many heads share a key head for the one-dispatch step",
         "delta_step" => "convolution, norms and the delta rule in one dispatch",
         "ssd_step" => "convolution, the state's step and the gate in one dispatch",
-        "logits" => "final norm, head and division by the rows' lengths in one dispatch",
+        "logits" => "final norm, head and each logit's factor in one dispatch",
         "pick" => "the token is chosen on the device, where the next step reads it",
         _ => "",
     }

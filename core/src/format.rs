@@ -4,6 +4,7 @@
 use crate::kernel::Const;
 use crate::{Error, Result};
 use half::{bf16, f16};
+use std::fmt;
 
 /// The format of a matrix [lines, cols].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -26,6 +27,15 @@ pub struct Quant {
     pub group: u32,
     /// Scales and biases are f16 instead of bf16.
     pub scale_f16: bool,
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Format::Bf16 => f.write_str("bf16"),
+            Format::Quant(Quant { bits, group, .. }) => write!(f, "{bits} bits in groups of {group}"),
+        }
+    }
 }
 
 impl Format {
@@ -116,7 +126,7 @@ impl Format {
 }
 
 /// The two bf16 of a word as f32, exactly.
-fn bf16_pair(word: u32) -> [f32; 2] {
+pub(crate) fn bf16_pair(word: u32) -> [f32; 2] {
     [f32::from_bits(word << 16), f32::from_bits(word & 0xffff_0000)]
 }
 

@@ -11,8 +11,6 @@ use crate::{Error, Result};
 pub(crate) const EMBED: &str = "model.embed_tokens.weight";
 /// Embedding of the meta tokens, shape `[memory_tokens, hidden_size]`.
 pub(crate) const MEMORY: &str = "model.memory_tokens";
-/// Weight of the last norm, shape `[hidden_size]`.
-pub(crate) const FINAL_NORM: &str = "model.final_layernorm.weight";
 /// The output head where it is not the embedding, shape `[vocab_size, hidden_size]`.
 pub(crate) const HEAD: &str = "lm_head.weight";
 
@@ -36,18 +34,7 @@ impl Expected {
 }
 
 impl Layer {
-    /// What the names of the block's own tensors begin with, for example `model.layers.3.ffn.`.
-    pub fn prefix(&self) -> String {
-        let block = match self.kind {
-            BlockKind::Attention(_) => "self_attn",
-            BlockKind::Mamba2(_) => "mamba",
-            BlockKind::DeltaNet(_) => "gla",
-            BlockKind::Ffn(_) => "ffn",
-        };
-        format!("model.layers.{}.{block}.", self.index)
-    }
-
-    /// The block's own tensors: the rest of each name, and its shape (spec 2.1).
+    /// The block's own tensors: the rest of each name, and its shape (spec 2.1 and 8.2).
     fn weights(&self, hidden: u64) -> Vec<(&'static str, Vec<u64>)> {
         match &self.kind {
             BlockKind::Attention(a) => {
@@ -115,14 +102,14 @@ impl Config {
             add(MEMORY.into(), vec![memory, hidden]);
         }
         add(EMBED.into(), vec![vocab, hidden]);
-        add(FINAL_NORM.into(), vec![hidden]);
+        add(self.names.final_norm.into(), vec![hidden]);
         if !self.tie_word_embeddings {
             add(HEAD.into(), vec![vocab, hidden]);
         }
         for layer in &self.layers {
             add(layer.norm.clone(), vec![hidden]);
             for (name, shape) in layer.weights(hidden) {
-                add(layer.prefix() + name, shape);
+                add(format!("{}{name}", layer.prefix), shape);
             }
         }
         list
@@ -140,6 +127,10 @@ impl Config {
     /// of the model; the first 50 lines of them.
     pub fn check(&self, tables: &[Header]) -> Result<()> {
         let shapes = Shapes::of(tables, self.quantization.as_ref());
+        if self.quantization.is_none() && shapes.tensors.keys().any(|name| name.ends_with(".scales")) {
+            let why = "config.json: `quantization` is missing, but the tensors are quantised";
+            return Err(Error::Tensors(vec![why.into()]));
+        }
         let mut expected = self.tensors();
         if self.tie_word_embeddings && shapes.tensors.contains_key(HEAD) {
             expected.push(Expected { name: HEAD.into(), shape: vec![self.vocab_size.into(), self.hidden_size.into()] });
@@ -175,9 +166,6 @@ impl Config {
                 lines.add(|| format!("{name}: in more than one file"));
             }
         }
-        if self.quantization.is_none() && tables.iter().flat_map(|t| &t.tensors).any(|t| t.name.ends_with(".scales")) {
-            lines.add(|| "config.json: `quantization` is missing, but there are scales".into());
-        }
         lines.done()
     }
 
@@ -208,13 +196,18 @@ impl Config {
         hold("hidden_size", self.hidden_size, shapes.hidden_size());
         hold("num_memory_tokens", self.memory_tokens, shapes.memory_tokens());
         let first = |kind: fn(&BlockKind) -> bool| self.layers.iter().find(|l| kind(&l.kind));
-        if let Some(Layer { index, kind: BlockKind::Mamba2(m), .. }) = first(|k| matches!(k, BlockKind::Mamba2(_))) {
-            hold("mamba_expand", m.d_inner, shapes.d_inner(*index));
-            hold("mamba_d_state", m.d_state, shapes.d_state(*index));
-            hold("mamba2_headdim", m.heads, shapes.ssm_heads(*index));
+        if let Some(Layer { prefix, kind: BlockKind::Attention(a), .. }) =
+            first(|k| matches!(k, BlockKind::Attention(_)))
+        {
+            hold(self.names.head_dim, a.head_dim, shapes.head_dim(prefix));
         }
-        if let Some(Layer { index, kind: BlockKind::Ffn(f), .. }) = first(|k| matches!(k, BlockKind::Ffn(_))) {
-            hold("ffn_expand_ratio", f.width, shapes.ffn_width(*index));
+        if let Some(Layer { prefix, kind: BlockKind::Mamba2(m), .. }) = first(|k| matches!(k, BlockKind::Mamba2(_))) {
+            hold("mamba_expand", m.d_inner, shapes.d_inner(prefix));
+            hold("mamba_d_state", m.d_state, shapes.d_state(prefix));
+            hold("mamba2_headdim", m.heads, shapes.ssm_heads(prefix));
+        }
+        if let Some(Layer { prefix, kind: BlockKind::Ffn(f), .. }) = first(|k| matches!(k, BlockKind::Ffn(_))) {
+            hold(self.names.ffn_width, f.width, shapes.ffn_width(prefix));
         }
     }
 }
@@ -297,25 +290,30 @@ impl<'a> Shapes<'a> {
         self.dim(MEMORY, 0)
     }
 
-    fn of_layer(&self, index: u32, name: &str, axis: usize) -> Option<u64> {
-        self.dim(&format!("model.layers.{index}.{name}"), axis)
+    fn of_block(&self, prefix: &str, name: &str, axis: usize) -> Option<u64> {
+        self.dim(&format!("{prefix}{name}"), axis)
     }
 
-    pub(crate) fn ffn_width(&self, layer: u32) -> Option<u64> {
-        self.of_layer(layer, "ffn.up_proj.weight", 0)
+    pub(crate) fn ffn_width(&self, prefix: &str) -> Option<u64> {
+        self.of_block(prefix, "up_proj.weight", 0)
     }
 
-    pub(crate) fn d_inner(&self, layer: u32) -> Option<u64> {
-        self.of_layer(layer, "mamba.out_proj.weight", 1)
+    /// Known only where queries and keys are normalised.
+    pub(crate) fn head_dim(&self, prefix: &str) -> Option<u64> {
+        self.of_block(prefix, "q_norm.weight", 0)
     }
 
-    pub(crate) fn d_state(&self, layer: u32) -> Option<u64> {
-        let channels = self.of_layer(layer, "mamba.conv1d.weight", 0)?;
-        Some(channels.checked_sub(self.d_inner(layer)?)? / 2)
+    pub(crate) fn d_inner(&self, prefix: &str) -> Option<u64> {
+        self.of_block(prefix, "out_proj.weight", 1)
     }
 
-    pub(crate) fn ssm_heads(&self, layer: u32) -> Option<u64> {
-        self.of_layer(layer, "mamba.A_log", 0)
+    pub(crate) fn d_state(&self, prefix: &str) -> Option<u64> {
+        let channels = self.of_block(prefix, "conv1d.weight", 0)?;
+        Some(channels.checked_sub(self.d_inner(prefix)?)? / 2)
+    }
+
+    pub(crate) fn ssm_heads(&self, prefix: &str) -> Option<u64> {
+        self.of_block(prefix, "A_log", 0)
     }
 }
 

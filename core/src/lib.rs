@@ -1,5 +1,6 @@
 //! nemoflash: NVIDIA's Nemotron-Flash hybrid language models (arXiv 2511.18890: attention, Mamba2, DeltaNet and FFN
-//! blocks, meta tokens) on any GPU through WebGPU: Vulkan, Metal and DX12 natively, and the CPU where there is none.
+//! blocks, meta tokens), and dense Qwen3 beside them, on any GPU through WebGPU: Vulkan, Metal and DX12 natively, and the
+//! CPU where there is none.
 //!
 //! What this crate does not do: read files, open connections, start threads or look at the clock. Bytes come in
 //! through [`Loader::push`], tokens come out of [`Engine`]. It brings no server and downloads nothing.

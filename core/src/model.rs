@@ -4,7 +4,8 @@ use crate::blocks::{Block, Run};
 use crate::buf::{Buf, Elem};
 use crate::config::Config;
 use crate::exec::Exec;
-use crate::inventory::{EMBED, FINAL_NORM, HEAD, MEMORY};
+use crate::format::Format;
+use crate::inventory::{EMBED, HEAD, MEMORY};
 use crate::matrix::{Matrix, Part, Places, vector};
 use crate::ops;
 use crate::plan::Plan;
@@ -27,6 +28,8 @@ pub struct Model {
     head: Option<Matrix>,
     /// What each logit is multiplied by, [vocab_size].
     divisor: Buf,
+    /// Least and largest length of a row of the head (spec 3.7): if all are 1, the division of logits does nothing.
+    pub row_lengths: [f32; 2],
 }
 
 impl Model {
@@ -39,7 +42,7 @@ impl Model {
             0 => None,
             rows => Some(Matrix::stack(exec, places_ref, hidden_size, &[(MEMORY.into(), rows)]).await?),
         };
-        let norm = vector(exec, &mut places, FINAL_NORM.into(), hidden_size).await?;
+        let norm = vector(exec, &mut places, config.names.final_norm.into(), hidden_size).await?;
         let head = match config.tie_word_embeddings {
             true => {
                 places.ignore(HEAD);
@@ -53,16 +56,12 @@ impl Model {
             layers.push((norm, Block::alloc(exec, &mut places, layer, hidden_size).await?));
         }
         let divisor = exec.alloc("divisor", vocab_size.into(), Elem::F32).await?;
-        Ok((Model { config, embedding, memory, layers, norm, head, divisor }, places))
+        Ok((Model { config, embedding, memory, layers, norm, head, divisor, row_lengths: [1.0; 2] }, places))
     }
 
     /// Computes what depends on loaded weights alone: the lengths of the vocabulary rows (spec 3.7).
     pub(crate) async fn finish(&mut self, exec: &mut Exec) -> Result<()> {
         let total = self.config.vocab_size;
-        if !self.config.divide_logits {
-            exec.write(self.divisor, 0, &vec![1f32.to_bits(); total as usize]);
-            return Ok(());
-        }
         let mut plan = Plan::default();
         for part in &self.head().parts {
             let (lines, cols, format) = (part.lines, self.config.hidden_size, part.format.code());
@@ -71,8 +70,14 @@ impl Model {
         }
         exec.prepare(&mut plan).await?;
         let size = crate::batch::Size { rows: 1, segments: 1 };
-        let ticket = exec.submit(&[(&plan, size)], None)?;
-        exec.collect(ticket).await.map(drop)
+        let ticket = exec.submit(&[(&plan, size)], Some((self.divisor, total.into())))?;
+        let factors = exec.collect(ticket).await?;
+        let lengths = factors.iter().map(|&word| 1.0 / f32::from_bits(word));
+        self.row_lengths = lengths.fold([f32::MAX, 0.0], |[low, high], l| [low.min(l), high.max(l)]);
+        if !self.config.divide_logits {
+            exec.write(self.divisor, 0, &vec![1f32.to_bits(); total as usize]);
+        }
+        Ok(())
     }
 
     fn head(&self) -> &Matrix {
@@ -117,6 +122,11 @@ impl Model {
                 plan.add(op, &[part.buf, h, self.divisor, logits]);
             }
         }
+    }
+
+    /// How the head keeps its numbers.
+    pub fn format(&self) -> Format {
+        self.head().parts.first().map_or(Format::Bf16, |part| part.format)
     }
 
     /// Bytes of weights on the device.

@@ -103,7 +103,18 @@ impl Answer {
     }
 }
 
-/// Continues slot 0 with `ids` and then with up to `max_tokens` tokens. `show` gets the text as it comes.
+/// What ends an answer, whichever comes first.
+#[derive(Clone, Debug)]
+pub struct Until {
+    /// Most tokens.
+    pub max_tokens: u32,
+    /// Tokens.
+    pub eos: Vec<u32>,
+    /// Texts.
+    pub stops: Vec<String>,
+}
+
+/// Continues slot 0 with `ids` and then with an answer. `show` gets the text as it comes.
 ///
 /// # Errors
 /// The engine's, the tokenizer's and those of `show`.
@@ -111,16 +122,14 @@ pub async fn answer(
     engine: &mut Engine,
     tokenizer: &Tokenizer,
     ids: &[u32],
-    max_tokens: u32,
-    stops: Vec<String>,
+    until: &Until,
     show: &mut dyn FnMut(&str) -> Result<()>,
 ) -> Result<Answer> {
-    let eos = engine.config().eos.clone();
     let answering = Answering::begin();
     let start = Instant::now();
     let mut writer = Writer {
         stream: tokenizer.stream(true),
-        matcher: StopMatcher::new(stops)?,
+        matcher: StopMatcher::new(until.stops.clone())?,
         show,
         ids: Vec::new(),
         text: String::new(),
@@ -142,7 +151,7 @@ pub async fn answer(
             Event::Token(id) => {
                 last = Instant::now();
                 first.get_or_insert(last);
-                match writer.take(id, &eos) {
+                match writer.take(id, &until.eos) {
                     Ok(found) => end = found,
                     Err(error) => failed = Some(error),
                 }
@@ -153,7 +162,7 @@ pub async fn answer(
         }
         if end.is_some() || failed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
-    let result = engine.generate(0, ids, max_tokens, &mut on_event).await;
+    let result = engine.generate(0, ids, until.max_tokens, &mut on_event).await;
     if let Some(bar) = bar {
         bar.finish_and_clear();
     }
@@ -161,7 +170,7 @@ pub async fn answer(
         return Err(error);
     }
     result?;
-    let full = if writer.ids.len() < max_tokens as usize { End::Context } else { End::Length };
+    let full = if writer.ids.len() < until.max_tokens as usize { End::Context } else { End::Length };
     let end = end.unwrap_or(full);
     let (ids_out, text) = writer.finish()?;
     let first = first.unwrap_or(last);

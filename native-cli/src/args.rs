@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::hub::is_revision;
 use crate::report::EXIT_CODES;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
@@ -14,9 +15,14 @@ Examples:
   nemoflash --seed 7 \"Once upon a time\"             the same story every time
   echo \"Once upon a time\" | nemoflash > story.txt   the continuation alone, for scripts
   nemoflash chat --model ./Nemotron-Flash-3B-Instruct
-  nemoflash devices                                 which GPUs there are";
+  nemoflash chat --model nvidia/Nemotron-Flash-3B-Instruct   the same, downloaded from the Hugging Face hub
+  nemoflash --model ./Nemotron-Flash-3B-Instruct --format instruct \"Why is the sky blue?\"
+  nemoflash devices                                 which GPUs there are
 
-/// Runs Nemotron-Flash hybrid language models on any GPU.
+Downloads go to the Hugging Face cache and obey HF_HOME, HF_HUB_CACHE, HF_TOKEN, HF_ENDPOINT, HF_HUB_OFFLINE and
+HF_HUB_DOWNLOAD_TIMEOUT.";
+
+/// Runs Nemotron-Flash hybrid language models, and dense Qwen3, on any GPU.
 ///
 /// Without a command, `nemoflash PROMPT` is `nemoflash generate PROMPT`. Text goes to stdout and everything else to
 /// stderr. With no --model, the small fairy-tale model `fables` that is built in runs.
@@ -63,14 +69,18 @@ pub enum Command {
     /// tokenizer and window.
     #[command(after_help = EXIT_CODES)]
     Perplexity(Perplexity),
+    /// Check a model's files: checksums of a download, headers, lengths, tensors
+    #[command(after_help = EXIT_CODES)]
+    Verify,
 }
 
 /// Options of every command.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Options of every command")]
 pub struct Common {
-    /// Folder with config.json, tokenizer.json and *.safetensors; without it, the built-in `fables`
-    #[arg(long, value_name = "DIR", global = true)]
+    /// Folder with config.json, tokenizer.json and *.safetensors, or the id of a model on the Hugging Face hub, which is
+    /// downloaded once; without it, the built-in `fables`
+    #[arg(long, value_name = "DIR|OWNER/NAME", global = true)]
     pub model: Option<PathBuf>,
     /// Instead of a model: a published shape with random weights, to measure speed without a download
     #[arg(long, value_name = "SHAPE", conflicts_with = "model", global = true)]
@@ -81,6 +91,12 @@ pub struct Common {
     /// Do not divide logits by the lengths of the vocabulary's rows, as Nemotron-Flash does
     #[arg(long, global = true)]
     pub keep_logits: bool,
+    /// Branch, tag or commit on the hub [default: main]. What is in the cache is used as it is
+    #[arg(long, value_name = "REV", value_parser = revision, global = true)]
+    pub revision: Option<String>,
+    /// Accept the model's licence, and download without a question
+    #[arg(long, global = true)]
+    pub accept_license: bool,
     /// Where to run; without it, the first GPU adapter that is hardware, or the CPU where there is none
     #[arg(long, global = true)]
     pub device: Option<Device>,
@@ -202,7 +218,7 @@ impl Common {
 
 #[derive(Debug, Args)]
 pub struct Generate {
-    /// The text to continue. Without it, or with `-`, it is read from stdin, less its last line break. A terminal
+    /// The text to continue, or with --format the question. Without it, or with `-`, it is read from stdin, less its last line break. A terminal
     /// shows prompt and continuation; a pipe or a file gets the continuation alone
     #[arg(value_name = "PROMPT", help_heading = "Arguments")]
     pub prompt: Option<String>,
@@ -212,9 +228,6 @@ pub struct Generate {
 
 #[derive(Debug, Args)]
 pub struct Chat {
-    /// How turns are put to the model; without it, `instruct` if the folder's name contains "Instruct"
-    #[arg(long)]
-    pub format: Option<Format>,
     #[command(flatten)]
     pub writing: Writing,
 }
@@ -225,12 +238,21 @@ pub enum Format {
     Text,
     /// Questions and answers: `User: ...`, `Assistant:`
     Instruct,
+    /// Questions and answers as the model's own chat template writes them
+    Template,
 }
 
 /// How text is written: the options that generate and chat share.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Options of the text")]
 pub struct Writing {
+    /// How text is put to the model [default: text; in a chat, template if the model has one, or instruct if its name
+    /// contains "Instruct"]
+    #[arg(long)]
+    pub format: Option<Format>,
+    /// What holds for the whole conversation, for models with a chat template
+    #[arg(long, value_name = "TEXT")]
+    pub system: Option<String>,
     /// Longest answer in tokens
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_tokens: u32,
@@ -268,6 +290,13 @@ impl Writing {
             repetition_penalty: self.repetition_penalty,
             seed: self.seed.unwrap_or_else(random_seed),
         }
+    }
+}
+
+fn revision(text: &str) -> Result<String, String> {
+    match is_revision(text) {
+        true => Ok(text.to_owned()),
+        false => Err("not the name of a branch, a tag or a commit".to_owned()),
     }
 }
 

@@ -27,17 +27,16 @@ Ctrl-C stops an answer. Pasted text may have several lines.";
 /// See [`open`] and [`Conversation`]; a text that does not fit is one only where nobody sits at the terminal.
 pub async fn run(common: &Common, args: &Chat) -> Result<Exit> {
     args.writing.sampling().validate()?;
-    let (opened, tokenizer) = open::with_tokenizer(common).await?;
-    let guessed = if opened.name.to_lowercase().contains("instruct") { Format::Instruct } else { Format::Text };
-    let format = args.format.unwrap_or(guessed);
+    let (opened, tokenizer, style) = open::to_write(common, &args.writing, true).await?;
+    let format = style.format;
     let open::Opened { engine, adapter, name, load } = opened;
-    let mut conversation = Conversation::new(engine, tokenizer, format, &args.writing)?;
+    let mut conversation = Conversation::new(engine, tokenizer, style, &args.writing)?;
     let mut input = Input::open(common.json)?;
     interrupt::install(if input.is_editor() { Idle::Editor } else { Idle::Exit })?;
     if terminal::watched() && input.is_editor() {
         let what = match format {
             Format::Text => "Write the beginning of a text; the model goes on. An empty line lets it go on again.",
-            Format::Instruct => "Ask something.",
+            Format::Instruct | Format::Template => "Ask something.",
         };
         terminal::note(&format!("{name} on {adapter}. {what} /help for help, Ctrl-D to leave."));
     }

@@ -1,32 +1,31 @@
 //! A conversation: what the model has read, turn by turn.
 
-use crate::answer::{Answer, End, answer};
+use crate::answer::{Answer, End, Until, answer};
 use crate::args::{Format, Writing};
+use crate::style::Style;
 use anyhow::Result;
-use nemoflash::{Engine, Error, Piece, Sampling, Snapshot, Tokenizer};
-
-/// In front of a user's text, between it and the answer, and what shows that the model goes on as the user.
-const USER: &str = "User: ";
-const ASSISTANT: &str = "\nAssistant:";
-const USER_AGAIN: &str = "\nUser:";
+use nemoflash::{Engine, Error, Message, Piece, Role, Sampling, Snapshot, Tokenizer};
 
 /// A conversation in slot 0.
 ///
+/// Each turn, the whole conversation is written anew and becomes ids; what these have in common with the tokens that
+/// the model has read is not computed again, as far as a snapshot reaches. So an answer stands in the conversation as
+/// the format writes it: a chat template may leave out what the model thought, or cut a text into other tokens.
+///
 /// The engine runs a few tokens ahead of an answer's end, so its memory after an answer is of no use. What is kept is
-/// a snapshot from before the last turn and the tokens since then, which are read again, in one go, with the next.
+/// a snapshot from before what was new in the last turn.
 #[derive(Debug)]
 pub struct Conversation {
     pub engine: Engine,
     tokenizer: Tokenizer,
-    format: Format,
+    style: Style,
     sampling: Sampling,
-    max_tokens: u32,
-    stops: Vec<String>,
-    snapshot: Option<Snapshot>,
-    /// Tokens since the snapshot.
-    since: Vec<u32>,
-    /// The end of the last answer, once there is one.
-    last: Option<String>,
+    until: Until,
+    messages: Vec<Message>,
+    /// Tokens of the conversation, the last answer among them.
+    read: Vec<u32>,
+    /// The sequence after the first so many of them.
+    snapshot: Option<(Snapshot, usize)>,
 }
 
 impl Conversation {
@@ -34,24 +33,11 @@ impl Conversation {
     ///
     /// # Errors
     /// [`Error::Parameter`] if an option is out of its range.
-    pub fn new(engine: Engine, tokenizer: Tokenizer, format: Format, writing: &Writing) -> Result<Conversation> {
-        let mut stops = writing.stop.clone();
-        if format == Format::Instruct {
-            stops.push(USER_AGAIN.into());
-        }
-        let (sampling, max_tokens) = (writing.sampling(), writing.max_tokens);
+    pub fn new(engine: Engine, tokenizer: Tokenizer, style: Style, writing: &Writing) -> Result<Conversation> {
+        let sampling = writing.sampling();
         sampling.validate()?;
-        Ok(Conversation {
-            engine,
-            tokenizer,
-            format,
-            sampling,
-            max_tokens,
-            stops,
-            snapshot: None,
-            since: vec![],
-            last: None,
-        })
+        let (until, messages) = (style.until(engine.config(), writing), style.beginning());
+        Ok(Conversation { engine, tokenizer, style, sampling, until, messages, read: vec![], snapshot: None })
     }
 
     pub fn seed(&self) -> u64 {
@@ -60,26 +46,30 @@ impl Conversation {
 
     /// Forgets everything.
     pub fn reset(&mut self) {
-        if let Some(snapshot) = self.snapshot.take() {
-            self.engine.release(snapshot);
-        }
-        self.since.clear();
-        self.last = None;
+        self.messages = self.style.beginning();
+        self.read.clear();
+        self.forget_after(0);
     }
 
     /// Whether an empty line means something: in plain text, "go on".
     pub fn can_go_on(&self) -> bool {
-        self.format == Format::Text && self.last.is_some()
+        self.style.format == Format::Text && !self.read.is_empty()
     }
 
-    /// The user's text as the model reads it after what came before.
-    fn framed(&self, text: &str) -> String {
-        match (self.format, &self.last) {
-            (Format::Instruct, None) => format!("{USER}{text}{ASSISTANT}"),
-            (Format::Instruct, Some(_)) => format!("\n{USER}{text}{ASSISTANT}"),
-            (Format::Text, Some(last)) if needs_space(last, text) => format!(" {text}"),
-            (Format::Text, _) => text.to_owned(),
+    /// The ids of the conversation with the user's text, up to where the answer begins.
+    fn ids(&self, text: &str) -> Result<Vec<u32>> {
+        if self.style.format != Format::Text {
+            let new = Message::new(Role::User, text);
+            return self.style.ids(&self.tokenizer, &[&self.messages[..], &[new]].concat());
         }
+        // Plain text goes on behind the very tokens that were read.
+        let last = self.messages.last().map_or("", |message| message.content.as_str());
+        let new = match text {
+            "" => vec![],
+            _ if needs_space(last, text) => self.tokenizer.encode(&format!(" {text}"), false)?,
+            _ => self.tokenizer.encode(text, self.read.is_empty())?,
+        };
+        Ok([&self.read[..], &new].concat())
     }
 
     /// The user's turn, then the model's. An empty text lets the model go on ([`Conversation::can_go_on`]).
@@ -88,57 +78,63 @@ impl Conversation {
     /// [`Error::Prompt`] if it does not fit any more; the conversation then is as before. Others are the engine's
     /// and those of `show`.
     pub async fn turn(&mut self, text: &str, show: &mut dyn FnMut(&str) -> Result<()>) -> Result<Answer> {
-        let new = match text {
-            "" => vec![],
-            _ => self.tokenizer.encode(&self.framed(text), self.last.is_none())?,
+        let ids = self.ids(text)?;
+        let context = self.engine.context() as usize;
+        if ids.len() >= context {
+            let why = format!("the conversation is full: with this turn it has {} tokens, of {context}", ids.len());
+            return Err(Error::Prompt { why, next: "/reset begins a new one; --context N allows a longer one" }.into());
+        }
+        // The engine wants at least one token to continue: of an empty turn, that is the last one read.
+        let known = ids.iter().zip(&self.read).take_while(|(new, old)| new == old).count();
+        let known = known.min(ids.len().saturating_sub(1));
+        self.forget_after(known);
+        let start = match &self.snapshot {
+            Some((snapshot, at)) => {
+                self.engine.restore(0, snapshot)?;
+                *at
+            }
+            None => {
+                self.engine.begin(0, &self.sampling)?;
+                0
+            }
         };
-        self.rewind(new.len())?;
-        // Reads what came before, and comes back to this point next time. The engine wants at least one token to
-        // continue: of an empty turn, that is the last of them.
-        let mut tokens = std::mem::take(&mut self.since);
-        let held = tokens.split_off(tokens.len() - usize::from(new.is_empty()));
-        for tokens in tokens.chunks(self.engine.options().prefill_rows as usize) {
+        // Reads what came before, and comes back to this point next time.
+        for tokens in ids[start..known].chunks(self.engine.options().prefill_rows as usize) {
             self.engine.step(&[Piece { slot: 0, tokens, pick: false }]).await?;
         }
-        if !tokens.is_empty() {
+        if start < known {
             let now = self.engine.snapshot(0).await?;
-            if let Some(before) = self.snapshot.replace(now) {
+            if let Some((before, _)) = self.snapshot.replace((now, known)) {
                 self.engine.release(before);
             }
         }
-        let ids = [held, new].concat();
-        self.since = ids.clone();
-        let stops = self.stops.clone();
-        let answer = answer(&mut self.engine, &self.tokenizer, &ids, self.max_tokens, stops, show).await?;
+        let answer = answer(&mut self.engine, &self.tokenizer, &ids[known..], &self.until, show).await?;
+        self.read = ids;
         match answer.end {
             // The stop text is not part of the conversation, and may begin inside a token.
-            End::Stop => self.since.extend(self.tokenizer.encode(&answer.text, false)?),
-            _ => self.since.extend(&answer.ids),
+            End::Stop => self.read.extend(self.tokenizer.encode(&answer.text, false)?),
+            _ => self.read.extend(&answer.ids),
         }
-        self.last = Some(if answer.text.is_empty() { text.to_owned() } else { answer.text.clone() });
+        for (role, text) in [(Role::User, text), (Role::Assistant, &answer.text)] {
+            if !text.is_empty() || self.style.format != Format::Text {
+                self.messages.push(Message::new(role, text));
+            }
+        }
         Ok(answer)
     }
 
-    /// Back to the snapshot, if `new` tokens and one of an answer fit after what came since.
-    fn rewind(&mut self, new: usize) -> Result<()> {
-        let context = self.engine.context() as usize;
-        match &self.snapshot {
-            Some(snapshot) => self.engine.restore(0, snapshot)?,
-            None => self.engine.begin(0, &self.sampling)?,
+    /// Gives a snapshot up that stands behind the first `known` tokens.
+    fn forget_after(&mut self, known: usize) {
+        if let Some((snapshot, _)) = self.snapshot.take_if(|(_, at)| *at > known) {
+            self.engine.release(snapshot);
         }
-        let used = self.engine.position(0)? as usize + self.since.len();
-        if used + new < context {
-            return Ok(());
-        }
-        let why = format!("the conversation is full: {used} of {context} tokens are used, and {new} more do not fit");
-        Err(Error::Prompt { why, next: "/reset begins a new one; --context N allows a longer one" }.into())
     }
 }
 
 /// Whether two pieces of plain text would otherwise grow together.
 fn needs_space(before: &str, after: &str) -> bool {
     let closes = |c: char| c.is_whitespace() || ".,;:!?)'\"".contains(c);
-    !before.ends_with(char::is_whitespace) && !after.starts_with(closes)
+    !before.is_empty() && !before.ends_with(char::is_whitespace) && !after.starts_with(closes)
 }
 
 #[cfg(test)]

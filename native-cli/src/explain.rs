@@ -23,14 +23,20 @@ pub async fn run(common: &Common) -> Result<Exit> {
 }
 
 fn page(name: &str, explain: &Explain) -> String {
-    let Explain { device, context, memory_tokens, kv, prefill_scan, .. } = explain;
+    let Explain { device, context, kv, .. } = explain;
     let held = explain.device_bytes;
-    let subgroup = match explain.subgroup {
+    let mut how = vec![match explain.subgroup {
         Some(size) => format!("subgroups of {size}"),
         None => "no subgroups".into(),
-    };
+    }];
+    if explain.parts.iter().any(|part| matches!(part.part, "mamba2" | "deltanet")) {
+        how.push(format!("{} scan in prefill", explain.prefill_scan));
+    }
+    if explain.memory_tokens > 0 {
+        how.push(format!("{} meta tokens computed once", explain.memory_tokens));
+    }
     let memory = [
-        ["weights".into(), binary(held.weights), "as stored".into()],
+        ["weights".into(), binary(held.weights), explain.weights.clone()],
         ["sequences".into(), binary(held.arena), format!("{context} tokens, keys and values in {kv}")],
         ["scratch".into(), binary(held.scratch), "activations, logits, rotary tables".into()],
         ["together".into(), binary(held.weights + held.arena + held.scratch), String::new()],
@@ -47,9 +53,12 @@ fn page(name: &str, explain: &Explain) -> String {
     kernels.extend(explain.kernels.iter().map(|kernel| {
         [kernel.name.to_owned(), kernel.dispatches.to_string(), kernel.why.to_owned(), kernel.constants.clone()]
     }));
+    let ([low, high], divided) = (explain.row_lengths, if explain.divide_logits { "are" } else { "are not" });
     format!(
-        "{name} on {device}: {subgroup}, {prefill_scan} scan in prefill, {memory_tokens} meta tokens computed once\n\
+        "{name} on {device}: {}\n\
+         Rows of the vocabulary are {low:.4} to {high:.4} long; logits {divided} divided by that\n\
          \nMemory on the device\n{}\nOne token of an answer\n{}\nKernels\n{}",
+        how.join(", "),
         table(&memory),
         table(&parts),
         table(&kernels),

@@ -1,12 +1,12 @@
-//! `nemoflash generate`: continue a text.
+//! `nemoflash generate`: continue a text, or answer one question.
 
 use crate::answer::{Answer, End, answer};
-use crate::args::{Common, Generate};
+use crate::args::{Common, Format, Generate};
 use crate::interrupt::{self, Idle};
 use crate::report::{Exit, Usage};
 use crate::{lines, open, terminal};
 use anyhow::Result;
-use nemoflash::Error;
+use nemoflash::{Error, Message, Role};
 use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 
@@ -30,16 +30,18 @@ pub async fn run(common: &Common, args: &Generate) -> Result<Exit> {
         let why = "it is empty, and a model needs a beginning to continue".into();
         return Err(Error::Prompt { why, next: "Write one, such as `nemoflash \"Once upon a time\"`" }.into());
     }
-    let (mut opened, tokenizer) = open::with_tokenizer(common).await?;
-    let ids = tokenizer.encode(&prompt, true)?;
+    let (mut opened, tokenizer, style) = open::to_write(common, &args.writing, false).await?;
+    let mut messages = style.beginning();
+    messages.push(Message::new(Role::User, prompt.as_str()));
+    let ids = style.ids(&tokenizer, &messages)?;
     interrupt::install(Idle::Exit)?;
     opened.engine.begin(0, &sampling)?;
-    if !common.json && io::stdout().is_terminal() {
+    if style.format == Format::Text && !common.json && io::stdout().is_terminal() {
         terminal::print(&prompt)?;
     }
     let mut show = |text: &str| if common.json { Ok(()) } else { terminal::print(text) };
-    let stops = args.writing.stop.clone();
-    let answer = answer(&mut opened.engine, &tokenizer, &ids, args.writing.max_tokens, stops, &mut show).await?;
+    let until = style.until(opened.engine.config(), &args.writing);
+    let answer = answer(&mut opened.engine, &tokenizer, &ids, &until, &mut show).await?;
     if common.json {
         terminal::print(&format!("{:#}\n", json(&answer, &opened.name, &opened.adapter, opened.load, sampling.seed)))?;
     } else {

@@ -11,6 +11,7 @@ mod devices;
 mod explain;
 mod folder;
 mod generate;
+mod hub;
 mod interrupt;
 mod lines;
 mod logits;
@@ -20,8 +21,10 @@ mod quantize;
 mod quiet;
 mod report;
 mod source;
+mod style;
 mod synthesize;
 mod terminal;
+mod verify;
 
 use args::{Cli, Command};
 use report::Exit;
@@ -50,5 +53,6 @@ async fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Quantize(args) => quantize::run(common, &args),
         Command::Synthesize(args) => synthesize::run(common, &args),
         Command::Perplexity(args) => perplexity::run(common, &args).await,
+        Command::Verify => verify::run(common),
     }
 }

@@ -1,11 +1,12 @@
 //! From options to an engine that is ready.
 
-use crate::args::{Arch, Common, Device};
+use crate::args::{Common, Device, Writing};
 use crate::report::Usage;
 use crate::source::Source;
+use crate::style::Style;
 use crate::{quiet, terminal};
 use anyhow::Result;
-use nemoflash::{Engine, EngineOptions, Error, Exec, Gpu, Synthetic, Tokenizer, tokenizer_json};
+use nemoflash::{Engine, EngineOptions, Error, Exec, Gpu, Tokenizer};
 use std::time::{Duration, Instant};
 
 /// Context in tokens where the model allows it and nobody asks for another.
@@ -27,10 +28,22 @@ pub struct Opened {
     pub engine: Engine,
     /// The device, for people.
     pub adapter: String,
-    /// The model's name: its folder's.
+    /// The model's name: its folder's or its repository's.
     pub name: String,
     /// Time from the first file to now.
     pub load: Duration,
+}
+
+/// Opens the model with its tokenizer and the way in which text is put to it.
+///
+/// # Errors
+/// What is wrong with a file, an option or the device.
+pub async fn to_write(common: &Common, writing: &Writing, chat: bool) -> Result<(Opened, Tokenizer, Style)> {
+    let start = Instant::now();
+    let source = Source::open(common)?;
+    let tokenizer = source.tokenizer()?;
+    let style = Style::new(&source, &tokenizer, writing, chat)?;
+    Ok((engine(common, source, start).await?, tokenizer, style))
 }
 
 /// Opens the model with its tokenizer.
@@ -39,15 +52,9 @@ pub struct Opened {
 /// What is wrong with a file, an option or the device.
 pub async fn with_tokenizer(common: &Common) -> Result<(Opened, Tokenizer)> {
     let start = Instant::now();
-    if let Some(arch) = common.arch {
-        let model = From::Arch(arch);
-        let opened = engine(common, model, start).await?;
-        let tokenizer = tokenizer_json(opened.engine.config().vocab_size);
-        return Ok((opened, Tokenizer::from_bytes(&tokenizer)?));
-    }
-    let mut source = Source::open(common.model.as_deref())?;
-    let tokenizer = Tokenizer::from_bytes(&source.tokenizer()?)?;
-    Ok((engine(common, From::Source(source), start).await?, tokenizer))
+    let source = Source::open(common)?;
+    let tokenizer = source.tokenizer()?;
+    Ok((engine(common, source, start).await?, tokenizer))
 }
 
 /// Opens the model; a tokenizer need not be there.
@@ -56,39 +63,20 @@ pub async fn with_tokenizer(common: &Common) -> Result<(Opened, Tokenizer)> {
 /// What is wrong with a file, an option or the device.
 pub async fn without_tokenizer(common: &Common) -> Result<Opened> {
     let start = Instant::now();
-    let model = match common.arch {
-        Some(arch) => From::Arch(arch),
-        None => From::Source(Source::open(common.model.as_deref())?),
-    };
-    engine(common, model, start).await
+    engine(common, Source::open(common)?, start).await
 }
 
-/// Where the weights come from.
-enum From {
-    Source(Source),
-    Arch(Arch),
-}
-
-async fn engine(common: &Common, from: From, start: Instant) -> Result<Opened> {
+async fn engine(common: &Common, source: Source, start: Instant) -> Result<Opened> {
     let (mut exec, adapter) = device(common).await?;
-    let (name, model) = match from {
-        From::Arch(arch) => {
-            let (name, config) = arch.shape();
-            let model = Synthetic { seed: 0 }.model(&mut exec, config.as_bytes(), common.load()).await?;
-            (name.to_owned(), model)
-        }
-        From::Source(source) => {
-            let name = source.name.clone();
-            let bar = terminal::bar("loading", 0, true);
-            let mut progress = |done, total| {
-                bar.set_length(total);
-                bar.set_position(done);
-            };
-            let model = source.load(&mut exec, common.load(), &mut progress).await;
-            bar.finish_and_clear();
-            (name, model?)
-        }
+    let name = source.name.clone();
+    let bar = terminal::bar("loading", 0, true);
+    let mut progress = |done, total| {
+        bar.set_length(total);
+        bar.set_position(done);
     };
+    let model = source.load(&mut exec, common.load(), &mut progress).await;
+    bar.finish_and_clear();
+    let model = model?;
     let most = model.config.max_position_embeddings.saturating_sub(model.config.memory_tokens).max(1);
     let context = common.context.unwrap_or(CONTEXT.min(most));
     if context > most {

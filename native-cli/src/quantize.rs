@@ -27,7 +27,7 @@ struct Job {
 pub fn run(common: &Common, args: &Quantize) -> Result<Exit> {
     let quant = Quant { bits: args.bits, group: args.group_size, scale_f16: false };
     quant.validate()?;
-    let source = Source::open(common.model.as_deref())?;
+    let source = Source::open(common)?;
     let (beside, name) = (source.beside()?, source.name.clone());
     let mut input = Tensors::open(source)?;
     let config = Config::resolve(&input.config, &input.headers)?;

@@ -1,22 +1,41 @@
-//! Where a model comes from: built in, or a folder.
+//! Where a model comes from: built in, a folder, the hub, or nowhere (`--arch`).
 
+mod tensors;
+
+pub use tensors::Tensors;
+
+use crate::args::Common;
+use crate::hub::{self, Id};
+use crate::report::Usage;
 use anyhow::{Context as _, Result, bail};
-use nemoflash::checkpoint::{self, Header};
-use nemoflash::{Error, Exec, LoadOptions, Loader, Model, Want};
+use nemoflash::checkpoint;
+use nemoflash::{
+    ChatFiles, ChatTemplate, Config, Error, Exec, LoadOptions, Loader, Model, Synthetic, Tokenizer, Want,
+    tokenizer_json,
+};
+use serde::Deserialize;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
 /// Longest JSON file that is read; each reader has a bound of its own below it.
-const MAX_JSON: u64 = 64 << 20;
+pub const MAX_JSON: u64 = 64 << 20;
 /// Bytes of weights that are read at a time.
 ///
 /// Weights are read, not memory-mapped: the device gets a copy in any case, a file that shrinks or a disk that fails
 /// is then an error and not a signal, and the program needs no `unsafe`.
 const PIECE: usize = 8 << 20;
 
-const INDEX: &str = "model.safetensors.index.json";
-const WEIGHTS: &str = "model.safetensors";
+/// The files of a model.
+pub const CONFIG: &str = "config.json";
+/// Not needed where ids go in and come out.
+pub const TOKENIZER: &str = "tokenizer.json";
+/// All weights, or else
+pub const WEIGHTS: &str = "model.safetensors";
+/// the list of the files that hold them.
+pub const INDEX: &str = "model.safetensors.index.json";
+
+const FABLES_TOKENIZER: &[u8] = include_bytes!("../../models/fables/tokenizer.json");
 
 /// The small files of a model, beside config.json.
 const BESIDE: [&str; 8] = [
@@ -33,30 +52,111 @@ const BESIDE: [&str; 8] = [
 /// A model's files.
 #[derive(Debug)]
 pub struct Source {
-    /// For people: the folder's name.
+    /// For people: the folder's name, or the repository's.
     pub name: String,
     /// Where it lies, unless it is built in.
     folder: Option<PathBuf>,
     /// `config.json`.
     config: Vec<u8>,
-    /// `tokenizer.json`, and what is wrong with it if it cannot be read.
-    tokenizer: Result<Vec<u8>>,
+    /// Files that a model need not have.
+    optional: Optional,
     weights: Vec<Weights>,
+}
+
+#[derive(Debug, Default)]
+struct Optional {
+    generation_config: Option<Vec<u8>>,
+    tokenizer_config: Option<Vec<u8>>,
+    special_tokens_map: Option<Vec<u8>>,
+    chat_template_jinja: Option<Vec<u8>>,
+    chat_template_json: Option<Vec<u8>>,
+}
+
+/// What is read of generation_config.json.
+#[derive(Deserialize)]
+struct Generation {
+    #[serde(default)]
+    eos_token_id: Option<Ids>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Ids {
+    One(u32),
+    Several(Vec<u32>),
 }
 
 #[derive(Debug)]
 enum Weights {
+    /// None: they are made on the device.
+    Random,
     BuiltIn(&'static [u8]),
-    File { name: String, file: File, len: u64 },
+    File {
+        name: String,
+        file: File,
+        len: u64,
+    },
+}
+
+/// What `--model` names.
+#[derive(Debug)]
+pub enum Place<'a> {
+    Folder(&'a Path),
+    Hub { id: Id, revision: &'a str },
+}
+
+impl Place<'_> {
+    /// A folder that exists comes first. Nothing is the built-in model.
+    ///
+    /// # Errors
+    /// If it is neither a folder nor an id.
+    pub fn named(common: &Common) -> Result<Option<Place<'_>>> {
+        let revision = common.revision.as_deref();
+        let only =
+            |what: &str| Usage(format!("--revision chooses among the versions of a model on the hub, and {what}"));
+        let Some(model) = common.model.as_deref() else {
+            return revision.map_or(Ok(None), |_| Err(only("there is no --model").into()));
+        };
+        let shown = model.display();
+        match fs::metadata(model) {
+            Ok(data) if data.is_dir() && revision.is_some() => Err(only(&format!("{shown} is a folder")).into()),
+            Ok(data) if data.is_dir() => Ok(Some(Place::Folder(model))),
+            Ok(_) => bail!("--model {shown} is a file. Give the folder that holds config.json and the weights"),
+            Err(error) if error.kind() == ErrorKind::NotFound => match model.to_str().and_then(Id::new) {
+                Some(id) => Ok(Some(Place::Hub { id, revision: revision.unwrap_or(hub::MAIN) })),
+                None => bail!(
+                    "--model {shown}: no such folder, and not the id of a model on the Hugging Face hub (owner/name). Check \
+                     the path"
+                ),
+            },
+            Err(error) => bail!("--model {shown}: {error}. Check the path and its permissions"),
+        }
+    }
 }
 
 impl Source {
-    /// The model in a folder, or the built-in one.
+    /// The model that `--model` names, downloaded if it must be, or the built-in one.
     ///
     /// # Errors
-    /// If a file is missing, is no file, or cannot be read.
-    pub fn open(folder: Option<&Path>) -> Result<Source> {
-        folder.map_or_else(|| Ok(Source::fables()), Source::folder)
+    /// If a file is missing, is no file, or cannot be read or downloaded.
+    pub fn open(common: &Common) -> Result<Source> {
+        if let Some(arch) = common.arch {
+            let (name, config) = arch.shape();
+            let (name, config, weights) = (name.to_owned(), config.as_bytes().to_vec(), vec![Weights::Random]);
+            return Ok(Source { name, folder: None, config, optional: Optional::default(), weights });
+        }
+        match Place::named(common)? {
+            None => Ok(Source::fables()),
+            Some(Place::Folder(folder)) => {
+                let whole = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+                let name = whole.file_name().unwrap_or(whole.as_os_str()).to_string_lossy().into_owned();
+                Source::folder(folder, name)
+            }
+            Some(Place::Hub { id, revision }) => {
+                let folder = hub::folder(&id, revision, common.accept_license)?;
+                Source::folder(&folder, id.name)
+            }
+        }
     }
 
     fn fables() -> Source {
@@ -64,66 +164,81 @@ impl Source {
             name: "fables".into(),
             folder: None,
             config: include_bytes!("../../models/fables/config.json").to_vec(),
-            tokenizer: Ok(include_bytes!("../../models/fables/tokenizer.json").to_vec()),
+            optional: Optional::default(),
             weights: vec![Weights::BuiltIn(include_bytes!("../../models/fables/model.safetensors"))],
         }
     }
 
-    fn folder(folder: &Path) -> Result<Source> {
-        let shown = folder.display();
-        match fs::metadata(folder) {
-            Ok(data) if data.is_dir() => {}
-            Ok(_) => bail!("--model {shown} is a file. Give the folder that holds config.json and the weights"),
-            Err(error) if error.kind() == ErrorKind::NotFound => bail!(
-                "--model {shown}: no such folder. This version downloads nothing: get the model's files (config.json, \
-                 tokenizer.json, *.safetensors) into a folder and give its path"
-            ),
-            Err(error) => bail!("--model {shown}: {error}. Check the path and its permissions"),
-        }
-        let config = read(&folder.join("config.json"))?;
-        let index = folder.join(INDEX);
-        let names = match folder.join(WEIGHTS).exists() || !index.exists() {
-            true => vec![WEIGHTS.to_owned()],
-            false => checkpoint::index(&read(&index)?)?,
+    fn folder(folder: &Path, name: String) -> Result<Source> {
+        let config = read(&folder.join(CONFIG))?;
+        let weights =
+            weight_names(folder)?.into_iter().map(|name| Weights::open(folder, name)).collect::<Result<_>>()?;
+        let optional = |name: &str| {
+            let path = folder.join(name);
+            if path.exists() { read(&path).map(Some) } else { Ok(None) }
         };
-        let weights = names.into_iter().map(|name| Weights::open(folder, name)).collect::<Result<_>>()?;
-        let whole = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
-        let name = whole.file_name().unwrap_or(whole.as_os_str()).to_string_lossy().into_owned();
-        Ok(Source {
-            name,
-            folder: Some(folder.to_owned()),
-            config,
-            tokenizer: read(&folder.join("tokenizer.json")),
-            weights,
-        })
+        let optional = Optional {
+            generation_config: optional("generation_config.json")?,
+            tokenizer_config: optional("tokenizer_config.json")?,
+            special_tokens_map: optional("special_tokens_map.json")?,
+            chat_template_jinja: optional("chat_template.jinja")?,
+            chat_template_json: optional("chat_template.json")?,
+        };
+        Ok(Source { name, folder: Some(folder.to_owned()), config, optional, weights })
     }
 
-    /// The small files beside the weights that make up a model, config.json aside: name and bytes of those that are
-    /// there.
+    /// The small files beside config.json and the weights: name and bytes of those that are there.
     ///
     /// # Errors
     /// If one cannot be read.
     pub fn beside(&self) -> Result<Vec<(String, Vec<u8>)>> {
-        let mut files = vec![];
-        match &self.folder {
-            None => {
-                files.extend(self.tokenizer.as_ref().ok().map(|bytes| ("tokenizer.json".to_owned(), bytes.clone())))
-            }
-            Some(folder) => {
-                for name in BESIDE.iter().filter(|name| folder.join(name).exists()) {
-                    files.push(((*name).to_owned(), read(&folder.join(name))?));
-                }
-            }
-        }
-        Ok(files)
+        let Some(folder) = &self.folder else {
+            return Ok(vec![(TOKENIZER.to_owned(), FABLES_TOKENIZER.to_vec())]);
+        };
+        let there = BESIDE.iter().filter(|name| folder.join(name).exists());
+        there.map(|name| Ok(((*name).to_owned(), read(&folder.join(name))?))).collect()
     }
 
-    /// `tokenizer.json`.
+    /// The tokenizer.
     ///
     /// # Errors
-    /// If it could not be read.
-    pub fn tokenizer(&mut self) -> Result<Vec<u8>> {
-        std::mem::replace(&mut self.tokenizer, Ok(vec![]))
+    /// If its file cannot be read or used.
+    pub fn tokenizer(&self) -> Result<Tokenizer> {
+        let json = match (&self.folder, &self.weights[..]) {
+            (Some(folder), _) => read(&folder.join(TOKENIZER))?,
+            (None, [Weights::Random]) => tokenizer_json(Config::parse(&self.config)?.vocab_size),
+            (None, _) => FABLES_TOKENIZER.to_vec(),
+        };
+        Ok(Tokenizer::from_bytes(&json)?)
+    }
+
+    /// The model's own way to write a conversation, if it has one.
+    ///
+    /// # Errors
+    /// [`Error::Template`] if it cannot be used.
+    pub fn chat_template(&self) -> Result<Option<ChatTemplate>> {
+        let files = &self.optional;
+        Ok(ChatTemplate::read(&ChatFiles {
+            chat_template_jinja: files.chat_template_jinja.as_deref(),
+            tokenizer_config: files.tokenizer_config.as_deref(),
+            chat_template_json: files.chat_template_json.as_deref(),
+            special_tokens_map: files.special_tokens_map.as_deref(),
+        })?)
+    }
+
+    /// Tokens that end a text according to `generation_config.json`.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn generation_eos(&self) -> Result<Vec<u32>> {
+        let Some(json) = &self.optional.generation_config else { return Ok(vec![]) };
+        let file: Generation = serde_json::from_slice(json)
+            .context("generation_config.json cannot be used. Get the original file again, or remove it")?;
+        Ok(match file.eos_token_id {
+            None => vec![],
+            Some(Ids::One(id)) => vec![id],
+            Some(Ids::Several(ids)) => ids,
+        })
     }
 
     /// Loads the weights onto a device, and tells bytes done and bytes in all.
@@ -136,6 +251,9 @@ impl Source {
         options: LoadOptions,
         on_progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Model> {
+        if let [Weights::Random] = self.weights[..] {
+            return Ok(Synthetic { seed: 0 }.model(exec, &self.config, options).await?);
+        }
         let lengths: Vec<Option<u64>> = self.weights.iter().map(|weights| Some(weights.len())).collect();
         let mut loader = Loader::with_options(&self.config, &lengths, options)?;
         let mut window = Window::default();
@@ -153,80 +271,11 @@ impl Source {
     }
 }
 
-/// The files of a model that are read on the host, tensor by tensor.
-#[derive(Debug)]
-pub struct Tensors {
-    /// `config.json`.
-    pub config: Vec<u8>,
-    /// The table of each file.
-    pub headers: Vec<Header>,
-    weights: Vec<Weights>,
-    window: Window,
-}
-
-impl Tensors {
-    /// Reads the tables.
-    ///
-    /// # Errors
-    /// [`Error::Checkpoint`] for a table that breaks the format, and if reading fails.
-    pub fn open(source: Source) -> Result<Tensors> {
-        let Source { config, mut weights, .. } = source;
-        let mut window = Window::default();
-        let mut headers = vec![];
-        for (i, weights) in weights.iter_mut().enumerate() {
-            let len = weights.len();
-            let mut read = |at: u64, len: u64| -> Result<Vec<u8>> {
-                let mut bytes = vec![];
-                while (bytes.len() as u64) < len {
-                    let more = weights.at(i, at + bytes.len() as u64, &mut window)?;
-                    if more.is_empty() {
-                        return Err(Error::Checkpoint { why: "the file ends in its header".into() }.into());
-                    }
-                    bytes.extend_from_slice(&more[..more.len().min((len - bytes.len() as u64) as usize)]);
-                }
-                Ok(bytes)
-            };
-            let first8: [u8; 8] = read(0, 8)?.try_into().expect("eight bytes were asked for");
-            let json = read(8, Header::len(first8)?)?;
-            headers.push(Header::parse(&json, Some(len)).map_err(|error| weights.name_in(error))?);
-        }
-        Ok(Tensors { config, headers, weights, window })
-    }
-
-    /// Hands the bytes `begin .. end` of a file's data section over, in pieces of whole `unit`s.
-    ///
-    /// # Errors
-    /// If reading fails, and those of `take`.
-    pub fn read(
-        &mut self,
-        file: usize,
-        begin: u64,
-        end: u64,
-        unit: usize,
-        take: &mut dyn FnMut(&[u8]) -> Result<()>,
-    ) -> Result<()> {
-        let start = self.headers[file].data_start;
-        let (mut at, mut held) = (begin, vec![]);
-        while at < end {
-            let bytes = self.weights[file].at(file, start + at, &mut self.window)?;
-            if bytes.is_empty() {
-                return Err(Error::Checkpoint { why: "the file ends too early".into() }.into());
-            }
-            let here = usize::try_from(end - at).unwrap_or(usize::MAX).min(bytes.len());
-            held.extend_from_slice(&bytes[..here]);
-            at += here as u64;
-            let whole = held.len() / unit * unit;
-            take(&held[..whole])?;
-            held.drain(..whole);
-        }
-        Ok(())
-    }
-}
-
 impl Weights {
     /// Bytes from `offset` on: some, or none at the end.
     fn at<'a>(&'a mut self, file: usize, offset: u64, window: &'a mut Window) -> Result<&'a [u8]> {
         match self {
+            Weights::Random => Ok(&[]),
             Weights::BuiltIn(bytes) => Ok(usize::try_from(offset).ok().and_then(|at| bytes.get(at..)).unwrap_or(&[])),
             Weights::File { name, file: handle, .. } => window.at(file, offset, name, handle),
         }
@@ -239,6 +288,7 @@ impl Weights {
 
     fn len(&self) -> u64 {
         match self {
+            Weights::Random => 0,
             Weights::BuiltIn(bytes) => bytes.len() as u64,
             Weights::File { len, .. } => *len,
         }
@@ -277,8 +327,20 @@ impl Window {
     }
 }
 
+/// The files that hold a folder's weights, whether they are there or not.
+///
+/// # Errors
+/// If the list of them cannot be read.
+pub fn weight_names(folder: &Path) -> Result<Vec<String>> {
+    let index = folder.join(INDEX);
+    match folder.join(WEIGHTS).exists() || !index.exists() {
+        true => Ok(vec![WEIGHTS.to_owned()]),
+        false => Ok(checkpoint::index(&read(&index)?)?),
+    }
+}
+
 /// Opens an ordinary file. Anything else (a folder, a pipe that never ends) is refused unopened.
-fn open(path: &Path) -> Result<(File, u64)> {
+pub fn open(path: &Path) -> Result<(File, u64)> {
     let shown = path.display();
     let next = "A model folder holds config.json, tokenizer.json, and model.safetensors or \
                 model.safetensors.index.json with its parts";

@@ -2,7 +2,7 @@
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::borrow::Cow;
-use std::io::{self, ErrorKind, IsTerminal as _, Write as _};
+use std::io::{self, BufRead as _, ErrorKind, IsTerminal as _, Read as _, Write as _};
 
 /// Nobody reads stdout any more.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +32,24 @@ pub fn watched() -> bool {
     io::stderr().is_terminal()
 }
 
+/// Writes a line to stderr if a person reads it.
+pub fn note_if_watched(line: &str) {
+    if watched() {
+        note(line);
+    }
+}
+
+/// Asks a person; nothing where there is none.
+pub fn confirm(question: &str) -> Option<bool> {
+    if !watched() || !io::stdin().is_terminal() {
+        return None;
+    }
+    let _ = write!(io::stderr(), "{} [y/N] ", harmless(question)).and_then(|()| io::stderr().flush());
+    let mut answer = String::new();
+    let read = io::stdin().lock().take(1000).read_line(&mut answer);
+    Some(read.is_ok() && matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+}
+
 /// Text from a model or a file must not steer the terminal: control characters other than line breaks and tabs are
 /// shown as what they are.
 fn harmless(text: &str) -> Cow<'_, str> {
@@ -46,7 +64,10 @@ fn harmless(text: &str) -> Cow<'_, str> {
 /// A progress bar on stderr, drawn only on a terminal.
 pub fn bar(what: &'static str, total: u64, bytes: bool) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr()).with_message(what);
-    let count = if bytes { "{binary_bytes} of {binary_total_bytes}" } else { "{pos} of {len} tokens" };
+    let count = match bytes {
+        true => "{binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} left",
+        false => "{pos} of {len} tokens",
+    };
     let style = ProgressStyle::with_template(&format!("{{msg}} [{{bar:30}}] {count}"));
     bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }

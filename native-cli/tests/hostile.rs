@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Run, cpu, cpu_with_stdin, fables, not_a_number};
+use common::{Run, cpu, cpu_with_stdin, fables, not_a_number, too_large};
 use std::fs;
 use std::path::Path;
 
@@ -33,7 +33,9 @@ fn a_refusal_is_told_from_a_story() {
 
 #[test]
 fn folders() {
-    cpu(&["--model", "nvidia/Nemotron-Flash-1B", PROMPT]).refused(1, &["no such folder", "downloads nothing", "path"]);
+    for name in ["no/such/folder", "../no", "no-such-folder", "a b/c"] {
+        cpu(&["--model", name, PROMPT]).refused(1, &["no such folder", "owner/name", "path"]);
+    }
     let good = fables();
     let file = good.path().join("model.safetensors");
     tell(&file).refused(1, &["is a file", "Give the folder"]);
@@ -149,7 +151,8 @@ fn weights() {
 
 #[test]
 fn weights_that_are_not_numbers() {
-    spoiled(&["not finite"], not_a_number);
+    spoiled(&["tensor ", "number 0 is NaN"], not_a_number);
+    spoiled(&["not finite"], too_large);
 }
 
 #[test]

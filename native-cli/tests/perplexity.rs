@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{cpu, fables, finish, nemoflash, not_a_number, root};
+use common::{cpu, fables, finish, nemoflash, root, too_large};
 use nemoflash::Tokenizer;
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
@@ -180,6 +180,6 @@ fn what_cannot_be_measured_is_refused() {
     measure(&["--context", "1"]).refused(2, &["--context", "1 tokens leave none"]);
     measure(&["--max-tokens", "1"]).refused(2, &["--max-tokens"]);
     cpu(&["perplexity"]).refused(2, &["--text"]);
-    not_a_number(folder.path());
+    too_large(folder.path());
     measure(&["--model", model]).refused(1, &["not finite at position"]);
 }

@@ -1,15 +1,18 @@
 //! The golden models and what the float64 reference says of them.
 
-use nemoflash::{Exec, Loader, Model, Result, Want};
+use nemoflash::{Exec, LoadOptions, Loader, Model, Result, Want};
 use safetensors::SafeTensors;
 use std::path::PathBuf;
 
 /// The golden models, each with the tensors' prefix of every prompt in its `expected` file.
-pub const GOLDEN: [(&str, &[&str]); 5] = [
+pub const GOLDEN: [(&str, &[&str]); 7] = [
     ("mixed", &[""]),
     ("wide-heads", &[""]),
     ("variants", &[""]),
     ("attention-only", &[""]),
+    ("qwen3", &[""]),
+    // The same in 4 bits, written by mlx-lm 0.32 (group 64).
+    ("qwen3-mlx", &[""]),
     ("fables", &["0.", "1.", "2."]),
 ];
 
@@ -109,8 +112,26 @@ pub fn load_lens(
     lens: &[Option<u64>],
     piece: &mut dyn FnMut() -> usize,
 ) -> Result<Model> {
+    push_all(exec, files, Loader::new(config, lens)?, piece)
+}
+
+/// [`load_files`] with options.
+///
+/// # Errors
+/// As [`Loader`].
+pub fn load_options(
+    exec: &mut Exec,
+    config: &[u8],
+    files: &[Vec<u8>],
+    options: LoadOptions,
+    piece: &mut dyn FnMut() -> usize,
+) -> Result<Model> {
+    let lens: Vec<_> = files.iter().map(|bytes| Some(bytes.len() as u64)).collect();
+    push_all(exec, files, Loader::with_options(config, &lens, options)?, piece)
+}
+
+fn push_all(exec: &mut Exec, files: &[Vec<u8>], mut loader: Loader, piece: &mut dyn FnMut() -> usize) -> Result<Model> {
     pollster::block_on(async {
-        let mut loader = Loader::new(config, lens)?;
         while let Some(Want { file, offset }) = loader.wants() {
             let rest = files[file].get(offset as usize..).unwrap_or_default();
             if rest.is_empty() {

@@ -11,11 +11,13 @@ use std::ops::ControlFlow;
 /// Tokens of context: keys in one split, and in several.
 const CONTEXTS: [u32; 2] = [100, 4096];
 /// Dispatches of one decode step at each of [`CONTEXTS`]. They may fall; they must not rise.
-const DISPATCHES: [(&str, [usize; 2]); 5] = [
+const DISPATCHES: [(&str, [usize; 2]); 7] = [
     ("mixed", [23, 24]),
     ("wide-heads", [14, 15]),
     ("variants", [21, 23]),
     ("attention-only", [13, 15]),
+    ("qwen3", [18, 21]),
+    ("qwen3-mlx", [18, 21]),
     ("fables", [33, 34]),
 ];
 

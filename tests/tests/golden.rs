@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use nemoflash::{Engine, EngineOptions, Event, Exec, Kv, Piece, Sampling, Scan};
-use nemoflash_tests::{Expected, GOLDEN, Mode, close, expected, load, loud, targets};
+use nemoflash_tests::{Expected, GOLDEN, Mode, checkpoint, close, expected, load, load_files, loud, targets};
 use pollster::block_on;
 use std::ops::ControlFlow;
 
@@ -56,7 +56,7 @@ const RUNS: [(Kv, Scan, f64, &[usize]); 2] =
     [(Kv::F32, Scan::Serial, EXACT, &[512, 7, 1]), (Kv::F16, Scan::Chunked, DEFAULT, &[512, 65])];
 
 /// The first `most` prompts of some models. `cut` says which models' first prompt is also run in pieces: all of them on
-/// the CPU, one on devices, where software adapters take a second for a few tokens.
+/// the CPU, one of each family on devices, where software adapters take a second for a few tokens.
 fn check(label: &str, mut exec: Exec, models: &[&str], cut: &[&str], most: usize) -> Vec<String> {
     let mut failures = vec![];
     let mut worst = [0f64; 2];
@@ -87,7 +87,7 @@ fn check(label: &str, mut exec: Exec, models: &[&str], cut: &[&str], most: usize
 }
 
 /// The golden models' names.
-const ALL: [&str; 5] = [GOLDEN[0].0, GOLDEN[1].0, GOLDEN[2].0, GOLDEN[3].0, GOLDEN[4].0];
+const ALL: [&str; 6] = [GOLDEN[0].0, GOLDEN[1].0, GOLDEN[2].0, GOLDEN[3].0, GOLDEN[4].0, GOLDEN[5].0];
 
 #[test]
 fn cpu() {
@@ -102,16 +102,22 @@ fn devices() {
         // Every model with everything the adapter has; one of every block where features are denied.
         let models = if target.mode == Mode::Full { &ALL[..] } else { &["mixed"] };
         let most = if target.adapter.kind == "cpu" { 1 } else { 3 };
-        failures.extend(check(&target.to_string(), target.open().expect("device").exec, models, &["mixed"], most));
+        failures.extend(check(
+            &target.to_string(),
+            target.open().expect("device").exec,
+            models,
+            &["mixed", "qwen3"],
+            most,
+        ));
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
 /// Eight sequences in one step give what eight runs alone give, prefill rows and decode rows mixed.
-fn eight_slots(label: &str, exec: Exec) -> Vec<Vec<u32>> {
+fn eight_slots(label: &str, name: &str, exec: Exec) -> (Vec<Vec<u32>>, Exec) {
     let options = EngineOptions { slots: 8, context: 100, kv: Kv::F32, ..Default::default() };
-    let mut engine = engine(exec, "mixed", options);
-    let ids = expected("mixed", "").ids;
+    let mut engine = engine(exec, name, options);
+    let ids: Vec<u32> = expected(name, "").ids.into_iter().cycle().take(110).collect();
     let prompts: Vec<&[u32]> = (0..8).map(|i| &ids[i * 9..i * 9 + 5 + 6 * i]).collect();
     let alone: Vec<Vec<u32>> = prompts.iter().map(|prompt| greedy(&mut engine, prompt, 12)).collect();
     let mut together = vec![vec![]; 8];
@@ -137,16 +143,46 @@ fn eight_slots(label: &str, exec: Exec) -> Vec<Vec<u32>> {
             together[slot as usize].push(token.expect("picked"));
         }
     }
-    assert_eq!(alone, together, "{label}");
-    together
+    assert_eq!(alone, together, "{label} {name}");
+    (together, engine.into_exec())
 }
 
 #[test]
 fn eight_at_once() {
-    let cpu = eight_slots("cpu", Exec::cpu());
+    let models = ["mixed", "qwen3"];
+    let cpu = models.map(|name| eight_slots("cpu", name, Exec::cpu()).0);
     for target in targets("eight slots").iter().filter(|target| target.mode == Mode::Full) {
         let label = target.to_string();
-        assert_eq!(cpu, eight_slots(&label, target.open().expect("device").exec), "{label}");
+        let mut exec = target.open().expect("device").exec;
+        for (name, cpu) in models.iter().zip(&cpu) {
+            let tokens;
+            (tokens, exec) = eight_slots(&label, name, exec);
+            assert_eq!(*cpu, tokens, "{label} {name}");
+        }
+    }
+}
+
+/// Qwen3's windows (spec 8.3): with a window of 5, position 5 is the first that misses a key.
+#[test]
+fn a_window_of_keys() {
+    let (config, bytes) = checkpoint("qwen3");
+    let want = expected("qwen3", "");
+    let vocab = want.logits.len() / want.ids.len();
+    for piece in [512, 1] {
+        let windowed = |sliding_window: u32| {
+            let mut config: serde_json::Value = serde_json::from_slice(&config).expect("config");
+            config["use_sliding_window"] = true.into();
+            config["sliding_window"] = sliding_window.into();
+            config["layer_types"] = vec!["sliding_attention"; 3].into();
+            let (mut exec, file) = (Exec::cpu(), std::slice::from_ref(&bytes));
+            let model = load_files(&mut exec, config.to_string().as_bytes(), file, &mut || usize::MAX).expect("model");
+            let options = EngineOptions { context: 100, kv: Kv::F32, ..Default::default() };
+            logits(&mut block_on(Engine::new(exec, model, options)).expect("engine"), &want.ids, piece)
+        };
+        close("all keys", &want.logits, &windowed(want.ids.len() as u32), EXACT).expect("logits");
+        let (some, row) = (windowed(5), |position: usize| position * vocab..(position + 1) * vocab);
+        close("no key missing", &want.logits[..5 * vocab], &some[..5 * vocab], EXACT).expect("logits");
+        assert!(close("a key missing", &want.logits[row(5)], &some[row(5)], DEFAULT).is_err());
     }
 }
 

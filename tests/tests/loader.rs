@@ -3,12 +3,12 @@
 
 use half::{bf16, f16};
 use nemoflash::{Engine, EngineOptions, Error, Exec, Kv, Loader, Model, Result, Sampling, Want};
-use nemoflash_tests::{Random, checkpoint, load, load_chunked, load_files, load_lens};
+use nemoflash_tests::{
+    Mode, Random, Tensors, checkpoint, file, load, load_chunked, load_files, load_lens, targets, tensors,
+};
 use pollster::block_on;
-use safetensors::tensor::{TensorView, serialize};
-use safetensors::{Dtype, SafeTensors};
+use safetensors::Dtype;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 
 /// The bits of a short prompt's logits on the CPU.
 fn logits(exec: Exec, model: Model) -> Vec<u32> {
@@ -32,23 +32,6 @@ fn whole(name: &str) -> Vec<u32> {
     logits(exec, model)
 }
 
-/// One tensor: type, shape, bytes.
-type Tensor = (Dtype, Vec<usize>, Vec<u8>);
-/// The tensors of a file by name.
-type Tensors = BTreeMap<String, Tensor>;
-
-fn tensors(bytes: &[u8]) -> Tensors {
-    let file = SafeTensors::deserialize(bytes).expect("golden file");
-    file.iter().map(|(name, t)| (name.to_string(), (t.dtype(), t.shape().to_vec(), t.data().to_vec()))).collect()
-}
-
-fn file(tensors: &Tensors) -> Vec<u8> {
-    let views = tensors.iter().map(|(name, (dtype, shape, bytes))| {
-        (name.as_str(), TensorView::new(*dtype, shape.clone(), bytes).expect("view"))
-    });
-    serialize(views, None).expect("file")
-}
-
 /// The same file with every number written by `write`.
 fn rewritten(bytes: &[u8], dtype: Dtype, write: impl Fn(bf16, &[usize]) -> Vec<u8>) -> Vec<u8> {
     let mut all = tensors(bytes);
@@ -66,7 +49,7 @@ fn rewritten(bytes: &[u8], dtype: Dtype, write: impl Fn(bf16, &[usize]) -> Vec<u
 
 #[test]
 fn any_pieces_give_the_same_weights() {
-    for name in ["mixed", "variants"] {
+    for name in ["mixed", "variants", "qwen3"] {
         let want = whole(name);
         let most: [(u64, usize); 6] = [(1, 7), (2, 100), (3, 5000), (4, 100_000), (5, 1 << 22), (6, usize::MAX)];
         for (seed, most) in most {
@@ -89,16 +72,49 @@ fn any_pieces_give_the_same_weights() {
 /// The comparison can fail: one bit of one weight changes the logits.
 #[test]
 fn one_flipped_weight_is_seen() {
-    let (config, bytes) = checkpoint("mixed");
+    for (model, step) in [("mixed", 5), ("qwen3", 1)] {
+        let (config, bytes) = checkpoint(model);
+        let mut all = tensors(&bytes);
+        let names: Vec<String> = all.keys().cloned().collect();
+        let want = logits_of(&config, &[file(&all)]);
+        assert!(want == whole(model), "{model}: written again");
+        for name in names.iter().step_by(step) {
+            // The byte of a bf16 that holds half of its exponent, in the first number.
+            all.get_mut(name).expect("tensor").2[1] ^= 1;
+            assert!(want != logits_of(&config, &[file(&all)]), "{model}: {name}");
+            all.get_mut(name).expect("tensor").2[1] ^= 1;
+        }
+    }
+}
+
+/// A head that is the embedding upside down turns every line of logits round, to the bit. Where the config says that
+/// it is tied, it is not looked at.
+#[test]
+fn an_untied_head_is_used() {
+    let (config, bytes) = checkpoint("qwen3");
     let mut all = tensors(&bytes);
-    let names: Vec<String> = all.keys().cloned().collect();
-    let want = logits_of(&config, &[file(&all)]);
-    assert!(want == whole("mixed"), "written again");
-    for name in names.iter().step_by(5) {
-        // The byte of a bf16 that holds half of its exponent, in the first number.
-        all.get_mut(name).expect("tensor").2[1] ^= 1;
-        assert!(want != logits_of(&config, &[file(&all)]), "{name}");
-        all.get_mut(name).expect("tensor").2[1] ^= 1;
+    let (dtype, shape, embedding) = all["model.embed_tokens.weight"].clone();
+    let line = embedding.len() / shape[0];
+    let turned: Vec<u8> = embedding.chunks(line).rev().flatten().copied().collect();
+    all.insert("lm_head.weight".into(), (dtype, shape.clone(), turned));
+    let files = [file(&all)];
+    let mut untied: Value = serde_json::from_slice(&config).expect("config");
+    untied["tie_word_embeddings"] = json!(false);
+    let check = |label: &str, open: &dyn Fn() -> Exec| {
+        let run = |config: &[u8]| {
+            let mut exec = open();
+            let model = load_files(&mut exec, config, &files, &mut || usize::MAX).expect("model");
+            logits(exec, model)
+        };
+        let (tied, untied) = (run(&config), run(untied.to_string().as_bytes()));
+        let turned: Vec<u32> = tied.chunks(shape[0]).flat_map(|row| row.iter().rev().copied()).collect();
+        assert!(untied == turned, "{label}");
+        assert!(untied != tied, "{label}: the head makes a difference");
+    };
+    check("cpu", &Exec::cpu);
+    assert!(logits_of(&config, &files) == whole("qwen3"), "tied");
+    for target in targets("untied head").iter().filter(|target| target.mode == Mode::Full) {
+        check(&target.to_string(), &|| target.open().expect("device").exec);
     }
 }
 

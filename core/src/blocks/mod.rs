@@ -145,14 +145,12 @@ pub enum Block {
 impl Block {
     /// Room for a layer's weights.
     pub async fn alloc(exec: &mut Exec, places: &mut Places, layer: &Layer, hidden: u32) -> Result<Block> {
-        let prefix = layer.prefix();
+        let prefix = &layer.prefix;
         Ok(match &layer.kind {
-            BlockKind::Attention(dims) => {
-                Block::Attention(Attention::alloc(exec, places, &prefix, dims, hidden).await?)
-            }
-            BlockKind::Mamba2(dims) => Block::Mamba2(Mamba2::alloc(exec, places, &prefix, dims, hidden).await?),
-            BlockKind::DeltaNet(dims) => Block::DeltaNet(DeltaNet::alloc(exec, places, &prefix, dims, hidden).await?),
-            BlockKind::Ffn(dims) => Block::Ffn(Ffn::alloc(exec, places, &prefix, dims, hidden).await?),
+            BlockKind::Attention(dims) => Block::Attention(Attention::alloc(exec, places, prefix, dims, hidden).await?),
+            BlockKind::Mamba2(dims) => Block::Mamba2(Mamba2::alloc(exec, places, prefix, dims, hidden).await?),
+            BlockKind::DeltaNet(dims) => Block::DeltaNet(DeltaNet::alloc(exec, places, prefix, dims, hidden).await?),
+            BlockKind::Ffn(dims) => Block::Ffn(Ffn::alloc(exec, places, prefix, dims, hidden).await?),
         })
     }
 

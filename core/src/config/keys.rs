@@ -7,17 +7,48 @@ use serde_json::{Map, Value};
 use crate::checkpoint::shown;
 use crate::{Error, Result};
 
+pub(super) const MAX_LAYERS: u32 = 1024;
+pub(super) const MAX_HEADS: u32 = 1024;
+pub(super) const MAX_VOCAB: u32 = 1 << 24;
+pub(super) const MAX_POSITIONS: u32 = 1 << 24;
+pub(super) const MAX_HIDDEN: u32 = 1 << 16;
+/// Of a block's inside: FFN width, `d_inner`.
+pub(super) const MAX_WIDTH: u32 = 1 << 18;
+pub(super) const MAX_HEAD_DIM: u32 = 256;
+
 /// The model families that can be read.
+#[derive(Clone, Copy)]
 pub(super) enum Architecture {
     NemotronFlash,
+    Qwen3,
 }
+
+struct Family {
+    architecture: Architecture,
+    /// In `architectures`.
+    class: &'static str,
+    /// In `model_type`.
+    model_type: &'static str,
+}
+
+const FAMILIES: [Family; 2] = [
+    Family {
+        architecture: Architecture::NemotronFlash,
+        class: "NemotronFlashForCausalLM",
+        model_type: "nemotron_flash",
+    },
+    Family { architecture: Architecture::Qwen3, class: "Qwen3ForCausalLM", model_type: "qwen3" },
+];
 
 /// The file's keys. A key with the value `null` counts as absent everywhere.
 pub(super) struct Keys(pub(super) Map<String, Value>);
 
 impl Keys {
-    fn get(&self, key: &str) -> Option<&Value> {
-        self.0.get(key).filter(|v| !v.is_null())
+    /// The value of a key, or of a path into objects, for example `rope_parameters.rope_theta`.
+    fn get(&self, path: &str) -> Option<&Value> {
+        let mut keys = path.split('.');
+        let first = self.0.get(keys.next()?)?;
+        keys.try_fold(first, |value, key| value.get(key)).filter(|v| !v.is_null())
     }
 
     fn typed<'a, T>(&'a self, key: &str, what: &str, read: impl Fn(&'a Value) -> Option<T>) -> Result<Option<T>> {
@@ -48,6 +79,10 @@ impl Keys {
         self.typed(key, &what, |v| v.as_array().filter(|a| a.len() <= most).map(Vec::as_slice))
     }
 
+    pub(super) fn object(&self, key: &str) -> Result<Option<&Map<String, Value>>> {
+        self.typed(key, "an object", Value::as_object)
+    }
+
     /// A size for which zero and below mean "as usual".
     pub(super) fn size(&self, key: &str) -> Result<Option<u32>> {
         let read = |v: &Value| if v.as_i64()? <= 0 { Some(None) } else { u32::try_from(v.as_u64()?).ok().map(Some) };
@@ -76,6 +111,15 @@ impl Keys {
         Ok(self.typed(key, &what, read)?.unwrap_or_default())
     }
 
+    /// Key and value heads, each shared by as many query heads.
+    pub(super) fn kv_heads(&self, heads: u32) -> Result<u32> {
+        let kv_heads = self.dim("num_key_value_heads", 1..=heads, None)?;
+        if !heads.is_multiple_of(kv_heads) {
+            return Err(bad("num_key_value_heads", format!("{heads} query heads cannot share {kv_heads}")));
+        }
+        Ok(kv_heads)
+    }
+
     /// `architectures` and `model_type` must agree; either alone is enough.
     pub(super) fn architecture(&self) -> Result<Architecture> {
         let class = match self.list("architectures", 16)? {
@@ -84,15 +128,25 @@ impl Keys {
         };
         let family = self.text("model_type")?;
         match (class, family) {
-            (Some("NemotronFlashForCausalLM") | None, Some("nemotron_flash")) => Ok(Architecture::NemotronFlash),
-            (Some("NemotronFlashForCausalLM"), None) => Ok(Architecture::NemotronFlash),
             (None, None) => Err(missing("architectures")),
-            (Some("NemotronFlashForCausalLM") | None, Some(other)) => {
-                Err(unsupported("model_type", other, "\"nemotron_flash\""))
+            (None, Some(family)) => Ok(known("model_type", family, |known| known.model_type)?.architecture),
+            (Some(class), family) => {
+                let known = known("architectures", class, |known| known.class)?;
+                match family.filter(|family| *family != known.model_type) {
+                    Some(other) => Err(unsupported("model_type", other, &format!("{:?}", known.model_type))),
+                    None => Ok(known.architecture),
+                }
             }
-            (Some(other), _) => Err(unsupported("architectures", other, "\"NemotronFlashForCausalLM\"")),
         }
     }
+}
+
+/// The family whose `name` is the value of `field`.
+fn known(field: &str, value: &str, name: fn(&Family) -> &'static str) -> Result<&'static Family> {
+    FAMILIES.iter().find(|family| name(family) == value).ok_or_else(|| {
+        let names: Vec<String> = FAMILIES.iter().map(|family| format!("{:?}", name(family))).collect();
+        unsupported(field, value, &names.join(", "))
+    })
 }
 
 fn whole(value: &Value, range: &RangeInclusive<u32>) -> Option<u32> {

@@ -1,16 +1,15 @@
 //! From the keys of a Nemotron-Flash checkpoint to its layers (spec 1.1), within what our kernels can do.
 
-use super::keys::{Keys, bad, fits, missing, short, unsupported};
+use super::keys::*;
 use super::*;
 
-const MAX_LAYERS: usize = 1024;
-const MAX_HEADS: u32 = 1024;
-const MAX_VOCAB: u32 = 1 << 24;
-const MAX_POSITIONS: u32 = 1 << 24;
-const MAX_HIDDEN: u32 = 1 << 16;
-/// Of a block's inside: FFN width, `d_inner`.
-const MAX_WIDTH: u32 = 1 << 18;
-const MAX_HEAD_DIM: u32 = 256;
+const NAMES: Names =
+    Names { final_norm: "model.final_layernorm.weight", ffn_width: "ffn_expand_ratio", head_dim: "kq_head_dim" };
+/// Names of the blocks (spec 2.1).
+const ATTENTION: &str = "self_attn";
+const MAMBA2: &str = "mamba";
+const DELTANET: &str = "gla";
+const FFN: &str = "ffn";
 /// The convolution kernels unroll exactly this many steps.
 const CONV: u32 = 4;
 /// Norm of each head's queries and keys; a constant of the reference.
@@ -50,11 +49,12 @@ impl Reader<'_> {
             bos: keys.integer("bos_token_id", 0..=vocab_size - 1)?,
             divide_logits: true,
             quantization: None,
+            names: NAMES,
         })
     }
 
     fn layers(&self, hidden: u32, positions: u32) -> Result<Vec<Layer>> {
-        let types = self.keys.list("layer_types", MAX_LAYERS)?.ok_or_else(|| missing("layer_types"))?;
+        let types = self.keys.list("layer_types", MAX_LAYERS as usize)?.ok_or_else(|| missing("layer_types"))?;
         if types.is_empty() {
             return Err(bad("layer_types", "empty"));
         }
@@ -67,9 +67,9 @@ impl Reader<'_> {
         let mut layers = Vec::new();
         for (index, kind) in (0..).zip(types) {
             let mixer = match kind.as_str() {
-                Some("a") => Some(BlockKind::Attention(self.attention(index, hidden, positions)?)),
-                Some("m" | "m2") => Some(BlockKind::Mamba2(self.mamba2(index, hidden)?)),
-                Some("deltanet") => Some(BlockKind::DeltaNet(self.delta_net(hidden)?)),
+                Some("a") => Some((ATTENTION, BlockKind::Attention(self.attention(index, hidden, positions)?))),
+                Some("m" | "m2") => Some((MAMBA2, BlockKind::Mamba2(self.mamba2(index, hidden)?))),
+                Some("deltanet") => Some((DELTANET, BlockKind::DeltaNet(self.delta_net(hidden)?))),
                 Some("f") => None,
                 _ => {
                     let why = format!(
@@ -80,11 +80,10 @@ impl Reader<'_> {
                 }
             };
             let ffn = mixer.is_none() || extra_ffn;
-            let norm = |name| format!("model.layers.{index}.{name}.weight");
-            layers.extend(mixer.map(|kind| Layer { index, norm: norm("input_layernorm"), kind }));
+            layers.extend(mixer.map(|(block, kind)| Layer::new(index, "input_layernorm", block, kind)));
             if ffn {
                 let kind = BlockKind::Ffn(self.ffn(index, hidden)?);
-                layers.push(Layer { index, norm: norm("pre_ffn_layernorm"), kind });
+                layers.push(Layer::new(index, "pre_ffn_layernorm", FFN, kind));
             }
         }
         Ok(layers)
@@ -123,17 +122,14 @@ impl Reader<'_> {
             return Err(bad("v_head_dim", why));
         }
         let heads = self.heads()?;
-        let kv_heads = keys.dim("num_key_value_heads", 1..=heads, None)?;
-        if !heads.is_multiple_of(kv_heads) {
-            return Err(bad("num_key_value_heads", format!("{heads} query heads cannot share {kv_heads}")));
-        }
+        let kv_heads = keys.kv_heads(heads)?;
         let qk_norm_eps = match keys.text("kq_norm")? {
             None | Some("none") => None,
             Some("rms") => Some(QK_NORM_EPS),
             Some(other) => return Err(unsupported("kq_norm", other, "\"none\", \"rms\"")),
         };
         let window = keys.integer("sliding_window", 1..=MAX_POSITIONS)?;
-        let global = keys.list("global_attn_idx", MAX_LAYERS)?.unwrap_or_default();
+        let global = keys.list("global_attn_idx", MAX_LAYERS as usize)?.unwrap_or_default();
         if let Some(odd) = global.iter().find(|v| !v.is_u64()) {
             return Err(bad("global_attn_idx", format!("{} is not a layer's number", short(odd))));
         }
@@ -164,14 +160,15 @@ impl Reader<'_> {
 
     fn mamba2(&self, index: u32, hidden: u32) -> Result<Mamba2Dims> {
         let Reader { keys, shapes } = self;
+        let prefix = prefix(index, MAMBA2);
         let d_inner = match keys.number("mamba_expand", 0.0..=64.0)? {
             Some(expand) => (expand * f64::from(hidden)) as u32,
-            None => keys.dim("mamba_expand", 1..=MAX_WIDTH, shapes.d_inner(index))?,
+            None => keys.dim("mamba_expand", 1..=MAX_WIDTH, shapes.d_inner(&prefix))?,
         };
         fits("mamba_expand", "an inner width", d_inner, 8, MAX_WIDTH)?;
-        let d_state = keys.dim("mamba_d_state", 1..=u32::MAX, shapes.d_state(index))?;
+        let d_state = keys.dim("mamba_d_state", 1..=u32::MAX, shapes.d_state(&prefix))?;
         fits("mamba_d_state", "a state size", d_state, 4, 256)?;
-        let by_shapes = shapes.ssm_heads(index).and_then(|n| u64::from(d_inner).checked_div(n));
+        let by_shapes = shapes.ssm_heads(&prefix).and_then(|n| u64::from(d_inner).checked_div(n));
         let head_dim = keys.dim("mamba2_headdim", 1..=u32::MAX, by_shapes)?;
         fits("mamba2_headdim", "a head dimension", head_dim, 4, 256)?;
         if !d_inner.is_multiple_of(head_dim) {
@@ -197,7 +194,10 @@ impl Reader<'_> {
         let (field, width) = match keys.number("ffn_expand_ratio", 0.0..=64.0)? {
             Some(ratio) => ("ffn_expand_ratio", (ratio * f64::from(hidden)) as u32 / 128 * 128),
             None => match self.intermediate_size()? {
-                0 => ("ffn_expand_ratio", keys.dim("ffn_expand_ratio", 1..=MAX_WIDTH, self.shapes.ffn_width(index))?),
+                0 => {
+                    let by_shapes = self.shapes.ffn_width(&prefix(index, FFN));
+                    ("ffn_expand_ratio", keys.dim("ffn_expand_ratio", 1..=MAX_WIDTH, by_shapes)?)
+                }
                 width => ("intermediate_size", width),
             },
         };

@@ -6,7 +6,7 @@ use minijinja::{Environment, Error, ErrorKind, State, Value, filters, functions}
 use minijinja_contrib::pycompat;
 
 use super::guard::KEEP;
-use super::template::bad;
+use super::template::explained;
 use crate::Result;
 
 /// What one rendering may cost: an instruction costs 1, data 1 for 64 bytes. A template in the style of Qwen3's takes
@@ -28,7 +28,7 @@ pub(super) fn environment(source: String, name: &'static str) -> Result<Environm
     jinja.set_fuel(Some(FUEL));
     // As transformers does.
     let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
-    jinja.set_syntax(syntax.map_err(|e| bad(e.to_string()))?);
+    jinja.set_syntax(syntax.map_err(|e| explained(&e))?);
     REMOVED.iter().for_each(|name| jinja.remove_filter(name));
     // `strftime_now` is not there: the core has no clock, and templates ask whether it is defined.
     ["debug", "dict"].iter().for_each(|name| jinja.remove_global(name));
@@ -38,7 +38,7 @@ pub(super) fn environment(source: String, name: &'static str) -> Result<Environm
     jinja.add_function("namespace", namespace);
     jinja.add_function("raise_exception", |why: &str| Err::<Value, _>(invalid(why.to_owned())));
     jinja.set_unknown_method_callback(method);
-    jinja.add_template_owned(name, source).map_err(|e| bad(e.to_string()))?;
+    jinja.add_template_owned(name, source).map_err(|e| explained(&e))?;
     Ok(jinja)
 }
 

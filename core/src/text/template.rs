@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use minijinja::{Environment, Value};
+use minijinja::{Environment, ErrorKind, Value};
 use serde::Deserialize;
 
 use super::chat::{Message, Role};
 use super::guard::guard;
-use super::jinja::environment;
+use super::jinja::{FUEL, environment};
 use crate::{Error, Result};
 
 /// Longest JSON file with a template in it; the longest in use have about 1 MB.
@@ -25,6 +25,24 @@ pub(super) fn bad(why: impl Into<String>) -> Error {
         why.push('…');
     }
     Error::Template { why }
+}
+
+/// What minijinja says, with the line.
+pub(super) fn explained(error: &minijinja::Error) -> Error {
+    let kind = error.kind();
+    let mut why = match (kind, error.detail()) {
+        (ErrorKind::OutOfFuel, _) => {
+            format!("it takes more than the {FUEL} units of fuel that a conversation may cost")
+        }
+        (ErrorKind::SyntaxError, Some(detail)) => format!("it is no valid Jinja: {detail}"),
+        (_, Some(detail)) => detail.to_owned(),
+        (_, None) => error.to_string(),
+    };
+    // In front, for the message may be cut.
+    if let (Some(line), Some(_)) = (error.line(), error.detail()) {
+        why = format!("line {line}: {why}");
+    }
+    bad(why)
 }
 
 /// A chat template in Jinja, as transformers renders it, bounded in time and memory whatever it says.
@@ -196,8 +214,8 @@ impl ChatTemplate {
             none("documents"),
         ];
         context.extend(self.tokens.iter().map(|(name, text)| (name.as_str(), Value::from(text.as_str()))));
-        let template = self.jinja.get_template(NAME).map_err(|e| bad(e.to_string()))?;
-        template.render(Value::from_pairs(context)).map_err(|e| bad(e.to_string()))
+        let template = self.jinja.get_template(NAME).map_err(|e| explained(&e))?;
+        template.render(Value::from_pairs(context)).map_err(|e| explained(&e))
     }
 }
 

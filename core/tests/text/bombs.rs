@@ -175,7 +175,7 @@ fn what_minijinja_does_not_bound_is_not_there() {
         ("{% call(x) m() %}{% endcall %}", &["call"]),
         ("{{ '", &["not closed"]),
         ("{{ ) }}", &["opens nothing"]),
-        ("{% if %}", &["syntax error"]),
+        ("{% if %}", &["line 1: it is no valid Jinja"]),
         ("{#", &["comment"]),
         ("{{ x.y }}", &["undefined"]),
         ("{{ raise_exception('no: ' ~ 'because') }}", &["no: because"]),

@@ -334,7 +334,7 @@ fn templates_come_from_the_checkpoint() {
         (b"3", "tokenizer_config.json"),
         (br#"{"chat_template": 3}"#, "tokenizer_config.json"),
         (br#"{"bos_token": 3}"#, "tokenizer_config.json"),
-        (br#"{"chat_template": "{% if %}"}"#, "syntax error"),
+        (br#"{"chat_template": "{% if %}"}"#, "no valid Jinja"),
     ] {
         let error = read(&ChatFiles { tokenizer_config: Some(config), ..none }).unwrap_err();
         assert!(matches!(&error, Error::Template { why } if why.contains(word)), "{error}");

@@ -124,9 +124,22 @@ pub fn fables() -> tempfile::TempDir {
 
 /// Makes every weight of a copy NaN.
 pub fn not_a_number(folder: &Path) {
+    rewrite(folder, |_, data| data.fill(0xff));
+}
+
+/// Makes the last norm of a copy so large that logits overflow.
+pub fn too_large(folder: &Path) {
+    rewrite(folder, |header, data| {
+        let [begin, end] = [0, 1].map(|i| header["model.final_layernorm.weight"]["data_offsets"][i].as_u64().unwrap());
+        data[begin as usize..end as usize].fill(0x7f);
+    });
+}
+
+fn rewrite(folder: &Path, change: impl Fn(&Value, &mut [u8])) {
     let path = folder.join("model.safetensors");
     let mut bytes = std::fs::read(&path).expect("weights");
     let len = u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes")) as usize;
-    bytes[8 + len..].fill(0xff);
+    let (header, data) = bytes[8..].split_at_mut(len);
+    change(&serde_json::from_slice(header).expect("a header"), data);
     std::fs::write(path, bytes).expect("a copy");
 }

@@ -1,0 +1,214 @@
+//! What the hub says about a repository: its commit, its licence, and the files that a model needs.
+
+use super::hash::{Etag, Hasher};
+use super::http::Client;
+use super::id::{Commit, Id};
+use crate::source::{self, INDEX, MAX_JSON, WEIGHTS};
+use anyhow::{Result, anyhow, bail};
+use nemoflash::checkpoint;
+use serde::Deserialize;
+use serde_json::Value;
+
+/// The longest description of a repository that is read.
+const MAX_ANSWER: u64 = 16 << 20;
+/// Files that are downloaded beside the weights. Nothing else ever is: no code, no other formats.
+const SMALL: [&str; 7] = [
+    source::CONFIG,
+    "generation_config.json",
+    source::TOKENIZER,
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "special_tokens_map.json",
+];
+
+/// A repository at one commit.
+#[derive(Debug)]
+pub struct Listing {
+    pub commit: Commit,
+    /// The licence, for people.
+    pub license: String,
+    /// Small files first.
+    pub files: Vec<RemoteFile>,
+}
+
+/// A file of a repository.
+#[derive(Clone, Debug)]
+pub struct RemoteFile {
+    pub name: String,
+    /// Length in bytes.
+    pub len: u64,
+    pub etag: Etag,
+}
+
+/// The answer's fields that matter.
+#[derive(Deserialize)]
+struct Answer {
+    sha: String,
+    #[serde(default)]
+    siblings: Vec<Sibling>,
+    #[serde(default, rename = "cardData")]
+    card: Value,
+    #[serde(default)]
+    tags: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Sibling {
+    rfilename: String,
+    size: Option<u64>,
+    #[serde(rename = "blobId")]
+    blob: Option<String>,
+    lfs: Option<Lfs>,
+}
+
+#[derive(Deserialize)]
+struct Lfs {
+    sha256: String,
+    size: u64,
+}
+
+impl Listing {
+    /// Asks the hub.
+    ///
+    /// # Errors
+    /// If the hub does not answer, refuses, or has no model there that runs here.
+    pub fn fetch(client: &Client, id: &Id, revision: &str) -> Result<Listing> {
+        let path = format!("/api/models/{id}/revision/{}?blobs=true", revision.replace('/', "%2F"));
+        let bytes = client.small(&path, MAX_ANSWER)?;
+        let answer: Answer = serde_json::from_slice(&bytes).map_err(|error| {
+            anyhow!("{} does not answer like the hub ({error}). Check HF_ENDPOINT and the proxy", client.endpoint())
+        })?;
+        let Some(commit) = Commit::new(&answer.sha) else {
+            bail!("{} names no commit for {id}. Check HF_ENDPOINT and the proxy", client.endpoint());
+        };
+        let find = |name: &str| {
+            let sibling = answer.siblings.iter().find(|sibling| sibling.rfilename == name)?;
+            Some(
+                sibling
+                    .file()
+                    .ok_or_else(|| anyhow!("the hub gives no length and checksum of {id}'s {name}. Try again later")),
+            )
+        };
+        let need = |name: &str, next: &str| find(name).unwrap_or_else(|| Err(anyhow!("{id} has no {name}. {next}")));
+        let other = "nemoflash runs Nemotron-Flash checkpoints in the safetensors format: choose such a model";
+        need(source::CONFIG, other)?;
+        let mut files = SMALL.iter().filter_map(|name| find(name)).collect::<Result<Vec<_>>>()?;
+        if let Some(weights) = find(WEIGHTS) {
+            files.push(weights?);
+        } else {
+            let index = need(INDEX, other)?;
+            files.push(index.clone());
+            bounded(&files)?;
+            for name in checkpoint::index(&index.read(client, id, &commit)?)? {
+                files.push(need(
+                    &name,
+                    "Its index names that file: the repository is incomplete. Try another revision",
+                )?);
+            }
+        }
+        bounded(&files)?;
+        Ok(Listing { license: license(&answer.card, &answer.tags), commit, files })
+    }
+
+    /// Length of all files in bytes.
+    pub fn len(&self) -> u64 {
+        self.files.iter().fold(0, |sum, file| sum.saturating_add(file.len))
+    }
+}
+
+/// Refuses small files that are not small.
+fn bounded(files: &[RemoteFile]) -> Result<()> {
+    match files.iter().find(|file| file.name.ends_with(".json") && file.len > MAX_JSON) {
+        Some(RemoteFile { name, len, .. }) => {
+            bail!(
+                "the hub's {name} has {len} bytes, more than any such file of a model. Choose another model or revision"
+            )
+        }
+        None => Ok(()),
+    }
+}
+
+impl Sibling {
+    fn file(&self) -> Option<RemoteFile> {
+        let (len, etag) = match &self.lfs {
+            Some(lfs) => (lfs.size, Etag::new(&lfs.sha256)?),
+            None => (self.size?, Etag::new(self.blob.as_deref()?)?),
+        };
+        Some(RemoteFile { name: self.rfilename.clone(), len, etag })
+    }
+}
+
+impl RemoteFile {
+    /// Where the hub has it.
+    pub fn path(&self, id: &Id, commit: &Commit) -> String {
+        format!("/{id}/resolve/{}/{}", commit.as_str(), self.name)
+    }
+
+    /// A small file's bytes, without a place in the cache.
+    fn read(&self, client: &Client, id: &Id, commit: &Commit) -> Result<Vec<u8>> {
+        let bytes = client.small(&self.path(id, commit), self.len)?;
+        let mut hasher = Hasher::new(&self.etag, bytes.len() as u64);
+        hasher.update(&bytes);
+        if hasher.finish() != self.etag {
+            bail!(self.changed());
+        }
+        Ok(bytes)
+    }
+
+    /// The message of bytes that are not those that the hub lists.
+    pub fn changed(&self) -> String {
+        format!(
+            "{}: the bytes that came do not have the {} that the hub lists: they were damaged or replaced on the way, \
+             and are not kept. Try again; if it happens again, use another network, proxy or HF_ENDPOINT",
+            self.name,
+            self.etag.kind()
+        )
+    }
+}
+
+/// The licence in words.
+fn license(card: &Value, tags: &[String]) -> String {
+    let text = |key: &str| match &card[key] {
+        Value::String(text) => Some(text.clone()),
+        Value::Array(list) => list.first()?.as_str().map(str::to_owned),
+        _ => None,
+    };
+    let tag = || tags.iter().find_map(|tag| tag.strip_prefix("license:")).map(str::to_owned);
+    let named = match text("license").or_else(tag) {
+        Some(other) if other == "other" => text("license_name").or(Some(other)),
+        named => named,
+    };
+    let Some(name) = named else { return "no licence stated on its page".into() };
+    let name: String = name.chars().take(100).collect();
+    let lower = name.to_ascii_lowercase();
+    let shown = if lower.starts_with("cc-") { name.to_ascii_uppercase() } else { name };
+    let words = match lower.split(['-', '_', ' ']).any(|word| word == "nc") {
+        true => " (non-commercial use only)",
+        false if lower == "other" => " (terms of its own: read its page)",
+        false => "",
+    };
+    format!("licence {shown}{words}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn licences_in_words() {
+        let says =
+            |card: Value, tags: &[&str]| license(&card, &tags.iter().map(|tag| tag.to_string()).collect::<Vec<_>>());
+        let non_commercial = "licence CC-BY-NC-4.0 (non-commercial use only)";
+        assert_eq!(
+            says(json!({"license": "other", "license_name": "cc-by-nc-4.0"}), &["license:other"]),
+            non_commercial
+        );
+        assert_eq!(says(json!({"license": "cc-by-nc-4.0"}), &[]), non_commercial);
+        assert_eq!(says(Value::Null, &["license:cc-by-nc-4.0"]), non_commercial);
+        assert_eq!(says(json!({"license": ["apache-2.0"]}), &[]), "licence apache-2.0");
+        assert_eq!(says(json!({"license": "other"}), &[]), "licence other (terms of its own: read its page)");
+        assert_eq!(says(Value::Null, &[]), "no licence stated on its page");
+    }
+}
