@@ -7,6 +7,7 @@
 
 mod compare;
 mod devices;
+pub mod fuzz;
 mod job;
 mod models;
 mod random;

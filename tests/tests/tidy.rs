@@ -234,13 +234,14 @@ fn every_rule_finds_its_fault() {
 }
 
 /// Which crates of the workspace each one may know.
-const CRATES: [(&str, &[&str]); 6] = [
+const CRATES: [(&str, &[&str]); 7] = [
     ("nemoflash-shaders", &[]),
     ("nemoflash", &["nemoflash-shaders"]),
     ("nemoflash-cli", &["nemoflash"]),
     ("nemoflash-wasm", &["nemoflash"]),
     ("nemoflash-tests", &["nemoflash", "nemoflash-shaders", "nemoflash-cli", "nemoflash-benches"]),
     ("nemoflash-benches", &["nemoflash"]),
+    ("nemoflash-fuzz", &["nemoflash-tests"]),
 ];
 
 /// Crates of the workspace that a Cargo.toml names and may not.

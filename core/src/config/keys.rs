@@ -163,7 +163,7 @@ pub(super) fn fits(field: &str, what: &str, value: u32, step: u32, most: u32) ->
 }
 
 pub(super) fn bad(field: &str, why: impl Into<String>) -> Error {
-    Error::Config { field: field.into(), why: why.into() }
+    Error::Config { field: shown(field), why: why.into() }
 }
 
 pub(super) fn missing(field: &str) -> Error {

@@ -82,11 +82,12 @@ pub(super) fn guard(source: &str) -> Result<Guarded> {
             continue;
         }
         let Some(&(Word(statement), place)) = tag.tokens.first() else { continue };
-        let mut names = Vec::new();
+        let (mut names, mut value) = (Vec::new(), None);
         match statement {
             "if" | "else" | "endif" | "endfor" | "endset" | "endmacro" | "break" | "continue" | "do" => {}
             "elif" => elifs += 1,
-            "set" | "for" | "macro" => names = bound(&tokens),
+            "set" => value = assigned(&tag.tokens),
+            "for" | "macro" => names = bound(&tokens),
             // transformers marks the answers with it, and prints nothing.
             "generation" | "endgeneration" => {
                 guarded.source.push_str(&source[done..place]);
@@ -98,9 +99,16 @@ pub(super) fn guard(source: &str) -> Result<Guarded> {
         if elifs > MAX_ELIF {
             return Err(bad(format!("it has more than {MAX_ELIF} `elif`")));
         }
-        // As the tag ends, so do the ones behind it: white space goes or stays as it would.
-        guarded.source.push_str(&source[done..tag.end]);
         let close = &source[tag.close..tag.end];
+        match value {
+            // Before it is bound: a namespace that holds itself, be it for a moment, is never freed.
+            Some(start) => {
+                let value = &source[start..tag.close];
+                guarded.source.push_str(&format!("{}({value})|{KEEP} {close}", &source[done..start]));
+            }
+            None => guarded.source.push_str(&source[done..tag.end]),
+        }
+        // As the tag ends, so do the ones behind it: white space goes or stays as it would.
         names.iter().for_each(|name| guarded.source.push_str(&format!("{{% set {name} = {name}|{KEEP} {close}")));
         done = tag.end;
     }
@@ -173,20 +181,22 @@ fn operators(tokens: &[Token]) -> Result<()> {
     Ok(())
 }
 
-/// The names that a `set`, `for` or `macro` binds.
+/// Where the value of a `set` begins; of a text between `set` and `endset` nowhere.
+fn assigned(tokens: &[(Token, usize)]) -> Option<usize> {
+    let equals = tokens.iter().position(|(token, _)| *token == Sign("="))?;
+    let (target, value) = (&tokens[..equals], &tokens[equals + 1..]);
+    let value: Vec<Token> = value.iter().map(|(token, _)| *token).collect();
+    let filtered = target.iter().any(|(token, _)| *token == Sign("|"));
+    // A namespace would become a plain map. What it begins with goes through the filter itself.
+    (!filtered && !value.is_empty() && !is_namespace(&value)).then_some(tokens[equals].1 + 1)
+}
+
+/// The names that a `for` or `macro` binds.
 fn bound(tokens: &[Token]) -> Vec<String> {
     let until = |end: Token| tokens.iter().position(|token| *token == end);
     let targets = match (tokens[0], tokens.get(2..)) {
         (Word("for"), _) => &tokens[1..until(Word("in")).unwrap_or(1)],
         (Word("macro"), Some(parameters)) => parameters,
-        // A text between `set` and `endset`.
-        (Word("set"), _) => match until(Sign("=")) {
-            // A namespace would become a plain map. What it begins with goes through the filter itself.
-            Some(equals) if is_namespace(&tokens[equals + 1..]) => &[],
-            Some(equals) if tokens[..equals].contains(&Sign("|")) => &[],
-            Some(equals) => &tokens[1..equals],
-            None => &[],
-        },
         _ => &[],
     };
     let (mut names, mut depth) = (Vec::<String>::new(), 0);
@@ -195,10 +205,6 @@ fn bound(tokens: &[Token]) -> Vec<String> {
         match (before, token) {
             (_, Sign("(" | "[" | "{")) => depth += 1,
             (_, Sign(")" | "]" | "}")) => depth -= 1,
-            (Sign("."), Word(attribute)) => names.last_mut().into_iter().for_each(|name| {
-                name.push('.');
-                name.push_str(attribute);
-            }),
             // Behind a `=` stands a parameter's default, in which only brackets have commas.
             (Sign("," | "("), Word(name)) if depth < 2 || tokens[0] != Word("macro") => names.push(name.to_owned()),
             _ => {}

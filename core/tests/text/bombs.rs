@@ -60,8 +60,7 @@ fn values_stay_trees() {
     // Lists and namespaces that hold themselves, or one another twice, forty times over.
     let twice = |bind: &str| format!("{{% set x = messages %}}{}", format!("{{% set x = {bind} %}}").repeat(40));
     for source in [
-        "{% set ns = namespace() %}{% set ns.x = ns %}{{ ns }}".to_owned(),
-        "{% set ns = namespace() %}{% set ns.x = [ns] %}{{ ns.x == ns }}".to_owned(),
+        "{% set ns = namespace() %}{% for i in range(9) %}{% set ns.x = [ns] %}{% endfor %}".to_owned(),
 "{% set a = namespace() %}{% set b = namespace(x=a) %}{% for i in range(9) %}{% set a.x = b %}{% set b.x = a %}{% endfor %}".to_owned(),
         "{% set ns = namespace(x=[]) %}{% for i in range(9000) %}{% set ns.x = [ns.x] %}{% endfor %}{{ ns.x }}".to_owned(),
         "{% set ns = namespace(x={}) %}{% for i in range(9000) %}{% set ns.x = {'a': ns.x} %}{% endfor %}{{ ns.x|tojson }}".to_owned(),
@@ -90,6 +89,29 @@ fn values_stay_trees() {
     let kept = "{% set x = messages + [{'role': 'system', 'content': [1, (2, 3)]}] %}{{ x[1].content[1][0] }}{{ x|tojson }}{% set ns = namespace(a=1, b=x) %}{% set ns.a = ns.a + 1 %}{{ ns.a }}{{ ns.b|length }}";
     let json = r#"2[{"role": "user", "content": "hi there"}, {"role": "system", "content": [1, [2, 3]]}]22"#;
     assert_eq!(render(kept).unwrap(), json);
+}
+
+/// What holds itself is never freed, and whoever prints or compares it does not end.
+#[test]
+fn a_namespace_holds_copies() {
+    for (source, expected) in [
+        (
+            "{% set ns = namespace(a=1) %}{% set ns.x = ns %}{% set ns.a = 2 %}{{ ns.x.a }}{{ ns }}",
+            "1{'a': 2, 'x': {'a': 1}}",
+        ),
+        (
+            "{% set ns = namespace(a=1) %}{% set ns.x = [ns] %}{% set ns.a = 2 %}{{ ns.x[0].a }}{{ ns.x == ns }}",
+            "1False",
+        ),
+        ("{% set a = namespace() %}{% set b = namespace() %}{% set a.x, b.x = b, a %}{{ a.x }}{{ b.x }}", "{}{}"),
+        (
+            "{% set ns = namespace() %}{% set ns.x %}{{ ns }}{% endset %}{% set ns.y = 'a' if false else ns.x -%}  {{ ns.y }}",
+            "{}",
+        ),
+    ] {
+        assert_eq!(render(source).unwrap(), expected, "{source}");
+    }
+    refused("{% set x = %}", &["syntax error"]);
 }
 
 #[test]
