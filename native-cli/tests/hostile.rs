@@ -153,6 +153,12 @@ fn weights() {
 fn weights_that_are_not_numbers() {
     spoiled(&["tensor ", "number 0 is NaN"], not_a_number);
     spoiled(&["not finite"], too_large);
+    let folder = fables();
+    too_large(folder.path());
+    let (model, out) = (folder.path().to_str().unwrap(), folder.path().join("out"));
+    let logits = ["--model", model, "logits", "--ids", "1,2", "--out", out.to_str().unwrap()];
+    cpu(&logits).refused(1, &["not finite at position"]);
+    assert!(!out.exists());
 }
 
 #[test]

@@ -175,7 +175,7 @@ fn a_bad_template_is_told_and_can_be_passed_by() {
         ("{% for i in range(99999) %}{% for j in range(99999) %}x{% endfor %}{% endfor %}", &["fuel"]),
         ("{{ 'x' * 10**9 }}", &["fuel"]),
         ("{{ messages[0].content|upper }}", &["changes what a message says"]),
-        ("{% set ns = namespace() %}{% set ns.x = ns %}{{ ns }}", &["holds too much"]),
+        ("{% set ns = namespace() %}{% for i in range(9) %}{% set ns.x = [ns] %}{% endfor %}", &["holds too much"]),
     ] {
         let (folder, model) = with_template(source);
         let words = [words, &["chat template", "--format text"]].concat();

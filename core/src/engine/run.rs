@@ -155,10 +155,14 @@ impl Engine {
     /// Logits [tokens, vocab_size] of the next tokens of a slot.
     ///
     /// # Errors
-    /// [`Error::Prompt`] for tokens that do not fit, [`Error::Limit`], [`Error::Device`].
+    /// [`Error::Prompt`] for tokens that do not fit, [`Error::NonFinite`], [`Error::Limit`], [`Error::Device`].
     pub async fn logits(&mut self, slot: u32, ids: &[u32]) -> Result<Vec<f32>> {
         let mut out = Vec::with_capacity(ids.len() * self.model.config.vocab_size as usize);
-        let mut keep = |logits: &[f32], _| {
+        let vocab = self.model.config.vocab_size as usize;
+        let mut keep = |logits: &[f32], first: u32| {
+            if let Some(i) = logits.iter().position(|v| !v.is_finite()) {
+                return Err(Error::NonFinite { position: first + (i / vocab) as u32 + 1 });
+            }
             out.extend_from_slice(logits);
             Ok(())
         };
