@@ -12,7 +12,7 @@
 use std::collections::HashSet;
 use std::fmt;
 
-use half::{bf16, f16};
+use half::f16;
 use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 
@@ -184,15 +184,19 @@ pub fn index(json: &[u8]) -> Result<Vec<String>> {
 /// [`Error::Checkpoint`] for another dtype, and for a number that is NaN or infinite: it names the tensor and the place.
 pub fn numbers(name: &str, dtype: Dtype, before: u64, bytes: &[u8]) -> Result<Vec<f32>> {
     let list: Vec<f32> = match dtype {
-        Dtype::BF16 => bytes.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32()).collect(),
+        Dtype::BF16 => {
+            bytes.as_chunks().0.iter().map(|b| f32::from_bits(u32::from(u16::from_le_bytes(*b)) << 16)).collect()
+        }
         Dtype::F16 => bytes.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect(),
         Dtype::F32 => bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
         other => return Err(bad(format!("tensor {name} is {other}, not BF16, F16 or F32"))),
     };
-    match list.iter().position(|v| !v.is_finite()) {
-        Some(i) => Err(not_finite(name, before + i as u64, list[i])),
-        None => Ok(list),
+    // First without a way out of the loop, which is faster.
+    if list.iter().fold(true, |all, v| all & v.is_finite()) {
+        return Ok(list);
     }
+    let i = list.iter().position(|v| !v.is_finite()).unwrap_or_default();
+    Err(not_finite(name, before + i as u64, list[i]))
 }
 
 pub(crate) fn not_finite(name: &str, at: u64, value: f32) -> Error {

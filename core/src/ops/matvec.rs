@@ -75,7 +75,7 @@ macro_rules! matvec {
             }
 
             fn grid(&self, _: Size, caps: &Caps) -> [u32; 3] {
-                let per_group = outs_per_group(self.outs, caps) / $lines;
+                let per_group = outs_per_group(self.outs, Format::of(self.format)) / $lines;
                 caps.grid(u64::from(self.outs.div_ceil(per_group)))
             }
 
@@ -165,14 +165,14 @@ matvec! {
 }
 
 /// Lines per workgroup: many-lined matrices give each workgroup four, short ones two, so that a large device
-/// still gets enough workgroups.
-fn outs_per_group(outs: u32, _: &Caps) -> u32 {
-    if outs >= 8192 { 4 } else { 2 }
+/// still gets enough workgroups. Lines of integers are short beside the x that they meet: always four.
+fn outs_per_group(outs: u32, format: Format) -> u32 {
+    if outs >= 8192 || format != Format::Bf16 { 4 } else { 2 }
 }
 
 fn consts(cols: u32, outs: u32, rows: u32, format: Format, caps: &Caps) -> Vec<Const> {
-    let outs = outs_per_group(outs, caps);
-    let widest = if outs == 4 { 32 } else { 128 };
+    let widest = if outs >= 8192 { 32 } else { 128 };
+    let outs = outs_per_group(outs, format);
     let wg = (cols / format.chunk()).next_power_of_two().clamp(8, widest).max(caps.subgroup.unwrap_or(1));
     let mut consts = vec![("WG", wg), ("OUTS", outs), ("ROWS", rows)];
     consts.extend(format.consts());
