@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::exec::Exec;
 use crate::inventory::{EMBED, FINAL_NORM, HEAD, MEMORY};
 use crate::matrix::{Matrix, Place, Places, vector};
+use crate::op::floats;
 use crate::ops;
 use crate::plan::Plan;
 use crate::{Error, Result};
@@ -81,6 +82,20 @@ impl Model {
         let size = crate::batch::Size { rows: 1, segments: 1 };
         let ticket = exec.submit(&[(&plan, size)], None)?;
         exec.collect(ticket).await.map(drop)
+    }
+
+    /// Shortest and longest vocabulary row, by whose lengths logits are divided (spec 3.7), as the device computed them;
+    /// nothing if the model does not divide. A row of zeros counts as 1.
+    ///
+    /// # Errors
+    /// [`Error::Device`].
+    pub async fn vocabulary_norms(&self, exec: &mut Exec) -> Result<Option<(f32, f32)>> {
+        if !self.config.divide_logits {
+            return Ok(None);
+        }
+        let words = exec.read(self.divisor).await?;
+        let lengths = floats(&words[..self.config.vocab_size as usize]).iter().map(|factor| 1.0 / factor);
+        Ok(Some(lengths.fold((f32::INFINITY, 0.0), |(least, most), length| (least.min(length), most.max(length)))))
     }
 
     fn head(&self) -> &Matrix {

@@ -1,7 +1,8 @@
 //! Where a model comes from: built in, or a folder.
 
 use anyhow::{Context as _, Result, bail};
-use nemoflash::{Error, Exec, Loader, Model, Want, checkpoint};
+use nemoflash::checkpoint::{self, Header};
+use nemoflash::{Error, Exec, Loader, Model, Want};
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom};
 use std::path::Path;
@@ -44,7 +45,8 @@ impl Source {
         folder.map_or_else(|| Ok(Source::fables()), Source::folder)
     }
 
-    fn fables() -> Source {
+    /// The built-in model.
+    pub fn fables() -> Source {
         Source {
             name: "fables".into(),
             config: include_bytes!("../../models/fables/config.json").to_vec(),
@@ -94,10 +96,7 @@ impl Source {
         let mut window = Window::default();
         while let Some(Want { file, offset }) = loader.wants() {
             let weights = &mut self.weights[file];
-            let bytes = match weights {
-                Weights::BuiltIn(bytes) => usize::try_from(offset).ok().and_then(|at| bytes.get(at..)).unwrap_or(&[]),
-                Weights::File { name, file: handle, .. } => window.at(file, offset, name, handle)?,
-            };
+            let bytes = weights.at(file, offset, &mut window)?;
             if bytes.is_empty() {
                 // The file ends here; the loader says what is missing.
                 break;
@@ -109,7 +108,85 @@ impl Source {
     }
 }
 
+/// The files of a model that are read on the host, tensor by tensor.
+#[derive(Debug)]
+pub struct Tensors {
+    /// `config.json`.
+    pub config: Vec<u8>,
+    /// The table of each file.
+    pub headers: Vec<Header>,
+    weights: Vec<Weights>,
+    window: Window,
+}
+
+impl Tensors {
+    /// Reads the tables.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] for a table that breaks the format, and if reading fails.
+    pub fn open(source: Source) -> Result<Tensors> {
+        let Source { config, mut weights, .. } = source;
+        let mut window = Window::default();
+        let mut headers = vec![];
+        for (i, weights) in weights.iter_mut().enumerate() {
+            let len = weights.len();
+            let mut read = |at: u64, len: u64| -> Result<Vec<u8>> {
+                let mut bytes = vec![];
+                while (bytes.len() as u64) < len {
+                    let more = weights.at(i, at + bytes.len() as u64, &mut window)?;
+                    if more.is_empty() {
+                        return Err(Error::Checkpoint { why: "the file ends in its header".into() }.into());
+                    }
+                    bytes.extend_from_slice(&more[..more.len().min((len - bytes.len() as u64) as usize)]);
+                }
+                Ok(bytes)
+            };
+            let first8: [u8; 8] = read(0, 8)?.try_into().expect("eight bytes were asked for");
+            let json = read(8, Header::len(first8)?)?;
+            headers.push(Header::parse(&json, Some(len)).map_err(|error| weights.name_in(error))?);
+        }
+        Ok(Tensors { config, headers, weights, window })
+    }
+
+    /// Hands the bytes `begin .. end` of a file's data section over, in pieces of whole `unit`s.
+    ///
+    /// # Errors
+    /// If reading fails, and those of `take`.
+    pub fn read(
+        &mut self,
+        file: usize,
+        begin: u64,
+        end: u64,
+        unit: usize,
+        take: &mut dyn FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let start = self.headers[file].data_start;
+        let (mut at, mut held) = (begin, vec![]);
+        while at < end {
+            let bytes = self.weights[file].at(file, start + at, &mut self.window)?;
+            if bytes.is_empty() {
+                return Err(Error::Checkpoint { why: "the file ends too early".into() }.into());
+            }
+            let here = usize::try_from(end - at).unwrap_or(usize::MAX).min(bytes.len());
+            held.extend_from_slice(&bytes[..here]);
+            at += here as u64;
+            let whole = held.len() / unit * unit;
+            take(&held[..whole])?;
+            held.drain(..whole);
+        }
+        Ok(())
+    }
+}
+
 impl Weights {
+    /// Bytes from `offset` on: some, or none at the end.
+    fn at<'a>(&'a mut self, file: usize, offset: u64, window: &'a mut Window) -> Result<&'a [u8]> {
+        match self {
+            Weights::BuiltIn(bytes) => Ok(usize::try_from(offset).ok().and_then(|at| bytes.get(at..)).unwrap_or(&[])),
+            Weights::File { name, file: handle, .. } => window.at(file, offset, name, handle),
+        }
+    }
+
     fn open(folder: &Path, name: String) -> Result<Weights> {
         let (file, len) = open(&folder.join(&name))?;
         Ok(Weights::File { name, file, len })
