@@ -7,6 +7,7 @@ use crate::kernel::{Access, Const};
 use crate::plan::Plan;
 use crate::{Error, Result};
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -111,6 +112,7 @@ pub struct Gpu {
     caps: Caps,
     info: AdapterInfo,
     faults: Faults,
+    lost: Arc<AtomicBool>,
     buffers: Vec<Option<wgpu::Buffer>>,
     pipelines: HashMap<(&'static str, Vec<Const>), (wgpu::ComputePipeline, wgpu::BindGroupLayout)>,
     /// Mapped-when-idle buffers that results come back through, by size in bytes.
@@ -250,15 +252,17 @@ impl Gpu {
         let faults = Faults::default();
         let uncaptured = faults.clone();
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| uncaptured.put(error.to_string())));
-        let lost = faults.clone();
+        let lost = Arc::new(AtomicBool::new(false));
+        let (gone, last) = (lost.clone(), faults.clone());
         device.set_device_lost_callback(move |reason, message| {
             if reason != wgpu::DeviceLostReason::Destroyed {
-                lost.put(format!("the device was lost ({reason:?}): {message}"));
+                gone.store(true, Relaxed);
+                last.put(format!("the device was lost ({reason:?}): {message}"));
             }
         });
         let caps = Caps::new(&device, raw, deny);
         let (buffers, pipelines, readbacks) = (vec![], HashMap::new(), vec![]);
-        Ok(Gpu { device, queue, caps, info, faults, buffers, pipelines, readbacks, made: 0 })
+        Ok(Gpu { device, queue, caps, info, faults, lost, buffers, pipelines, readbacks, made: 0 })
     }
 
     /// What kernels may rely on.
@@ -274,6 +278,12 @@ impl Gpu {
     /// Buffers and pipelines made so far: replaying a plan makes none.
     pub fn made(&self) -> usize {
         self.made + self.pipelines.len()
+    }
+
+    /// Whether the device was lost or does not answer. Any other fault is the fault of one operator, and another device
+    /// on the same adapter may be of use.
+    pub fn lost(&self) -> bool {
+        self.lost.load(Relaxed)
     }
 
     fn buffer(&self, buf: Buf) -> &wgpu::Buffer {
@@ -452,7 +462,10 @@ impl Gpu {
         let wait = wgpu::PollType::Wait { submission_index: Some(pending.index), timeout: Some(HUNG) };
         // What went wrong first says more than what it led to.
         let device_error = |why: String| self.faults.check().err().unwrap_or(Error::Device { why });
-        self.device.poll(wait).map_err(|e| device_error(format!("waiting for the GPU: {e}")))?;
+        self.device.poll(wait).map_err(|e| {
+            self.lost.store(true, Relaxed);
+            device_error(format!("waiting for the GPU: {e}"))
+        })?;
         let Some(Mapping { buffer, bytes, mapped }) = pending.read else {
             return self.faults.check().map(|()| vec![]);
         };

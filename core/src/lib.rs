@@ -59,6 +59,7 @@ pub mod batch;
 pub mod blocks;
 mod buf;
 mod caps;
+pub mod check;
 pub mod checkpoint;
 pub mod config;
 mod cpu;

@@ -48,6 +48,15 @@ pub enum Command {
     /// List the GPU adapters of this machine
     #[command(after_help = EXIT_CODES)]
     Devices,
+    /// Check that this machine computes what it should, in a few seconds
+    ///
+    /// Every operator runs on the GPU and is held against the same computation on the CPU, from its smallest example to
+    /// larger ones until the time is up. Then the built-in model must give the tokens of the reference, without a number
+    /// that is not finite. With --model, that model too: its files are whole, no weight is NaN or infinite, it loads, and
+    /// it answers; a small one must answer as on the CPU. The exit code is 1 if anything fails. For a bug report, add the
+    /// output of `nemoflash doctor --json`.
+    #[command(after_help = EXIT_CODES)]
+    Doctor,
     /// Show how a model runs here: memory, dispatches per token by block, kernels and why
     #[command(after_help = EXIT_CODES)]
     Explain,

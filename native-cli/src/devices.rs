@@ -53,7 +53,8 @@ fn row(info: &AdapterInfo) -> [String; 9] {
     ]
 }
 
-fn object(info: &AdapterInfo) -> serde_json::Value {
+/// An adapter for `--json`.
+pub fn object(info: &AdapterInfo) -> serde_json::Value {
     json!({
         "index": info.index,
         "name": info.name,

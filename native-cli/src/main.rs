@@ -8,6 +8,7 @@ mod args;
 mod chat;
 mod conversation;
 mod devices;
+mod doctor;
 mod explain;
 mod folder;
 mod generate;
@@ -48,6 +49,7 @@ async fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Generate(args) => generate::run(common, &args).await,
         Command::Chat(args) => chat::run(common, &args).await,
         Command::Devices => devices::run(common).await,
+        Command::Doctor => doctor::run(common).await,
         Command::Explain => explain::run(common).await,
         Command::Logits(args) => logits::run(common, &args).await,
         Command::Quantize(args) => quantize::run(common, &args),

@@ -88,7 +88,11 @@ async fn engine(common: &Common, source: Source, start: Instant) -> Result<Opene
     Ok(Opened { engine, adapter, name, load: start.elapsed() })
 }
 
-async fn device(common: &Common) -> Result<(Exec, String)> {
+/// The device that the options name, and its name for people. A note tells if the CPU runs instead of a GPU.
+///
+/// # Errors
+/// If there is no such device.
+pub async fn device(common: &Common) -> Result<(Exec, String)> {
     let cpu = || Ok((Exec::cpu(), "cpu".to_owned()));
     let asks_for_gpu = [("--backend", common.backend.is_some()), ("--adapter", common.adapter.is_some())];
     let asked = asks_for_gpu.into_iter().find(|(_, given)| *given);

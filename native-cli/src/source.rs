@@ -159,7 +159,8 @@ impl Source {
         }
     }
 
-    fn fables() -> Source {
+    /// The built-in model.
+    pub fn fables() -> Source {
         Source {
             name: "fables".into(),
             folder: None,

@@ -253,7 +253,7 @@ fn wrong_usage_is_code_2() {
 #[test]
 fn help_tells_every_option_and_exit_code() {
     for command in
-        ["generate", "chat", "devices", "explain", "logits", "perplexity", "quantize", "synthesize", "verify"]
+        ["generate", "chat", "devices", "explain", "logits", "perplexity", "quantize", "synthesize", "verify", "doctor"]
     {
         let help = finish(nemoflash(&[command, "--help"]).spawn().unwrap()).ok();
         for word in

@@ -1,7 +1,7 @@
 //! Models of any shape with random weights, streamed to the loader as they are made.
 
-use crate::random::Random;
 use half::bf16;
+use nemoflash::check::Random;
 use nemoflash::{Config, Exec, Loader, Model, Result};
 use serde_json::{Map, json};
 

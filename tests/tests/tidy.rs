@@ -156,12 +156,13 @@ fn absent(text: &str, wanted: &str) -> Vec<String> {
 }
 
 /// The layers of the core, lowest first: a module knows those of its own layer and of lower ones.
-const LAYERS: [&[&str]; 10] = [
+const LAYERS: [&[&str]; 11] = [
     &["error", "buf", "batch"],
     &["caps", "kernel", "format", "checkpoint", "config", "inventory", "sampling", "text"],
     &["op"],
     &["ops"],
     &["gpu", "cpu", "plan", "exec"],
+    &["check"],
     &["matrix", "scratch", "blocks", "rotary"],
     &["model", "arena"],
     &["loader", "synthetic"],

@@ -1,6 +1,6 @@
 //! How far a kernel may be from its CPU twin: the one table of tolerances.
 
-use nemoflash::Elem;
+use crate::buf::Elem;
 
 /// The largest allowed RMS ratio between a kernel's result and its twin's. Twins add in f64, kernels in f32.
 /// Measured on lavapipe (subgroups of 8) and SwiftShader (subgroups of 4), with and without subgroups.

@@ -1,6 +1,6 @@
 //! A small deterministic generator (SplitMix64), so that a failing case fails again.
 
-use nemoflash::Elem;
+use crate::buf::Elem;
 
 /// Random numbers from a seed.
 #[derive(Clone, Debug)]

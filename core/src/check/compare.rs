@@ -1,25 +1,18 @@
 //! Comparison by the ratio of root mean squares: one number that does not care for scale or size.
 
+use crate::buf::Elem;
 use half::f16;
-use nemoflash::Elem;
 
 /// What outputs hold before a run, and the words after the end of every buffer: NaN as f32, and NaN in both
 /// halves as f16 and as bf16.
 pub const POISON: u32 = 0x7fc1_7fc1;
 
 /// Holds `got` against `want`: RMS(got - want) / RMS(want) must not exceed `tolerance`; where `want` is all
-/// zeros, RMS(got) itself. Any number that is not finite fails, on either side. Prints one line.
+/// zeros, RMS(got) itself. Any number that is not finite fails, on either side. Returns the ratio.
 ///
 /// # Errors
 /// What differs, with the place of the largest difference.
-pub fn close(name: &str, want: &[f32], got: &[f32], tolerance: f64) -> Result<f64, String> {
-    let ratio = ratio(name, want, got, tolerance)?;
-    println!("{name}: ratio {ratio:.2e} of {tolerance:.0e} over {} values", want.len());
-    Ok(ratio)
-}
-
-/// [`close`] without the line.
-fn ratio(name: &str, want: &[f32], got: &[f32], tolerance: f64) -> Result<f64, String> {
+pub fn rms_ratio(name: &str, want: &[f32], got: &[f32], tolerance: f64) -> Result<f64, String> {
     if want.len() != got.len() {
         return Err(format!("{name}: {} values wanted, {} got", want.len(), got.len()));
     }
@@ -90,7 +83,7 @@ pub fn compare_words(
     if written.0.is_empty() {
         return Err(format!("{name}: the twin wrote nothing"));
     }
-    ratio(name, &written.0, &written.1, tolerance)
+    rms_ratio(name, &written.0, &written.1, tolerance)
 }
 
 /// The bits of each element.
@@ -110,7 +103,7 @@ fn decode(elem: Elem, bits: u32) -> f32 {
 
 /// Disturbs one element that the twin wrote, by the RMS of all of them: the smallest fault that every
 /// comparison must find.
-pub(crate) fn disturb(elem: Elem, len: u64, words: &mut [u32]) {
+pub(super) fn disturb(elem: Elem, len: u64, words: &mut [u32]) {
     let end = elem.words(len) as usize;
     if matches!(elem, Elem::U32 | Elem::Weights) {
         words[end - 1] ^= 1;

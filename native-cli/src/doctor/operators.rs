@@ -1,0 +1,188 @@
+//! Every operator against its CPU twin.
+
+use super::report::Operator;
+use anyhow::Result;
+use nemoflash::check::{Check, Outcome};
+use nemoflash::ops::Case;
+use nemoflash::{Error, Exec};
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+/// Examples that bind more bytes are left to the test suite: one of them can take as long as all others.
+const LARGE: u64 = 32 << 20;
+
+/// Runs the examples from small to large: of each operator one, and more while there is time. A device that an operator
+/// has spoilt is opened `again` for the next one. If it is lost, that is told, and nothing more is run.
+pub async fn check(
+    exec: &mut Exec,
+    cases: Vec<Case>,
+    time: Duration,
+    again: &impl AsyncFn() -> Result<Exec>,
+) -> (Vec<Operator>, Option<String>) {
+    let start = Instant::now();
+    let mut operators: Vec<Operator> = vec![];
+    let mut lost = None;
+    // Each with the inputs that it has in the test suite.
+    for (seed, case) in by_size((1..).zip(cases).collect()) {
+        let name = case.op.kernel().name;
+        let known = operators.iter().position(|operator| operator.name == name);
+        let at = known.unwrap_or_else(|| {
+            operators.push(Operator { name, ..Operator::default() });
+            operators.len() - 1
+        });
+        let operator = &mut operators[at];
+        if lost.is_some() || (operator.run > 0 && (start.elapsed() > time || bytes(&case) > LARGE)) {
+            operator.left += 1;
+            continue;
+        }
+        let (begin, example) = (Instant::now(), format!("{:?}", case.op));
+        let result = run(exec, case, seed).await;
+        operator.seconds += begin.elapsed().as_secs_f64();
+        operator.run += 1;
+        match result {
+            Ok(outcome) => operator.outcome.add(outcome),
+            Err(error) => {
+                operator.outcome.faults.push(format!("{example}: {error}"));
+                if matches!(exec, Exec::Gpu(gpu) if gpu.lost()) {
+                    lost = Some(error.to_string());
+                } else {
+                    match again().await {
+                        Ok(new) => *exec = new,
+                        Err(error) => lost = Some(format!("{error:#}")),
+                    }
+                }
+            }
+        }
+    }
+    operators.sort_by_key(|operator| operator.name);
+    (operators, lost)
+}
+
+async fn run(exec: &mut Exec, case: Case, seed: u64) -> Result<Outcome, Error> {
+    Check::new(case, seed).await?.run(exec).await
+}
+
+/// From small to large, but the smallest of each operator in front of all others.
+fn by_size(mut cases: Vec<(u64, Case)>) -> Vec<(u64, Case)> {
+    cases.sort_by_key(|(_, case)| bytes(case));
+    let mut seen = HashSet::new();
+    let (mut first, rest): (Vec<_>, Vec<_>) =
+        cases.into_iter().partition(|(_, case)| seen.insert(case.op.kernel().name));
+    first.extend(rest);
+    first
+}
+
+/// What an example binds.
+fn bytes(case: &Case) -> u64 {
+    case.op.kernel().binds.iter().zip(case.op.lens()).map(|(bind, len)| bind.elem.words(len) * 4).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::report::Verdict;
+    use super::*;
+    use nemoflash::batch::Size;
+    use nemoflash::kernel::{Const, Kernel, Part, write};
+    use nemoflash::op::{Example, Op};
+    use nemoflash::ops::examples;
+    use nemoflash::{Caps, Elem, Gpu, GpuOptions};
+    use pollster::block_on;
+    use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+    nemoflash::numbers! {
+        /// Counts up; with a fault, its twin gives another number each time, and its kernel is no WGSL.
+        pub struct Planted {
+            /// Whether there is one.
+            pub fault: u32,
+        }
+    }
+
+    const HEAD: &str = "struct Numbers { fault: u32 }
+@group(0) @binding(0) var<uniform> n: Numbers;
+@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+@compute @workgroup_size(64)
+fn planted(@builtin(global_invocation_id) id: vec3<u32>) {";
+
+    impl Op for Planted {
+        fn kernel(&self) -> Kernel {
+            const GOOD: &[Part] = &[Part::Text(HEAD), Part::Text("if id.x < 64u { y[id.x] = f32(id.x + n.fault); } }")];
+            const BAD: &[Part] = &[Part::Text(HEAD), Part::Text("y[id.x] = no WGSL; }")];
+            Kernel {
+                name: if self.fault == 0 { "planted" } else { "planted_fault" },
+                parts: if self.fault == 0 { GOOD } else { BAD },
+                binds: const { &[write("y", Elem::F32)] },
+            }
+        }
+        fn consts(&self, _: &Caps) -> Vec<Const> {
+            vec![]
+        }
+        fn lens(&self) -> Vec<u64> {
+            vec![64]
+        }
+        fn grid(&self, _: Size, _: &Caps) -> [u32; 3] {
+            [1, 1, 1]
+        }
+        fn cpu(&self, _: Size, bufs: &mut [Vec<u32>]) {
+            static RUNS: AtomicU32 = AtomicU32::new(0);
+            let more = if self.fault == 0 { 0 } else { RUNS.fetch_add(1, Relaxed) };
+            (0..64).for_each(|i| bufs[0][i as usize] = ((i + more) as f32).to_bits());
+        }
+        fn examples() -> Vec<Example<Self>> {
+            vec![]
+        }
+    }
+
+    fn planted(faults: &[u32]) -> Vec<Case> {
+        let case = |&fault| Example::rows(Planted { fault }, 1);
+        faults.iter().map(case).map(|e| Case { op: Box::new(e.op), batch: e.batch }).collect()
+    }
+
+    fn verdicts(operators: &[Operator]) -> Vec<(&'static str, Verdict, usize, usize)> {
+        operators.iter().map(|o| (o.name, o.verdict(), o.run, o.left)).collect()
+    }
+
+    #[test]
+    fn a_wrong_result_fails_and_stops_nothing() {
+        let again = async || Ok(Exec::cpu());
+        let run = |faults: &[u32], time| block_on(check(&mut Exec::cpu(), planted(faults), time, &again));
+        let (operators, lost) = run(&[1, 0, 0, 1], Duration::MAX);
+        assert_eq!(lost, None);
+        assert_eq!(verdicts(&operators), [("planted", Verdict::Pass, 2, 0), ("planted_fault", Verdict::Fail, 2, 0)]);
+        let fault = &operators[1].outcome.faults[0];
+        assert!(fault.contains("Planted { fault: 1 }") && fault.contains("tolerance"), "{fault}");
+        // Without time, each runs once.
+        let (operators, _) = run(&[1, 0, 0, 1], Duration::ZERO);
+        assert_eq!(verdicts(&operators), [("planted", Verdict::Pass, 1, 1), ("planted_fault", Verdict::Fail, 1, 1)]);
+    }
+
+    /// On the first adapter, if there is one: the driver's error is the operator's, and the next one has a new device.
+    #[test]
+    fn a_spoilt_device_is_opened_again() {
+        let open = async || Ok(Exec::Gpu(Box::new(Gpu::new(&GpuOptions::default()).await?)));
+        let mut exec = match block_on(open()) {
+            Ok(exec) => exec,
+            Err(error) => return crate::terminal::note(&format!("not run: a_spoilt_device_is_opened_again: {error}")),
+        };
+        let cases = || planted(&[1, 0, 0]);
+        let (operators, lost) = block_on(check(&mut exec, cases(), Duration::MAX, &open));
+        assert_eq!(lost, None);
+        assert_eq!(verdicts(&operators), [("planted", Verdict::Pass, 2, 0), ("planted_fault", Verdict::Fail, 1, 0)]);
+        // Where it cannot be opened again, that is told, and what is left is not run.
+        let closed = async || anyhow::bail!("nobody is at home");
+        let (operators, lost) = block_on(check(&mut exec, cases(), Duration::MAX, &closed));
+        assert_eq!(lost.as_deref(), Some("nobody is at home"));
+        assert_eq!(verdicts(&operators), [("planted", Verdict::NotRun, 0, 2), ("planted_fault", Verdict::Fail, 1, 0)]);
+    }
+
+    #[test]
+    fn the_smallest_of_each_comes_first() {
+        let names = |cases: &[(u64, Case)]| cases.iter().map(|(_, case)| case.op.kernel().name).collect::<Vec<_>>();
+        let cases = by_size((1..).zip(examples()).collect());
+        let all = names(&cases);
+        let kernels = all.iter().collect::<HashSet<_>>().len();
+        assert_eq!(all[..kernels].iter().collect::<HashSet<_>>().len(), kernels);
+        for half in [&cases[..kernels], &cases[kernels..]] {
+            assert!(half.is_sorted_by_key(|(_, case)| bytes(case)));
+        }
+    }
+}
