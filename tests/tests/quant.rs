@@ -44,7 +44,20 @@ fn loaded(mut exec: Exec, config: &[u8], bytes: &[u8]) -> Vec<f32> {
 /// word i·bits/32, the first in the lowest bits, and is `scale · q + bias` of group i/group. Scales are powers of two
 /// and biases whole multiples of them, so that every number is a bf16.
 fn twins(name: &str, bits: u32, group: usize, half: Dtype, seed: u64) -> (Vec<u8>, Vec<u8>, Vec<u8>) {
+    mixed_twins(name, &|_| bits, group, half, seed)
+}
+
+/// [`twins`] with bits by the name of the matrix; config.json names those that have not as many as the embedding.
+fn mixed_twins(
+    name: &str,
+    bits_of: &dyn Fn(&str) -> u32,
+    group: usize,
+    half: Dtype,
+    seed: u64,
+) -> (Vec<u8>, Vec<u8>, Vec<u8>) {
     let (config, bytes) = checkpoint(name);
+    let usual = bits_of("model.embed_tokens.weight");
+    let mut block = json!({ "group_size": group, "bits": usual });
     let mut random = Random::new(seed);
     let (mut quantised, mut plain) = (Tensors::new(), Tensors::new());
     for (name, (dtype, shape, bytes)) in tensors(&bytes) {
@@ -53,7 +66,11 @@ fn twins(name: &str, bits: u32, group: usize, half: Dtype, seed: u64) -> (Vec<u8
             plain.insert(name, (dtype, shape, bytes));
             continue;
         }
-        let (lines, cols) = (shape[0], shape[1]);
+        let (lines, cols, bits) = (shape[0], shape[1], bits_of(&name));
+        let stem = name.trim_end_matches(".weight").to_owned();
+        if bits != usual {
+            block[&stem] = json!({ "group_size": group, "bits": bits });
+        }
         let (mut words, mut scales, mut biases, mut numbers) = (vec![], vec![], vec![], vec![]);
         let write = |value: f32| match half {
             Dtype::F16 => f16::from_f32(value).to_le_bytes(),
@@ -77,14 +94,13 @@ fn twins(name: &str, bits: u32, group: usize, half: Dtype, seed: u64) -> (Vec<u8
                 }
             }
         }
-        let stem = name.trim_end_matches(".weight");
         quantised.insert(name.clone(), (Dtype::U32, vec![lines, cols * bits as usize / 32], words));
         quantised.insert(format!("{stem}.scales"), (half, vec![lines, cols / group], scales));
         quantised.insert(format!("{stem}.biases"), (half, vec![lines, cols / group], biases));
         plain.insert(name, (Dtype::BF16, shape, numbers));
     }
     let mut config: Value = serde_json::from_slice(&config).expect("config");
-    config["quantization"] = json!({ "group_size": group, "bits": bits });
+    config["quantization"] = block;
     (config.to_string().into_bytes(), file(&quantised), file(&plain))
 }
 
@@ -118,6 +134,24 @@ fn quantised_files_are_what_mlx_means() {
             }
         }
     }
+}
+
+/// Matrices of one stack with different bits, as mlx-lm's mixed recipes have it.
+#[test]
+fn formats_may_differ() {
+    let bits_of = |name: &str| if name.contains("v_proj") || name.contains("down_proj") { 8 } else { 4 };
+    let (config, quantised, plain) = mixed_twins("mixed", &bits_of, 64, Dtype::BF16, 7);
+    let want = loaded(Exec::cpu(), &unquantised(&config), &plain);
+    close("mixed bits", &want, &loaded(Exec::cpu(), &config, &quantised), SAME).expect("on the CPU");
+    for target in targets("mixed bits").into_iter().filter(|target| target.mode == Mode::Full) {
+        let got = loaded(target.open().expect("device").exec, &config, &quantised);
+        close(&target.to_string(), &want, &got, SAME).expect("on a device");
+    }
+    // A gate and its up matrix are read by one kernel.
+    let odd = |name: &str| if name.contains("gate_proj") { 8 } else { 4 };
+    let (config, quantised, _) = mixed_twins("mixed", &odd, 64, Dtype::BF16, 7);
+    let error = load_files(&mut Exec::cpu(), &config, &[quantised], &mut || usize::MAX).map(drop).unwrap_err();
+    assert!(error.to_string().contains("are not quantised alike"), "{error}");
 }
 
 /// Pieces of any length and any order of tensors in the file give the same.

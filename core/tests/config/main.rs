@@ -217,7 +217,7 @@ fn every_mismatch_is_in_one_list() {
     assert_eq!(
         lines(config.check(&[broken, twice])),
         [
-            "model.memory_tokens: is I8, but only BF16, F16 and F32 are supported",
+            "model.memory_tokens: is I8, should be BF16 or F16 or F32",
             "model.layers.0.gla.q_proj.weight: has shape [128, 64], should have [128, 128]",
             "model.layers.2.mamba.D: missing (shape [8])",
             "model.layers.8.x\\n.weight: not part of this model",
