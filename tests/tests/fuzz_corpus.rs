@@ -9,7 +9,9 @@ use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
-const TARGETS: &[(&str, fn(&[u8]))] = &[
+type Body = fn(&[u8]);
+
+const TARGETS: &[(&str, Body)] = &[
     ("config", fuzz::config),
     ("header", fuzz::header),
     ("index", fuzz::index),
@@ -55,6 +57,8 @@ fn every_target_is_replayed() {
     assert_eq!(names("fuzz_targets"), known.iter().map(|name| format!("{name}.rs")).collect());
 }
 
+type Parse<'a> = &'a dyn Fn(&[u8], Option<u64>) -> Option<fuzz::Table>;
+
 /// Negative control: headers read wrongly.
 #[test]
 fn header_finds_disagreements() {
@@ -66,8 +70,7 @@ fn header_finds_disagreements() {
         table.sort();
         table
     };
-    let found =
-        |parse: &dyn Fn(&[u8], Option<u64>) -> Option<fuzz::Table>| faults("header", |d| fuzz::header_by(d, parse));
+    let found = |parse: Parse| faults("header", |data| fuzz::header_by(data, parse));
     assert!(found(&|json, len| table(json, len).map(sorted)).is_empty());
     let shapes = found(&|json, len| {
         let mut table = sorted(table(json, len)?);
