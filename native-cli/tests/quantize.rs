@@ -46,7 +46,8 @@ fn a_written_folder_is_what_loading_makes() {
     }
 }
 
-/// Perplexity of the held-out text, and how much of it the weights may cost. Measured on 4,000 tokens: see README.
+/// Perplexity of the held-out text, and how much of it the weights may cost. Measured on all of it: see README; on 4,000
+/// tokens: 0.001 % and 4.0 %.
 #[test]
 fn little_is_lost() {
     let text = root().join("models/fables/held-out.txt");
