@@ -141,7 +141,8 @@ fn repeat(exec: &mut Exec, pieces: &Pieces, word: u32) {
 }
 
 /// A `tokenizer.json` for a model without one: token N is the text ` tN`, so that any text becomes some tokens and any
-/// tokens become some text. Ids 0, 1 and 2 are `<unk>`, `<s>` and `</s>`; the 256 bytes follow.
+/// tokens become some text. Ids 0, 1 and 2 are `<unk>`, `<s>` and `</s>`; the 256 bytes follow, so that no vocabulary is
+/// smaller than 259.
 pub fn tokenizer_json(vocab_size: u32) -> Vec<u8> {
     let special = ["<unk>", "<s>", "</s>"];
     let mut vocab = serde_json::Map::new();

@@ -38,16 +38,16 @@ pub const INDEX: &str = "model.safetensors.index.json";
 const FABLES_TOKENIZER: &[u8] = include_bytes!("../../models/fables/tokenizer.json");
 
 /// The small files of a model, beside config.json.
-const BESIDE: [&str; 8] = [
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
+pub const SMALL: [&str; 6] = [
+    TOKENIZER,
     "generation_config.json",
+    "tokenizer_config.json",
     "chat_template.jinja",
     "chat_template.json",
-    "LICENSE",
-    "README.md",
+    "special_tokens_map.json",
 ];
+/// What goes along with a model wherever it goes.
+const PAPERS: [&str; 2] = ["LICENSE", "README.md"];
 
 /// A model's files.
 #[derive(Debug)]
@@ -196,7 +196,7 @@ impl Source {
         let Some(folder) = &self.folder else {
             return Ok(vec![(TOKENIZER.to_owned(), FABLES_TOKENIZER.to_vec())]);
         };
-        let there = BESIDE.iter().filter(|name| folder.join(name).exists());
+        let there = SMALL.iter().chain(&PAPERS).filter(|name| folder.join(name).exists());
         there.map(|name| Ok(((*name).to_owned(), read(&folder.join(name))?))).collect()
     }
 

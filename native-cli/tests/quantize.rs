@@ -46,6 +46,21 @@ fn a_written_folder_is_what_loading_makes() {
     }
 }
 
+#[test]
+fn licence_and_tokenizer_go_along() {
+    let (folder, temp) = (fables(), tempfile::tempdir().unwrap());
+    std::fs::write(folder.path().join("LICENSE"), "for everyone").unwrap();
+    let out = temp.path().join("out");
+    cpu(&["quantize", out.to_str().unwrap(), "--model", folder.path().to_str().unwrap()]).ok();
+    for name in ["LICENSE", "tokenizer.json"] {
+        let read = |folder: &Path| std::fs::read(folder.join(name)).unwrap();
+        assert!(read(folder.path()) == read(&out), "{name}");
+    }
+    let mut names: Vec<_> = std::fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["LICENSE", "config.json", "model.safetensors", "tokenizer.json"]);
+}
+
 /// Perplexity of the held-out text, and how much of it the weights may cost. Measured on all of it: see README; on 4,000
 /// tokens: 0.001 % and 4.0 %.
 #[test]

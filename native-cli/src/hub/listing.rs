@@ -11,16 +11,6 @@ use serde_json::Value;
 
 /// The longest description of a repository that is read.
 const MAX_ANSWER: u64 = 16 << 20;
-/// Files that are downloaded beside the weights. Nothing else ever is: no code, no other formats.
-const SMALL: [&str; 7] = [
-    source::CONFIG,
-    "generation_config.json",
-    source::TOKENIZER,
-    "tokenizer_config.json",
-    "chat_template.jinja",
-    "chat_template.json",
-    "special_tokens_map.json",
-];
 
 /// A repository at one commit.
 #[derive(Debug)]
@@ -93,7 +83,9 @@ impl Listing {
         let need = |name: &str, next: &str| find(name).unwrap_or_else(|| Err(anyhow!("{id} has no {name}. {next}")));
         let other = "nemoflash runs Nemotron-Flash checkpoints in the safetensors format: choose such a model";
         need(source::CONFIG, other)?;
-        let mut files = SMALL.iter().filter_map(|name| find(name)).collect::<Result<Vec<_>>>()?;
+        // Beside the weights, nothing else is ever downloaded: no code, no other formats.
+        let small = [source::CONFIG].into_iter().chain(source::SMALL);
+        let mut files = small.filter_map(find).collect::<Result<Vec<_>>>()?;
         if let Some(weights) = find(WEIGHTS) {
             files.push(weights?);
         } else {
