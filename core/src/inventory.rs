@@ -261,8 +261,9 @@ impl<'a> Shapes<'a> {
         Shapes { tensors, quantization }
     }
 
-    /// How a matrix is quantised: it is if it has scales.
+    /// How a matrix is quantised: it is if it has scales. Meta tokens and vectors never are.
     fn quant(&self, name: &str) -> Option<Quant> {
+        name.strip_suffix(".weight")?;
         let scales = self.tensors.get(beside(name, "scales").as_str())?;
         let scale_f16 = scales.dtype == Dtype::F16;
         Some(Quant { scale_f16, ..self.quantization?.of(name) })

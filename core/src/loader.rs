@@ -202,7 +202,9 @@ impl Loader {
             return Ok(bytes.len());
         };
         let Some((_, places)) = &self.target else { return Ok(0) };
-        let Some(place) = places.get(&tensor.name) else { unreachable!("every tensor of a checked table has a place") };
+        let Some(place) = places.get(&tensor.name) else {
+            return Err(Error::Checkpoint { why: format!("tensor {} has no place in this model", tensor.name) });
+        };
         let left = usize::try_from(tensor.end - tensor.begin - self.placed).unwrap_or(usize::MAX);
         // A piece that ends inside a unit leaves the beginning of it in `partial`.
         let unit = place.unit() * tensor.dtype.bytes();
