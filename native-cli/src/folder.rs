@@ -106,7 +106,11 @@ impl Folder {
             // Nothing of it is of use; that it cannot be removed either is no second error.
             let _ = fs::remove_file(&partial);
         }
-        done.with_context(|| format!("cannot write {}. Check that the disk has room", path.display()))
+        match done {
+            // What is read is at fault, and not the disk.
+            Err(error) if error.is::<nemoflash::Error>() => Err(error),
+            done => done.with_context(|| format!("cannot write {}. Check that the disk has room", path.display())),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{cpu, fables, root};
+use common::{cpu, fables, not_a_number, root};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 use std::path::Path;
@@ -100,6 +100,12 @@ fn what_cannot_be_quantised_is_said() {
     cpu(&["--model", shown, "--weights", "q8", "x"]).refused(2, &["quantised already"]);
     cpu(&["synthesize", again.to_str().unwrap()]).refused(2, &["--arch nemotron-flash-1b"]);
     cpu(&["--arch", "nemotron-flash-1b", "--model", shown, "x"]).refused(2, &["cannot be used with"]);
+    let nan = fables();
+    not_a_number(nan.path());
+    let run = cpu(&["quantize", again.to_str().unwrap(), "--model", nan.path().to_str().unwrap()]);
+    run.refused(1, &["tensor ", "number 0 is NaN"]);
+    assert!(!run.err.contains("disk") && std::fs::read_dir(&again).unwrap().next().is_none());
+    std::fs::remove_dir(&again).unwrap();
     let broken = fables();
     std::fs::write(broken.path().join("model.safetensors"), b"12345678").unwrap();
     cpu(&["quantize", again.to_str().unwrap(), "--model", broken.path().to_str().unwrap()])
