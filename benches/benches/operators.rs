@@ -64,7 +64,7 @@ fn main() -> anyhow::Result<()> {
         backend: options.backend.clone(),
         adapter: options.adapter.clone(),
         deny: Deny { f16: deny("f16"), subgroups: deny("subgroups"), coopmat: deny("coopmat") },
-        floor: false,
+        ..Default::default()
     }));
     let gpu = match gpu {
         Ok(gpu) => gpu,

@@ -1,5 +1,7 @@
 //! What a device gives, minus what the caller denies.
 
+use serde::Serialize;
+
 /// Optional features that the caller does not want used (`--deny`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Deny {
@@ -12,17 +14,22 @@ pub struct Deny {
 }
 
 /// What kernels may rely on.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Caps {
     /// f16 arithmetic in shaders.
     pub f16: bool,
     /// The subgroup size, if subgroup operations exist and every subgroup has the same size.
     pub subgroup: Option<u32>,
+    /// Whether WGSL must say `enable subgroups;` to use them: browsers want it, naga does not know it.
+    #[serde(skip)]
+    pub enable_subgroups: bool,
     /// GPU timestamps at pass boundaries.
     pub timestamps: bool,
     /// Largest storage binding in bytes.
+    #[serde(rename = "max_binding_bytes")]
     pub max_binding: u64,
     /// Largest buffer in bytes.
+    #[serde(rename = "max_buffer_bytes")]
     pub max_buffer: u64,
     /// Storage buffers per kernel.
     pub max_storage_buffers: u32,
@@ -39,6 +46,7 @@ impl Caps {
     pub const FLOOR: Caps = Caps {
         f16: false,
         subgroup: None,
+        enable_subgroups: false,
         timestamps: false,
         max_binding: 128 << 20,
         max_buffer: 256 << 20,
@@ -52,13 +60,15 @@ impl Caps {
     pub const CPU: Caps = Caps { max_binding: 1 << 40, max_buffer: 1 << 40, ..Caps::FLOOR };
 
     /// From what a device was granted.
-    pub(crate) fn new(device: &wgpu::Device, info: &wgpu::AdapterInfo, deny: Deny) -> Caps {
+    pub(crate) fn new(device: &wgpu::Device, info: &wgpu::AdapterInfo, deny: Deny, page_subgroups: bool) -> Caps {
         let (features, limits) = (device.features(), device.limits());
         let fixed = info.subgroup_min_size == info.subgroup_max_size && info.subgroup_min_size >= 4;
-        let subgroups = features.contains(wgpu::Features::SUBGROUP) && fixed && !deny.subgroups;
+        let offered = features.contains(wgpu::Features::SUBGROUP) || page_subgroups;
+        let subgroups = offered && fixed && !deny.subgroups;
         Caps {
             f16: features.contains(wgpu::Features::SHADER_F16) && !deny.f16,
             subgroup: subgroups.then_some(info.subgroup_min_size).filter(|&n| n <= 64),
+            enable_subgroups: page_subgroups && subgroups,
             timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
             // Whole 256-byte steps, so that a part of a matrix never ends inside a row's vector.
             max_binding: limits.max_storage_buffer_binding_size / 256 * 256,

@@ -17,6 +17,7 @@ use crate::kernel::{Access, Kernel};
 use crate::ops::Case;
 use crate::plan::Plan;
 use compare::disturb;
+use std::collections::HashSet;
 
 /// Poisoned words after the end of each buffer.
 const CANARY: u64 = 64;
@@ -156,6 +157,22 @@ impl Check {
         let name = format!("{} {}", self.name, bind.name);
         compare_words(&name, bind.elem, self.lens[i], want, got, tolerance(self.kernel.name, bind.elem))
     }
+}
+
+/// Bytes that an example binds.
+pub fn bytes(case: &Case) -> u64 {
+    case.op.kernel().binds.iter().zip(case.op.lens()).map(|(bind, len)| bind.elem.words(len) * 4).sum()
+}
+
+/// Examples with their seeds from small to large, but the smallest of each operator in front of all others: whoever
+/// has little time has then seen every operator.
+pub fn by_size(mut cases: Vec<(u64, Case)>) -> Vec<(u64, Case)> {
+    cases.sort_by_key(|(_, case)| bytes(case));
+    let mut seen = HashSet::new();
+    let (mut first, rest): (Vec<_>, Vec<_>) =
+        cases.into_iter().partition(|(_, case)| seen.insert(case.op.kernel().name));
+    first.extend(rest);
+    first
 }
 
 /// Buffers for an operator's bindings, each with its canary.

@@ -197,3 +197,30 @@ impl Config {
         Ok(Config { quantization, ..config? })
     }
 }
+
+/// Tokens that end a text according to a `generation_config.json`.
+///
+/// # Errors
+/// [`Error::Config`](crate::Error::Config) if it cannot be read.
+pub fn generation_eos(json: &[u8]) -> Result<Vec<u32>> {
+    #[derive(serde::Deserialize)]
+    struct Generation {
+        eos_token_id: Option<Ids>,
+    }
+    #[derive(serde::Deserialize)]
+    #[serde(untagged)]
+    enum Ids {
+        One(u32),
+        Several(Vec<u32>),
+    }
+    let bad = |why: String| bad("generation_config.json", why);
+    if json.len() > MAX_FILE {
+        return Err(bad(format!("{} bytes are more than any such file has", json.len())));
+    }
+    let file: Generation = serde_json::from_slice(json).map_err(|e| bad(e.to_string()))?;
+    Ok(match file.eos_token_id {
+        None => vec![],
+        Some(Ids::One(id)) => vec![id],
+        Some(Ids::Several(ids)) => ids,
+    })
+}

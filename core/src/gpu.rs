@@ -25,6 +25,9 @@ pub struct GpuOptions {
     pub deny: Deny,
     /// Ask for the limits that every WebGPU device has and no more.
     pub floor: bool,
+    /// In a browser: the caller sees to it that the device is asked for the feature `subgroups`, which wgpu does not
+    /// know there.
+    pub page_subgroups: bool,
 }
 
 /// One adapter of this machine.
@@ -131,15 +134,9 @@ pub(crate) struct Prepared {
 #[derive(Debug)]
 pub struct Pending {
     index: wgpu::SubmissionIndex,
-    read: Option<Mapping>,
-}
-
-/// A buffer that is being mapped.
-#[derive(Debug)]
-struct Mapping {
-    buffer: wgpu::Buffer,
-    bytes: u64,
-    mapped: futures_channel::oneshot::Receiver<Result<(), wgpu::BufferAsyncError>>,
+    /// Told when the words are mapped; when the work is done, if there are none.
+    done: futures_channel::oneshot::Receiver<Result<(), wgpu::BufferAsyncError>>,
+    read: Option<(wgpu::Buffer, u64)>,
 }
 
 fn instance(backend: Option<&str>) -> Result<(wgpu::Instance, wgpu::Backends)> {
@@ -238,7 +235,9 @@ impl Gpu {
             })
             .await
             .map_err(|e| Error::Device { why: format!("{}: {e}", info.name) })?;
-        Self::around(device, queue, info, &adapter.get_info(), options.deny)
+        // Only a page's device can have been asked for what wgpu does not know.
+        let page_subgroups = cfg!(target_arch = "wasm32") && options.page_subgroups;
+        Self::around(device, queue, info, &adapter.get_info(), options.deny, page_subgroups)
     }
 
     /// Around a device that the caller made.
@@ -248,6 +247,7 @@ impl Gpu {
         info: AdapterInfo,
         raw: &wgpu::AdapterInfo,
         deny: Deny,
+        page_subgroups: bool,
     ) -> Result<Gpu> {
         let faults = Faults::default();
         let uncaptured = faults.clone();
@@ -260,7 +260,7 @@ impl Gpu {
                 last.put(format!("the device was lost ({reason:?}): {message}"));
             }
         });
-        let caps = Caps::new(&device, raw, deny);
+        let caps = Caps::new(&device, raw, deny, page_subgroups);
         let (buffers, pipelines, readbacks) = (vec![], HashMap::new(), vec![]);
         Ok(Gpu { device, queue, caps, info, faults, lost, buffers, pipelines, readbacks, made: 0 })
     }
@@ -427,20 +427,22 @@ impl Gpu {
                 }
             }
         }
-        let target = read.map(|(buf, words)| {
+        let read = read.map(|(buf, words)| {
             let target = self.readback(words * 4);
             encoder.copy_buffer_to_buffer(self.buffer(buf), 0, &target, 0, words * 4);
             (target, words * 4)
         });
         let index = self.queue.submit([encoder.finish()]);
-        let read = target.map(|(buffer, bytes)| {
-            let (sender, receiver) = futures_channel::oneshot::channel();
-            buffer.slice(..bytes).map_async(wgpu::MapMode::Read, move |result| {
+        let (sender, done) = futures_channel::oneshot::channel();
+        match &read {
+            Some((buffer, bytes)) => buffer.slice(..*bytes).map_async(wgpu::MapMode::Read, |result| {
                 let _ = sender.send(result);
-            });
-            Mapping { buffer, bytes, mapped: receiver }
-        });
-        Ok(Pending { index, read })
+            }),
+            None => self.queue.on_submitted_work_done(|| {
+                let _ = sender.send(Ok(()));
+            }),
+        }
+        Ok(Pending { index, done, read })
     }
 
     /// An idle buffer to read `bytes` through; a few exist per size, and they are used in turn.
@@ -466,13 +468,9 @@ impl Gpu {
             self.lost.store(true, Relaxed);
             device_error(format!("waiting for the GPU: {e}"))
         })?;
-        let Some(Mapping { buffer, bytes, mapped }) = pending.read else {
-            return self.faults.check().map(|()| vec![]);
-        };
-        mapped
-            .await
-            .map_err(|_| device_error("the result never came back".into()))?
-            .map_err(|e| device_error(format!("mapping the result: {e}")))?;
+        let done = pending.done.await.map_err(|_| device_error("the result never came back".into()))?;
+        done.map_err(|e| device_error(format!("mapping the result: {e}")))?;
+        let Some((buffer, bytes)) = pending.read else { return self.faults.check().map(|()| vec![]) };
         let words = match buffer.slice(..bytes).get_mapped_range() {
             Ok(view) => bytemuck::pod_collect_to_vec(&view),
             Err(e) => return Err(device_error(format!("mapping the result: {e}"))),

@@ -71,6 +71,9 @@ impl Kernel {
     /// The whole text for a device: one `const` line for each number, then the parts end to end.
     pub fn source(&self, consts: &[Const], caps: &Caps) -> String {
         let mut text = String::new();
+        if caps.enable_subgroups {
+            text.push_str("enable subgroups;\n");
+        }
         for (name, value) in consts {
             text.push_str(&format!("const {name}: u32 = {value}u;\n"));
         }

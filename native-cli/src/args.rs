@@ -214,7 +214,7 @@ impl Common {
             subgroups: denied(Feature::Subgroups),
             coopmat: denied(Feature::Coopmat),
         };
-        GpuOptions { backend: self.backend(), adapter: self.adapter.clone(), deny, floor: false }
+        GpuOptions { backend: self.backend(), adapter: self.adapter.clone(), deny, ..GpuOptions::default() }
     }
 
     pub fn kv(&self) -> Kv {

@@ -13,7 +13,6 @@ use nemoflash::{
     ChatFiles, ChatTemplate, Config, Error, Exec, LoadOptions, Loader, Model, Synthetic, Tokenizer, Want,
     tokenizer_json,
 };
-use serde::Deserialize;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -70,20 +69,6 @@ struct Optional {
     special_tokens_map: Option<Vec<u8>>,
     chat_template_jinja: Option<Vec<u8>>,
     chat_template_json: Option<Vec<u8>>,
-}
-
-/// What is read of generation_config.json.
-#[derive(Deserialize)]
-struct Generation {
-    #[serde(default)]
-    eos_token_id: Option<Ids>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Ids {
-    One(u32),
-    Several(Vec<u32>),
 }
 
 #[derive(Debug)]
@@ -232,14 +217,7 @@ impl Source {
     /// # Errors
     /// If it cannot be read.
     pub fn generation_eos(&self) -> Result<Vec<u32>> {
-        let Some(json) = &self.optional.generation_config else { return Ok(vec![]) };
-        let file: Generation = serde_json::from_slice(json)
-            .context("generation_config.json cannot be used. Get the original file again, or remove it")?;
-        Ok(match file.eos_token_id {
-            None => vec![],
-            Some(Ids::One(id)) => vec![id],
-            Some(Ids::Several(ids)) => ids,
-        })
+        Ok(self.optional.generation_config.as_deref().map_or(Ok(vec![]), nemoflash::config::generation_eos)?)
     }
 
     /// Loads the weights onto a device, and tells bytes done and bytes in all.

@@ -60,6 +60,7 @@ impl Target {
             adapter: Some(self.adapter.index.to_string()),
             deny: Deny { f16: denied, subgroups: denied, coopmat: denied },
             floor: self.mode == Mode::Floor,
+            ..Default::default()
         };
         let _one = one_at_a_time();
         let gpu = pollster::block_on(Gpu::new(&options))?;

@@ -2,10 +2,9 @@
 
 use super::report::Operator;
 use anyhow::Result;
-use nemoflash::check::{Check, Outcome};
+use nemoflash::check::{Check, Outcome, by_size, bytes};
 use nemoflash::ops::Case;
 use nemoflash::{Error, Exec};
-use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 /// Examples that bind more bytes are left to the test suite: one of them can take as long as all others.
@@ -62,21 +61,6 @@ async fn run(exec: &mut Exec, case: Case, seed: u64) -> Result<Outcome, Error> {
     Check::new(case, seed).await?.run(exec).await
 }
 
-/// From small to large, but the smallest of each operator in front of all others.
-fn by_size(mut cases: Vec<(u64, Case)>) -> Vec<(u64, Case)> {
-    cases.sort_by_key(|(_, case)| bytes(case));
-    let mut seen = HashSet::new();
-    let (mut first, rest): (Vec<_>, Vec<_>) =
-        cases.into_iter().partition(|(_, case)| seen.insert(case.op.kernel().name));
-    first.extend(rest);
-    first
-}
-
-/// What an example binds.
-fn bytes(case: &Case) -> u64 {
-    case.op.kernel().binds.iter().zip(case.op.lens()).map(|(bind, len)| bind.elem.words(len) * 4).sum()
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::report::Verdict;
@@ -87,6 +71,7 @@ mod tests {
     use nemoflash::ops::examples;
     use nemoflash::{Caps, Elem, Gpu, GpuOptions};
     use pollster::block_on;
+    use std::collections::HashSet;
     use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
     nemoflash::numbers! {

@@ -126,7 +126,7 @@ impl Report {
             "os": std::env::consts::OS,
             "arch": std::env::consts::ARCH,
             "adapter": self.gpu.as_ref().map(|(info, _)| object(info)),
-            "caps": self.gpu.as_ref().map(|(_, caps)| granted(caps)),
+            "caps": self.gpu.as_ref().map(|(_, caps)| caps),
             "operators": self.operators.iter().map(Operator::json).collect::<Vec<_>>(),
             "checks": self.checks,
             "seconds": self.seconds,
@@ -195,21 +195,6 @@ fn device(info: &AdapterInfo, caps: &Caps) -> String {
         caps.max_invocations,
         caps.workgroup_bytes >> 10,
     )
-}
-
-/// What kernels may rely on.
-fn granted(caps: &Caps) -> Value {
-    json!({
-        "f16": caps.f16,
-        "subgroup": caps.subgroup,
-        "timestamps": caps.timestamps,
-        "max_binding_bytes": caps.max_binding,
-        "max_buffer_bytes": caps.max_buffer,
-        "max_storage_buffers": caps.max_storage_buffers,
-        "workgroup_bytes": caps.workgroup_bytes,
-        "max_invocations": caps.max_invocations,
-        "max_groups": caps.max_groups,
-    })
 }
 
 #[cfg(test)]

@@ -1,0 +1,68 @@
+// What the browser offers, and the one thing that wgpu does not ask it for.
+
+import type { Capabilities } from './types.js';
+
+/** What this browser and this adapter offer, as data. */
+export async function capabilities(): Promise<Capabilities> {
+  const { userAgent } = navigator;
+  const storage = await storageState();
+  const without = (reason: string): Capabilities => ({ webgpu: false, reason, storage, userAgent });
+  if (!globalThis.isSecureContext && !('process' in globalThis)) return without('WebGPU needs https or localhost');
+  if (!navigator.gpu) return without('this browser has no WebGPU');
+  const adapter = await navigator.gpu.requestAdapter({ powerPreference: 'high-performance' }).catch(() => null);
+  if (!adapter) return without('this browser has WebGPU, but no GPU adapter that it would use');
+  const { vendor, architecture, device, description } = adapter.info;
+  const info = adapter.info as GPUAdapterInfo & { subgroupMinSize?: number; subgroupMaxSize?: number };
+  const subgroups = adapter.features.has('subgroups') && info.subgroupMinSize !== undefined;
+  const { maxBufferSize, maxStorageBufferBindingSize } = adapter.limits;
+  return {
+    webgpu: true,
+    adapter: { vendor, architecture, device, description },
+    software: Boolean(info.isFallbackAdapter) || architecture === 'swiftshader',
+    features: [...adapter.features].sort(),
+    limits: { maxBufferSize, maxStorageBufferBindingSize },
+    subgroups: subgroups ? [info.subgroupMinSize!, info.subgroupMaxSize!] : null,
+    f16: adapter.features.has('shader-f16'),
+    storage,
+    userAgent,
+  };
+}
+
+async function storageState(): Promise<Capabilities['storage']> {
+  try {
+    const { usage, quota } = await navigator.storage.estimate();
+    return { usage: usage ?? 0, quota: quota ?? 0, persistent: await navigator.storage.persisted() };
+  } catch {
+    return undefined;
+  }
+}
+
+/** Devices that were made while `withSubgroups` ran, newest last. */
+const devices: WeakRef<GPUDevice>[] = [];
+
+/**
+ * wgpu's web backend does not know the feature `subgroups`. While `make` runs, a device that is asked for is also asked
+ * for that, if `wanted`; a device that could not be given it would not be given at all.
+ */
+export async function withSubgroups<T>(wanted: boolean, make: () => Promise<T>): Promise<T> {
+  const prototype = (globalThis as { GPUAdapter?: { prototype: GPUAdapter } }).GPUAdapter?.prototype;
+  if (!prototype) return make();
+  const original = prototype.requestDevice;
+  prototype.requestDevice = async function (this: GPUAdapter, descriptor: GPUDeviceDescriptor = {}) {
+    const features = new Set(descriptor.requiredFeatures ?? []);
+    if (wanted) features.add('subgroups' as GPUFeatureName);
+    const device = await original.call(this, { ...descriptor, requiredFeatures: [...features] });
+    devices.push(new WeakRef(device));
+    return device;
+  };
+  try {
+    return await make();
+  } finally {
+    prototype.requestDevice = original;
+  }
+}
+
+/** Destroys the newest device. */
+export function destroyDevice(): void {
+  devices.pop()?.deref()?.destroy();
+}

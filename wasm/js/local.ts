@@ -1,0 +1,345 @@
+// The engine where the wasm is: in a worker, in the page, or in Node.
+
+import init, { Device, Loading, SelfCheck, type Session, Text, index_files, last_panic, version } from './core/nemoflash.js';
+import { generation } from './channel.js';
+import { NemoflashError, aborted, typed } from './errors.js';
+import { capabilities, destroyDevice, withSubgroups } from './gpu.js';
+import { Meter } from './meter.js';
+import { SMALL, filesOf, type Files, type WeightFile } from './source.js';
+import { ModelStore, keyOf } from './store.js';
+import type {
+  BenchOptions, BenchResult, Capabilities, Chunk, Engine, GenerateOptions, Generation, Info, LoadOptions, Message,
+  OperatorResult, Source, Usage,
+} from './types.js';
+import { Weights } from './weights.js';
+
+let started: Promise<WebAssembly.Memory> | null = null;
+
+/** Compiles the wasm, once. It lies beside this file, unless its bytes are given (Node). */
+export function start(bytes?: BufferSource): Promise<WebAssembly.Memory> {
+  return (started ??= init(bytes ? { module_or_path: bytes } : undefined).then((exports) => exports.memory));
+}
+
+const now = () => performance.now() / 1000;
+const WEIGHT_LIST = 'weights.json';
+/** Lets everything else in this thread run. */
+const pause = () =>
+  new Promise<void>((done) => {
+    const { port1, port2 } = new MessageChannel();
+    port1.onmessage = () => (port1.close(), done());
+    port2.postMessage(0);
+  });
+
+type State = 'free' | 'busy' | 'spoilt' | 'closed' | 'dead';
+
+export class LocalEngine implements Engine {
+  private session: Session | null = null;
+  private memory!: WebAssembly.Memory;
+  private offered!: Capabilities;
+  private name = '';
+  private kept = false;
+  private loadSeconds = 0;
+  private loaded = false;
+  private state: State = 'spoilt';
+
+  private constructor(
+    private readonly source: Source,
+    private readonly options: Omit<LoadOptions, 'signal' | 'onProgress' | 'where'>,
+  ) {}
+
+  static async load(source: Source, options: LoadOptions = {}, wasm?: BufferSource): Promise<LocalEngine> {
+    const { signal, onProgress, where: _, ...rest } = options;
+    const engine = new LocalEngine(source, rest);
+    await engine.guard(async () => {
+      engine.memory = await start(wasm);
+      await engine.open(onProgress, signal);
+      engine.loaded = true;
+    });
+    return engine;
+  }
+
+  /** Every call goes through here: one at a time, and errors with their code. */
+  private async guard<T>(work: () => Promise<T>): Promise<T> {
+    if (this.state === 'busy') throw new NemoflashError('busy', 'the engine is at work. Wait, or stop what it does');
+    if (this.state === 'closed') throw new NemoflashError('closed', 'the engine is closed. Load the model again');
+    if (this.state === 'dead') throw new NemoflashError('panic', 'the engine stopped. Load the model again');
+    const spoilt = this.state === 'spoilt';
+    // Until something works again.
+    let next: State = this.state;
+    this.state = 'busy';
+    try {
+      if (spoilt && this.loaded) {
+        await this.open();
+        next = 'free';
+      }
+      const result = await work();
+      next = 'free';
+      return result;
+    } catch (thrown) {
+      const error = typed(thrown);
+      if (error.code === 'panic') {
+        next = 'dead';
+        throw new NemoflashError('panic', `${error.message} (${last_panic() ?? 'no message'})`);
+      }
+      // The device is opened again by the next call, and the model comes back from storage.
+      if (error.code === 'device') next = 'spoilt';
+      throw error;
+    } finally {
+      this.state = next;
+    }
+  }
+
+  private async device(): Promise<Device> {
+    const { device = 'auto', deny = [] } = this.options;
+    this.offered = await capabilities();
+    // A GPU in software is slower than the CPU twins: it runs when it is asked for.
+    const cpu = device === 'cpu' || (device === 'auto' && (!this.offered.webgpu || this.offered.software));
+    if (!cpu && !this.offered.webgpu) {
+      throw new NemoflashError('no_adapter', `${this.offered.reason}. Use another browser, or the CPU (device: 'cpu')`);
+    }
+    const page_subgroups = !cpu && Boolean(this.offered.subgroups) && !deny.includes('subgroups');
+    const wanted = { cpu, deny_f16: deny.includes('f16'), deny_subgroups: deny.includes('subgroups'), page_subgroups };
+    return withSubgroups(page_subgroups, () => Device.open(JSON.stringify(wanted)));
+  }
+
+  private async open(onProgress?: LoadOptions['onProgress'], signal?: AbortSignal): Promise<void> {
+    const begun = now();
+    this.session?.free();
+    this.session = null;
+    const files = filesOf(this.source, signal);
+    this.name = files.name;
+    const meter = new Meter((progress) => {
+      if (signal?.aborted) throw aborted();
+      onProgress?.(progress);
+    });
+    meter.stage('device');
+    const device = await this.device();
+    meter.stage('files');
+    const store = await this.store(files, meter);
+    const small = await this.small(files, store);
+    const parts: Weights[] = [];
+    try {
+      for (const file of await this.weightList(files, store)) {
+        const part = new Weights(file, meter.counts, signal, (text) => meter.notice(text));
+        parts.push(part);
+        await part.open(store);
+      }
+      const loading = new Loading(device, small('config.json')!, Float64Array.from(parts, (p) => p.length), this.options.weights ?? 'bf16');
+      meter.stage('weights');
+      for (let want = loading.wants(); want; want = loading.wants()) {
+        const [file, offset] = [want[0]!, want[1]!];
+        const part = parts[file]!;
+        if (offset >= part.length) break;
+        const { start, bytes } = await part.piece(offset);
+        const [done, total] = await loading.push(file, start, bytes);
+        meter.weights(done!, total!);
+      }
+      meter.stage('compile');
+      const text = new Text(
+        small('tokenizer.json')!, small('generation_config.json'), small('tokenizer_config.json'),
+        small('special_tokens_map.json'), small('chat_template.jinja'), small('chat_template.json'),
+      );
+      this.session = await loading.finish(text, this.options.context ?? 0, this.options.kv === 'f32');
+      this.kept = store !== null && parts.every((part) => part.kept);
+    } finally {
+      for (const part of parts) await part.close();
+    }
+    this.loadSeconds = now() - begun;
+    meter.stage('ready');
+  }
+
+  /** Storage for a model that comes over the network. */
+  private async store(files: Files, meter: Meter): Promise<ModelStore | null> {
+    if (this.options.cache === false || files.place.startsWith('files:') || !navigator.storage?.getDirectory) return null;
+    try {
+      return await ModelStore.open(await keyOf(files.place, files.name), files.name);
+    } catch (error) {
+      meter.notice(`The model is not kept for the next time: storage is not available (${(error as Error).message}).`);
+      return null;
+    }
+  }
+
+  /** The small files: from where they come from, or what is kept of them if that cannot be reached. */
+  private async small(files: Files, store: ModelStore | null): Promise<(name: string) => Uint8Array | undefined> {
+    const all = new Map<string, Uint8Array>();
+    for (const name of SMALL) {
+      try {
+        const bytes = await files.small(name);
+        if (!bytes) continue;
+        all.set(name, bytes);
+        await store?.putSmall(name, files.place, bytes).catch(() => {});
+      } catch (error) {
+        if (!(error instanceof NemoflashError) || error.code !== 'download') throw error;
+        const kept = await store?.small(name);
+        if (kept) all.set(name, kept);
+        else if (name === 'config.json' || name === 'tokenizer.json') throw error;
+      }
+    }
+    return (name) => all.get(name);
+  }
+
+  private async weightList(files: Files, store: ModelStore | null): Promise<WeightFile[]> {
+    try {
+      const list = await files.weights((json) => index_files(json));
+      const kept = new TextEncoder().encode(JSON.stringify(list));
+      await store?.putSmall(WEIGHT_LIST, files.place, kept).catch(() => {});
+      return list;
+    } catch (error) {
+      const kept = await store?.small(WEIGHT_LIST);
+      if (!kept || !(error instanceof NemoflashError) || error.code !== 'download') throw error;
+      return JSON.parse(new TextDecoder().decode(kept)) as WeightFile[];
+    }
+  }
+
+  info(): Promise<Info> {
+    return this.guard(async () => {
+      const { name, caps } = JSON.parse(this.session!.describe()) as { name: string; caps: Record<string, unknown> };
+      const { adapter } = this.offered;
+      const words = [adapter?.vendor, adapter?.architecture, adapter?.description].filter(Boolean).join(' ');
+      return {
+        version: version(),
+        model: this.name,
+        device: name || words || 'WebGPU adapter without a name',
+        explain: JSON.parse(this.session!.explain()) as Record<string, unknown>,
+        caps,
+        capabilities: this.offered,
+        chatTemplate: this.session!.has_template(),
+        loadSeconds: this.loadSeconds,
+        cached: this.kept,
+        wasmBytes: this.memory.buffer.byteLength,
+      };
+    });
+  }
+
+  generate(prompt: string | readonly Message[], options: GenerateOptions = {}): Generation {
+    let stopped = false;
+    const run = (push: (chunk: Chunk) => void) => this.guard(() => this.answer(prompt, options, push, () => stopped));
+    return generation(run, () => (stopped = true));
+  }
+
+  private async answer(
+    prompt: string | readonly Message[],
+    options: GenerateOptions,
+    push: (chunk: Chunk) => void,
+    stopped: () => boolean,
+  ): Promise<Usage> {
+    const messages = typeof prompt === 'string' ? [{ role: 'user', content: prompt }] : prompt;
+    const conversation = typeof prompt !== 'string' && this.session!.has_template();
+    const seed = BigInt.asUintN(64, BigInt(Math.trunc(options.seed ?? 0)));
+    const settings = {
+      max_tokens: options.maxTokens ?? 256,
+      temperature: options.temperature ?? 0,
+      top_k: options.topK ?? 0,
+      top_p: options.topP ?? 1,
+      min_p: options.minP ?? 0,
+      repetition_penalty: options.repetitionPenalty ?? 1,
+      seed: seed.toString(),
+      stop: options.stop ?? [],
+      format: options.format ?? (conversation ? 'template' : 'text'),
+    };
+    const begun = now();
+    const ids: number[] = [];
+    const times: number[] = [];
+    let prefillTokens = 0;
+    let first = 0;
+    const onEvent = (kind: string, number: number, more: number | string) => {
+      if (kind === 'prefill') {
+        prefillTokens = more as number;
+        options.onPrefill?.(number, prefillTokens);
+      } else if (kind === 'token') {
+        first ||= now();
+        ids.push(number);
+        times.push(now() - first);
+        push({ text: more as string, id: number, tokens: ids.length, seconds: times.at(-1)! });
+      } else {
+        push({ text: more as string, tokens: ids.length, seconds: times.at(-1) ?? 0 });
+      }
+      return stopped() || Boolean(options.signal?.aborted);
+    };
+    if (options.signal?.aborted) throw aborted();
+    const end = (await this.session!.generate(JSON.stringify(messages), JSON.stringify(settings), onEvent, pause)) as Usage['end'];
+    return this.usage(end, ids, times, prefillTokens, first ? first - begun : 0);
+  }
+
+  private usage(end: Usage['end'], ids: number[], times: number[], prefillTokens: number, first: number): Usage {
+    const rate = (tokens: number, seconds: number) => (tokens > 0 && seconds > 0 ? tokens / seconds : null);
+    return {
+      end,
+      ids,
+      loadSeconds: this.loadSeconds,
+      firstTokenSeconds: first,
+      prefillTokens,
+      prefillTokensPerSecond: rate(prefillTokens, first),
+      decodeTokens: Math.max(ids.length - 1, 0),
+      decodeTokensPerSecond: rate(ids.length - 1, times.at(-1) ?? 0),
+      tokenSeconds: times,
+    };
+  }
+
+  bench({ prompt = 128, tokens = 64, runs = 3, signal }: BenchOptions = {}): Promise<BenchResult> {
+    return this.guard(async () => {
+      const { name } = JSON.parse(this.session!.describe()) as { name: string };
+      const result: BenchResult = { model: this.name, device: name, prefill_tokens: prompt, decode_tokens: tokens, runs: [] };
+      // One more in front, which warms up.
+      for (let run = -1; run < runs; run += 1) {
+        const begun = now();
+        const times: number[] = [];
+        await this.session!.run(prompt, tokens + 1, (kind: string) => {
+          if (kind === 'token') times.push(now());
+          return Boolean(signal?.aborted);
+        }, pause);
+        if (signal?.aborted) throw aborted();
+        const [first, last] = [times[0]!, times.at(-1)!];
+        if (run < 0) continue;
+        result.runs.push({
+          first_token_seconds: first - begun,
+          prefill_tokens_per_second: prompt / (first - begun),
+          decode_tokens_per_second: (times.length - 1) / (last - first),
+        });
+      }
+      return result;
+    });
+  }
+
+  selfCheck({ signal, onResult }: Parameters<Engine['selfCheck']>[0] = {}): Promise<OperatorResult[]> {
+    return this.guard(async () => {
+      const wanted = Boolean(this.offered.subgroups) && !this.options.deny?.includes('subgroups');
+      return checkOperators(await this.device(), wanted, signal, onResult);
+    });
+  }
+
+  async loseDevice(): Promise<void> {
+    destroyDevice();
+  }
+
+  async close(): Promise<void> {
+    if (this.state === 'busy') throw new NemoflashError('busy', 'the engine is at work. Stop it first');
+    this.session?.free();
+    this.session = null;
+    this.state = 'closed';
+  }
+}
+
+/** Every operator against its CPU twin on a device, which is spent afterwards. `most` bounds the examples of each. */
+export async function checkOperators(
+  device: Device,
+  subgroups: boolean,
+  signal?: AbortSignal,
+  onResult?: (result: OperatorResult) => void,
+  most = 4,
+): Promise<OperatorResult[]> {
+  const results: OperatorResult[] = [];
+  await withSubgroups(subgroups, async () => {
+    const check = new SelfCheck(device, most);
+    while (check.left() > 0) {
+      if (signal?.aborted) throw aborted();
+      const begun = now();
+      const result = { ...(JSON.parse((await check.next())!) as OperatorResult), seconds: now() - begun };
+      results.push(result);
+      onResult?.(result);
+      await pause();
+    }
+    check.free();
+  });
+  return results;
+}

@@ -1,0 +1,170 @@
+// One file on a server, read from any place on. What the server does is not trusted: it may ignore ranges, stop in the
+// middle, change the file, or answer with a page for people.
+
+import { NemoflashError, aborted } from './errors.js';
+
+/** A request that brings nothing is tried again so often, each time after a longer wait. */
+const TRIES = 5;
+const WAIT_MS = 300;
+
+export interface Head {
+  length: number;
+  etag: string | null;
+}
+
+const failed = (url: string, why: string) =>
+  new NemoflashError('download', `${new URL(url).pathname.split('/').pop()}: ${why}. Try again: what came is kept`);
+
+export class RemoteFile {
+  /** Bytes that came over the network. */
+  fetched = 0;
+  private head: Head | null = null;
+  private reader: ReadableStreamDefaultReader<Uint8Array> | null = null;
+  /** Where the reader is, and what it gave too much. */
+  private at = 0;
+  private rest = new Uint8Array(0);
+
+  constructor(
+    readonly url: string,
+    private readonly signal: AbortSignal | undefined,
+    /** The length that another source (the hub's list) promises. */
+    private readonly promised?: number,
+  ) {}
+
+  /** Its length and version; asks the server once. */
+  async stat(): Promise<Head> {
+    if (!this.head) await this.open(0);
+    return this.head!;
+  }
+
+  /** Bytes `start .. start + length`. */
+  async read(start: number, length: number): Promise<Uint8Array> {
+    const out = new Uint8Array(length);
+    let filled = 0;
+    let tries = 0;
+    while (filled < length) {
+      try {
+        if (!this.reader || this.at !== start + filled) await this.open(start + filled);
+        const bytes = await this.next(length - filled);
+        if (!bytes) throw failed(this.url, 'the server stopped in the middle');
+        out.set(bytes, filled);
+        filled += bytes.length;
+        tries = 0;
+      } catch (error) {
+        await this.close();
+        if (this.signal?.aborted) throw aborted();
+        if (error instanceof NemoflashError && !/stopped|status 5|reached/.test(error.message)) throw error;
+        if (++tries >= TRIES) throw error;
+        await new Promise((done) => setTimeout(done, WAIT_MS * 2 ** tries));
+      }
+    }
+    return out;
+  }
+
+  async close(): Promise<void> {
+    const reader = this.reader;
+    this.reader = null;
+    this.rest = new Uint8Array(0);
+    await reader?.cancel().catch(() => {});
+  }
+
+  private async next(most: number): Promise<Uint8Array | null> {
+    while (this.rest.length === 0) {
+      const { value, done } = await this.reader!.read();
+      if (done) return null;
+      this.fetched += value.length;
+      this.rest = value as Uint8Array<ArrayBuffer>;
+    }
+    const bytes = this.rest.subarray(0, most);
+    this.rest = this.rest.subarray(bytes.length);
+    this.at += bytes.length;
+    return bytes;
+  }
+
+  /** Opens a stream that stands at `start`. */
+  private async open(start: number): Promise<void> {
+    await this.close();
+    if (this.signal?.aborted) throw aborted();
+    let response: Response;
+    try {
+      response = await fetch(this.url, { headers: { Range: `bytes=${start}-` }, signal: this.signal });
+    } catch (error) {
+      if (this.signal?.aborted) throw aborted();
+      throw failed(this.url, `the server cannot be reached (${(error as Error).message})`);
+    }
+    const { status, headers } = response;
+    const discard = async (why: string) => {
+      await response.body?.cancel().catch(() => {});
+      throw failed(this.url, why);
+    };
+    if (status !== 200 && status !== 206) await discard(`the server answers with status ${status}`);
+    if (headers.get('content-type')?.includes('text/html')) await discard('the server answers with a page, not with the file');
+    let length: number;
+    let at = 0;
+    if (status === 206) {
+      const range = /^bytes (\d+)-(\d+)\/(\d+)$/.exec(headers.get('content-range') ?? '');
+      // A server of another origin may hide its range; then the length is the rest.
+      if (range) {
+        at = Number(range[1]);
+        length = Number(range[3]);
+        if (at !== start) await discard('the server sends another part than was asked for');
+      } else {
+        at = start;
+        length = start + Number(headers.get('content-length') ?? NaN);
+      }
+    } else {
+      // It ignores ranges: everything in front is read and dropped. A compressed answer's length is not the file's.
+      length = headers.get('content-encoding') ? NaN : Number(headers.get('content-length') ?? NaN);
+    }
+    if (Number.isNaN(length)) length = this.promised ?? this.head?.length ?? NaN;
+    if (Number.isNaN(length)) await discard('the server does not tell its length');
+    if (this.promised !== undefined && length !== this.promised) {
+      await discard(`it has ${length} bytes, but ${this.promised} were promised`);
+    }
+    const etag = headers.get('etag');
+    if (this.head && (this.head.length !== length || (etag && this.head.etag && this.head.etag !== etag))) {
+      await discard('it changed on the server in the middle of the download');
+    }
+    this.head ??= { length, etag };
+    this.reader = response.body!.getReader();
+    this.at = at;
+    this.rest = new Uint8Array(0);
+    while (this.at < start) {
+      if (!(await this.next(start - this.at))) throw failed(this.url, 'the server stopped in the middle');
+    }
+  }
+}
+
+/** A small file as a whole; nothing if it is not there. */
+export async function fetchSmall(url: string, signal?: AbortSignal): Promise<Uint8Array | null> {
+  const MOST = 64 << 20;
+  let response: Response;
+  try {
+    response = await fetch(url, { signal });
+  } catch (error) {
+    if (signal?.aborted) throw aborted();
+    throw failed(url, `the server cannot be reached (${(error as Error).message})`);
+  }
+  const missing = response.status === 404 || response.headers.get('content-type')?.includes('text/html');
+  if (missing) {
+    await response.body?.cancel().catch(() => {});
+    return null;
+  }
+  if (!response.ok) throw failed(url, `the server answers with status ${response.status}`);
+  // Its length is not believed: the reader counts.
+  const parts: Uint8Array[] = [];
+  let length = 0;
+  for (const reader = response.body!.getReader(); ; ) {
+    const { value, done } = await reader.read();
+    if (done) break;
+    length += value.length;
+    if (length > MOST) {
+      await reader.cancel().catch(() => {});
+      throw failed(url, 'it is longer than any such file');
+    }
+    parts.push(value);
+  }
+  const out = new Uint8Array(length);
+  parts.reduce((at, part) => (out.set(part, at), at + part.length), 0);
+  return out;
+}

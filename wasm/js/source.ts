@@ -1,0 +1,136 @@
+// What a model's files are and where they lie, whatever names the model.
+
+import { NemoflashError } from './errors.js';
+import { fetchSmall } from './remote.js';
+import type { Source } from './types.js';
+
+export const HUB = 'https://huggingface.co';
+export const SMALL = [
+  'config.json',
+  'tokenizer.json',
+  'generation_config.json',
+  'tokenizer_config.json',
+  'special_tokens_map.json',
+  'chat_template.jinja',
+  'chat_template.json',
+] as const;
+const NEEDED = ['config.json', 'tokenizer.json'];
+const WEIGHTS = 'model.safetensors';
+const INDEX = 'model.safetensors.index.json';
+
+/** A file of weights. */
+export interface WeightFile {
+  name: string;
+  url?: string;
+  blob?: Blob;
+  /** Where somebody promises them. */
+  length?: number;
+  sha256?: string;
+}
+
+/** A model's files. */
+export interface Files {
+  name: string;
+  /** What tells it from other models. */
+  place: string;
+  /** Small files by name; nothing for those that a model may lack. */
+  small: (name: string) => Promise<Uint8Array | null>;
+  /** Its weights, given what lists the parts of a model in several files. */
+  weights: (indexFiles: (json: Uint8Array) => string[]) => Promise<WeightFile[]>;
+}
+
+const missing = (name: string, where: string) =>
+  new NemoflashError('files', `${name} is missing in ${where}. A model's folder holds config.json, tokenizer.json and ` +
+    'model.safetensors, or model.safetensors.index.json with its parts');
+
+/** Where the source leads. */
+export function filesOf(source: Source, signal?: AbortSignal): Files {
+  if (typeof source === 'object' && 'files' in source) return folder(source.files, source.name);
+  if (typeof source === 'object') return hub(source.hub, source.revision ?? 'main', signal);
+  // Owner and name, with one slash, is an id; everything else is an address.
+  return /^[\w.-]+\/[\w.-]+$/.test(source) && !source.startsWith('.') ? hub(source, 'main', signal) : site(source, signal);
+}
+
+function folder(files: readonly File[], name?: string): Files {
+  const find = (wanted: string) => files.find((file) => file.name === wanted);
+  const path = files[0]?.webkitRelativePath ?? '';
+  const title = name ?? (path.includes('/') ? path.split('/')[0]! : 'own model');
+  const bytes = async (file: File) => new Uint8Array(await file.arrayBuffer());
+  return {
+    name: title,
+    place: `files:${title}`,
+    small: async (wanted) => {
+      const file = find(wanted);
+      if (!file && NEEDED.includes(wanted)) throw missing(wanted, title);
+      return file ? bytes(file) : null;
+    },
+    weights: async (indexFiles) => {
+      const [whole, index] = [find(WEIGHTS), find(INDEX)];
+      if (!whole && !index) throw missing(WEIGHTS, title);
+      const names = whole ? [WEIGHTS] : indexFiles(await bytes(index!));
+      return names.map((wanted) => {
+        const blob = find(wanted);
+        if (!blob) throw missing(wanted, title);
+        return { name: wanted, blob, length: blob.size };
+      });
+    },
+  };
+}
+
+function site(url: string, signal?: AbortSignal): Files {
+  const base = new URL(url.endsWith('/') ? url : `${url}/`, globalThis.location?.href);
+  const name = base.pathname.split('/').filter(Boolean).pop() ?? base.host;
+  const at = (file: string) => new URL(file, base).href;
+  return {
+    name,
+    place: base.href,
+    small: async (wanted) => {
+      const bytes = await fetchSmall(at(wanted), signal);
+      if (!bytes && NEEDED.includes(wanted)) throw missing(wanted, base.href);
+      return bytes;
+    },
+    weights: async (indexFiles) => {
+      const index = await fetchSmall(at(INDEX), signal);
+      return (index ? indexFiles(index) : [WEIGHTS]).map((wanted) => ({ name: wanted, url: at(wanted) }));
+    },
+  };
+}
+
+interface Listing {
+  sha?: string;
+  siblings?: { rfilename: string; size?: number; lfs?: { sha256?: string; size?: number } }[];
+}
+
+function hub(id: string, revision: string, signal?: AbortSignal): Files {
+  // One request names every file with its length and checksum, and the commit that the others then come from.
+  let listing: Promise<Listing> | null = null;
+  const list = () =>
+    (listing ??= (async () => {
+      const bytes = await fetchSmall(`${HUB}/api/models/${id}/revision/${encodeURIComponent(revision)}?blobs=true`, signal);
+      if (!bytes) throw new NemoflashError('files', `${id} is not on the hub. Check its name`);
+      return JSON.parse(new TextDecoder().decode(bytes)) as Listing;
+    })());
+  const at = async (file: string) => `${HUB}/${id}/resolve/${(await list()).sha ?? revision}/${file}`;
+  const entry = async (file: string) => (await list()).siblings?.find(({ rfilename }) => rfilename === file);
+  return {
+    name: id.split('/')[1]!,
+    place: `${HUB}/${id}@${revision}`,
+    small: async (wanted) => {
+      const bytes = (await entry(wanted)) ? await fetchSmall(await at(wanted), signal) : null;
+      if (!bytes && NEEDED.includes(wanted)) throw missing(wanted, id);
+      return bytes;
+    },
+    weights: async (indexFiles) => {
+      const whole = await entry(WEIGHTS);
+      const index = whole ? null : await fetchSmall(await at(INDEX), signal);
+      if (!whole && !index) throw missing(WEIGHTS, id);
+      const names = whole ? [WEIGHTS] : indexFiles(index!);
+      return Promise.all(
+        names.map(async (name) => {
+          const known = await entry(name);
+          return { name, url: await at(name), length: known?.lfs?.size ?? known?.size, sha256: known?.lfs?.sha256 };
+        }),
+      );
+    },
+  };
+}

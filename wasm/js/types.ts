@@ -1,0 +1,177 @@
+// The package's interface. One `Engine`, the same in the page and in a worker.
+
+/** Where a model comes from: the URL of its folder, an id on the Hugging Face hub, or files of the person's own. */
+export type Source = string | { hub: string; revision?: string } | { files: readonly File[]; name?: string };
+
+/** What a model's progress is about. */
+export type Stage = 'device' | 'files' | 'weights' | 'compile' | 'ready';
+
+/** How far loading is: one kind of event for everything. */
+export interface Progress {
+  stage: Stage;
+  /** Bytes of weights that are on the device. */
+  done: number;
+  /** Bytes of weights in all; 0 while that is unknown. */
+  total: number;
+  /** Bytes that came over the network, and bytes that came from storage and were intact. */
+  fetched: number;
+  cached: number;
+  /** Bytes per second over the last seconds. */
+  rate: number;
+  /** What the person should know, such as that nothing is kept. */
+  notice?: string;
+}
+
+export interface LoadOptions {
+  signal?: AbortSignal;
+  onProgress?: (progress: Progress) => void;
+  /** `q4` and `q8` quantise while the weights come in. Default `bf16`: as stored. */
+  weights?: 'bf16' | 'q8' | 'q4';
+  /** `f16` (default) or `f32`. */
+  kv?: 'f16' | 'f32';
+  /** Tokens of prompt and answer. Default 4096, or what the model allows. */
+  context?: number;
+  /** `auto` (default) takes the GPU, and the CPU where there is none but software; `cpu` runs the twins of all kernels in wasm. */
+  device?: 'auto' | 'gpu' | 'cpu';
+  /** Optional GPU features not to use. */
+  deny?: readonly ('f16' | 'subgroups')[];
+  /** Keep the files in the browser's private file system. Default true. */
+  cache?: boolean;
+  /** `worker` (default) or `page`: where the engine runs. */
+  where?: 'worker' | 'page';
+}
+
+/** One turn of a conversation. */
+export interface Message {
+  role: 'system' | 'user' | 'assistant';
+  content: string;
+}
+
+export interface GenerateOptions {
+  signal?: AbortSignal;
+  /** Default 256. */
+  maxTokens?: number;
+  /** 0 (default) is greedy. */
+  temperature?: number;
+  topK?: number;
+  topP?: number;
+  minP?: number;
+  repetitionPenalty?: number;
+  /** The same seed, prompt, model and device give the same text. Default 0. */
+  seed?: number;
+  /** Texts that end the answer. */
+  stop?: readonly string[];
+  /** How messages are put to the model. Default: its chat template if it has one, else `text`. */
+  format?: 'text' | 'instruct' | 'template';
+  /** Hears of the prompt's progress, in tokens. */
+  onPrefill?: (done: number, total: number) => void;
+}
+
+/** The next piece of an answer. The text may be empty, where a character is not complete yet. */
+export interface Chunk {
+  text: string;
+  /** The token; none for the last piece, which is what was held back. */
+  id?: number;
+  /** Tokens so far, and seconds since the first of them. */
+  tokens: number;
+  seconds: number;
+}
+
+/** What an answer took. */
+export interface Usage {
+  end: 'eos' | 'stop' | 'length' | 'context' | 'aborted';
+  ids: number[];
+  loadSeconds: number;
+  firstTokenSeconds: number;
+  prefillTokens: number;
+  prefillTokensPerSecond: number | null;
+  decodeTokens: number;
+  decodeTokensPerSecond: number | null;
+  /** Seconds from the first token to each. */
+  tokenSeconds: number[];
+}
+
+/** An answer as it comes, with what it took once it is over. */
+export interface Generation extends AsyncIterable<Chunk> {
+  readonly usage: Promise<Usage>;
+}
+
+/** What a device gives. */
+export interface Capabilities {
+  webgpu: boolean;
+  /** Why there is no GPU, in one sentence. */
+  reason?: string;
+  /** The browser's own words: vendor, architecture, device, description. */
+  adapter?: Record<string, string>;
+  software?: boolean;
+  features?: string[];
+  limits?: { maxBufferSize: number; maxStorageBufferBindingSize: number };
+  subgroups?: [number, number] | null;
+  f16?: boolean;
+  storage?: { usage: number; quota: number; persistent: boolean };
+  userAgent: string;
+}
+
+export interface Info {
+  version: string;
+  model: string;
+  /** The adapter's name, or `cpu`. */
+  device: string;
+  /** Memory plan, kernels and dispatches: the JSON of `nemoflash explain --json`. */
+  explain: Record<string, unknown>;
+  caps: Record<string, unknown>;
+  capabilities: Capabilities;
+  chatTemplate: boolean;
+  loadSeconds: number;
+  /** Whether the files are kept for the next time. */
+  cached: boolean;
+  wasmBytes: number;
+}
+
+/** An operator held against its CPU twin: the JSON of `nemoflash doctor --json`. */
+export interface OperatorResult {
+  name: string;
+  result: 'pass' | 'fail';
+  examples: number;
+  worst_ratio: number;
+  tolerance: number;
+  seconds: number;
+  faults: string[];
+}
+
+export interface BenchOptions {
+  signal?: AbortSignal;
+  /** Tokens of the prompt, tokens that follow, runs. Default 128, 64, 3. */
+  prompt?: number;
+  tokens?: number;
+  runs?: number;
+}
+
+export interface BenchResult {
+  model: string;
+  device: string;
+  prefill_tokens: number;
+  decode_tokens: number;
+  runs: { first_token_seconds: number; prefill_tokens_per_second: number; decode_tokens_per_second: number }[];
+}
+
+export interface Engine {
+  info(): Promise<Info>;
+  /** Continues a text, or answers a conversation. One at a time. */
+  generate(prompt: string | readonly Message[], options?: GenerateOptions): Generation;
+  bench(options?: BenchOptions): Promise<BenchResult>;
+  /** Runs every operator against its CPU twin on this device; results come as they are there. */
+  selfCheck(options?: { signal?: AbortSignal; onResult?: (result: OperatorResult) => void }): Promise<OperatorResult[]>;
+  /** Destroys the device, as a driver's crash would: the next call brings it back from storage. */
+  loseDevice(): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** A model in the browser's storage. */
+export interface CachedModel {
+  key: string;
+  name: string;
+  bytes: number;
+  /** Whether every piece is there. */
+  complete: boolean;
+}

@@ -1,0 +1,118 @@
+// Pieces of the weights, from storage where they are there and intact, else from where they come from. At most a few
+// pieces are in memory at a time, however large the model is.
+
+import { Sha256 } from './core/nemoflash.js';
+import { NemoflashError } from './errors.js';
+import { RemoteFile } from './remote.js';
+import type { WeightFile } from './source.js';
+import { PIECE, type ModelStore, type StoredFile } from './store.js';
+
+/** What is told while pieces come. */
+export interface Counts {
+  fetched: number;
+  cached: number;
+}
+
+export class Weights {
+  length = 0;
+  private remote: RemoteFile | null = null;
+  private stored: StoredFile | null = null;
+  /** The last piece: headers are asked for before the data behind them. */
+  private last: { i: number; bytes: Uint8Array } | null = null;
+  /** Of the whole file, as far as pieces came in order. */
+  private hash: { sum: Sha256; next: number } | null = null;
+
+  constructor(
+    private readonly file: WeightFile,
+    private readonly counts: Counts,
+    private readonly signal: AbortSignal | undefined,
+    private readonly onNotice: (text: string) => void,
+  ) {}
+
+  /** Finds out its length; with a store, opens what is kept. */
+  async open(store: ModelStore | null): Promise<void> {
+    const { file } = this;
+    if (file.blob) {
+      this.length = file.blob.size;
+      return;
+    }
+    this.remote = new RemoteFile(file.url!, this.signal, file.length);
+    if (store) {
+      try {
+        this.stored = await store.file(file.name);
+      } catch {
+        this.onNotice('The model is not kept for the next time: its storage is in use by another tab, or not available.');
+      }
+    }
+    // Without a network, what is kept says how long the file is.
+    try {
+      const { length, etag } = await this.remote.stat();
+      this.length = length;
+      this.stored?.begin(file.url!, length, etag);
+    } catch (error) {
+      if (!this.stored?.journal || this.signal?.aborted) throw error;
+      this.length = this.stored.journal.length;
+    }
+    if (file.sha256) this.hash = { sum: new Sha256(), next: 0 };
+  }
+
+  /** The piece with byte `offset` in it, and where it begins. */
+  async piece(offset: number): Promise<{ start: number; bytes: Uint8Array }> {
+    const i = Math.floor(offset / PIECE);
+    if (this.last?.i !== i) this.last = { i, bytes: await this.get(i) };
+    return { start: i * PIECE, bytes: this.last.bytes };
+  }
+
+  private async get(i: number): Promise<Uint8Array> {
+    const [start, end] = [i * PIECE, Math.min((i + 1) * PIECE, this.length)];
+    if (this.file.blob) return new Uint8Array(await this.file.blob.slice(start, end).arrayBuffer());
+    const kept = await this.stored?.piece(i);
+    if (kept) {
+      this.counts.cached += kept.length;
+      await this.check(i, kept);
+      return kept;
+    }
+    const before = this.remote!.fetched;
+    const bytes = await this.remote!.read(start, end - start);
+    this.counts.fetched += this.remote!.fetched - before;
+    await this.check(i, bytes);
+    try {
+      await this.stored?.put(i, bytes);
+    } catch (error) {
+      // The model runs all the same.
+      this.stored?.close();
+      this.stored = null;
+      const full = (error as DOMException).name === 'QuotaExceededError';
+      const why = full ? "the browser's storage is full" : `storage failed (${(error as Error).message})`;
+      this.onNotice(`The model is not kept for the next time: ${why}. It runs from memory.`);
+    }
+    return bytes;
+  }
+
+  /** Holds the whole file against the checksum that its host promises. */
+  private async check(i: number, bytes: Uint8Array): Promise<void> {
+    if (!this.hash || this.hash.next !== i) return;
+    this.hash.sum.update(bytes);
+    this.hash.next += 1;
+    if (this.hash.next < Math.ceil(this.length / PIECE)) return;
+    const digest = this.hash.sum.hex();
+    this.hash = null;
+    if (digest !== this.file.sha256) {
+      await this.stored?.reset();
+      throw new NemoflashError('download', `${this.file.name}: its checksum is not the one that its host promises. Load it again`);
+    }
+  }
+
+  get kept(): boolean {
+    return this.stored !== null;
+  }
+
+  async close(): Promise<void> {
+    this.last = null;
+    this.hash?.sum.free();
+    this.hash = null;
+    this.stored?.close();
+    this.stored = null;
+    await this.remote?.close();
+  }
+}
