@@ -4,7 +4,7 @@ import { generation } from './channel.js';
 import { NemoflashError, type ErrorCode, aborted } from './errors.js';
 import type { Answer, Call, News, Request, Result } from './messages.js';
 import type {
-  BenchOptions, BenchResult, Engine, GenerateOptions, Generation, Info, LoadOptions, Message, OperatorResult, Source, Usage,
+  BenchOptions, BenchResult, Engine, GenerateOptions, Generation, Info, LoadOptions, Message, OperatorResult, SelfCheckOptions, Source, Usage,
 } from './types.js';
 
 interface Open {
@@ -112,8 +112,8 @@ export class WorkerEngine implements Engine {
     return this.call<BenchResult>({ kind: 'bench', options }, signal);
   }
 
-  selfCheck({ signal, onResult }: Parameters<Engine['selfCheck']>[0] = {}): Promise<OperatorResult[]> {
-    return this.call<OperatorResult[]>({ kind: 'selfCheck' }, signal, (news) => news.kind === 'operator' && onResult?.(news.result));
+  selfCheck({ signal, onResult, ...options }: SelfCheckOptions = {}): Promise<OperatorResult[]> {
+    return this.call<OperatorResult[]>({ kind: 'selfCheck', options }, signal, (news) => news.kind === 'operator' && onResult?.(news.result));
   }
 
   async loseDevice(): Promise<void> {

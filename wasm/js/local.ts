@@ -9,7 +9,7 @@ import { SMALL, filesOf, type Files, type WeightFile } from './source.js';
 import { ModelStore, keyOf } from './store.js';
 import type {
   BenchOptions, BenchResult, Capabilities, Chunk, Engine, GenerateOptions, Generation, Info, LoadOptions, Message,
-  OperatorResult, Source, Usage,
+  OperatorResult, SelfCheckOptions, Source, Usage,
 } from './types.js';
 import { Weights } from './weights.js';
 
@@ -108,7 +108,7 @@ export class LocalEngine implements Engine {
     this.session = null;
     const files = filesOf(this.source, signal);
     this.name = files.name;
-    const meter = new Meter((progress) => {
+    const meter = new Meter(this.memory, (progress) => {
       if (signal?.aborted) throw aborted();
       onProgress?.(progress);
     });
@@ -301,10 +301,10 @@ export class LocalEngine implements Engine {
     });
   }
 
-  selfCheck({ signal, onResult }: Parameters<Engine['selfCheck']>[0] = {}): Promise<OperatorResult[]> {
+  selfCheck({ signal, examples, onResult }: SelfCheckOptions = {}): Promise<OperatorResult[]> {
     return this.guard(async () => {
       const wanted = Boolean(this.offered.subgroups) && !this.options.deny?.includes('subgroups');
-      return checkOperators(await this.device(), wanted, signal, onResult);
+      return checkOperators(await this.device(), wanted, signal, onResult, examples);
     });
   }
 

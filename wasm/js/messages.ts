@@ -1,10 +1,11 @@
 // What page and worker say to each other.
 
 import type {
-  BenchOptions, BenchResult, Chunk, GenerateOptions, Info, LoadOptions, Message, OperatorResult, Progress, Source, Usage,
+  BenchOptions, BenchResult, Chunk, GenerateOptions, Info, LoadOptions, Message, OperatorResult, Progress, SelfCheckOptions, Source,
+  Usage,
 } from './types.js';
 
-type Plain<T> = Omit<T, 'signal' | 'onProgress' | 'onPrefill'>;
+type Plain<T> = Omit<T, 'signal' | 'onProgress' | 'onPrefill' | 'onResult'>;
 
 /** From the page. Each has a number; answers carry it. */
 export type Request =
@@ -12,8 +13,10 @@ export type Request =
   | { kind: 'info' }
   | { kind: 'generate'; prompt: string | readonly Message[]; options: Plain<GenerateOptions> }
   | { kind: 'bench'; options: Plain<BenchOptions> }
-  | { kind: 'selfCheck' }
+  | { kind: 'selfCheck'; options: Plain<SelfCheckOptions> }
   | { kind: 'loseDevice' }
+  /** A panic on purpose, so that what follows can be tried. */
+  | { kind: 'panic' }
   | { kind: 'close' };
 
 export type Call = { id: number } & (Request | { kind: 'abort' });

@@ -9,11 +9,14 @@ const EVERY_MS = 50;
 
 export class Meter {
   readonly counts: Counts = { fetched: 0, cached: 0 };
-  private now: Progress = { stage: 'device', done: 0, total: 0, fetched: 0, cached: 0, rate: 0 };
+  private now: Progress = { stage: 'device', done: 0, total: 0, fetched: 0, cached: 0, rate: 0, wasmBytes: 0 };
   private marks: { at: number; done: number }[] = [];
   private told = 0;
 
-  constructor(private readonly tell: (progress: Progress) => void) {}
+  constructor(
+    private readonly memory: WebAssembly.Memory,
+    private readonly tell: (progress: Progress) => void,
+  ) {}
 
   stage(stage: Stage): void {
     this.emit({ stage });
@@ -35,7 +38,7 @@ export class Meter {
 
   private emit(news: Partial<Progress>): void {
     this.told = performance.now();
-    this.now = { ...this.now, ...news, ...this.counts };
+    this.now = { ...this.now, ...news, ...this.counts, wasmBytes: this.memory.buffer.byteLength };
     this.tell({ ...this.now });
   }
 }

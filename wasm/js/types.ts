@@ -18,6 +18,8 @@ export interface Progress {
   cached: number;
   /** Bytes per second over the last seconds. */
   rate: number;
+  /** Memory of the wasm so far: it does not grow with the model. */
+  wasmBytes: number;
   /** What the person should know, such as that nothing is kept. */
   notice?: string;
 }
@@ -139,6 +141,13 @@ export interface OperatorResult {
   faults: string[];
 }
 
+export interface SelfCheckOptions {
+  signal?: AbortSignal;
+  /** Examples of each operator at most, the smallest first; 0 is all. Default 4. */
+  examples?: number;
+  onResult?: (result: OperatorResult) => void;
+}
+
 export interface BenchOptions {
   signal?: AbortSignal;
   /** Tokens of the prompt, tokens that follow, runs. Default 128, 64, 3. */
@@ -161,7 +170,7 @@ export interface Engine {
   generate(prompt: string | readonly Message[], options?: GenerateOptions): Generation;
   bench(options?: BenchOptions): Promise<BenchResult>;
   /** Runs every operator against its CPU twin on this device; results come as they are there. */
-  selfCheck(options?: { signal?: AbortSignal; onResult?: (result: OperatorResult) => void }): Promise<OperatorResult[]>;
+  selfCheck(options?: SelfCheckOptions): Promise<OperatorResult[]>;
   /** Destroys the device, as a driver's crash would: the next call brings it back from storage. */
   loseDevice(): Promise<void>;
   close(): Promise<void>;

@@ -1,5 +1,6 @@
 // The worker's side: calls an engine, and tells the page what comes.
 
+import { panic_now } from './core/nemoflash.js';
 import { typed } from './errors.js';
 import { LocalEngine } from './local.js';
 import type { Answer, Call, News, Result } from './messages.js';
@@ -26,7 +27,10 @@ async function run(call: Call, signal: AbortSignal, tell: (news: News) => void):
     case 'bench':
       return engine!.bench({ ...call.options, signal });
     case 'selfCheck':
-      return engine!.selfCheck({ signal, onResult: (result) => tell({ kind: 'operator', result }) });
+      return engine!.selfCheck({ ...call.options, signal, onResult: (result) => tell({ kind: 'operator', result }) });
+    case 'panic':
+      panic_now();
+      return null;
     case 'loseDevice':
       await engine!.loseDevice();
       return null;

@@ -1,0 +1,259 @@
+// The built page in Chromium, as a person uses it.
+import assert from 'node:assert/strict';
+import { mkdirSync } from 'node:fs';
+import { after, before, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { launch } from './browser.mjs';
+import { PAYLOADS } from './payloads.mjs';
+import { serve } from './server.mjs';
+
+const root = fileURLToPath(new URL('../..', import.meta.url));
+const GOLDEN = /^Once upon a time, and then he went to the King and said, "I have a daughter/;
+
+let server, browser;
+before(async () => {
+  // In a folder of its host, as on GitHub Pages.
+  server = await serve({ '/': `${root}tests/web/blank/`, '/nemoflash/': `${root}web-demo/dist/` });
+  browser = await launch();
+  mkdirSync(`${root}tests/web/shots`, { recursive: true });
+});
+after(async () => {
+  await browser?.close();
+  await server?.close();
+});
+
+/** A fresh page. No error, no violation of the policy, no request elsewhere: whatever a test does. */
+async function visit(run, { query = '', options = {} } = {}) {
+  const context = await browser.newContext(options);
+  const page = await context.newPage();
+  const faults = [];
+  let dialogs = 0;
+  page.on('pageerror', (error) => faults.push(String(error)));
+  page.on('console', (message) => message.type() === 'error' && faults.push(message.text()));
+  page.on('dialog', (dialog) => (dialogs += 1, dialog.dismiss()));
+  context.on('request', (request) => {
+    const { origin, protocol } = new URL(request.url());
+    if (protocol.startsWith('http') && origin !== new URL(server.url).origin) faults.push(`a request to ${request.url()}`);
+  });
+  await page.addInitScript(() => {
+    globalThis.violations = [];
+    document.addEventListener('securitypolicyviolation', (event) => globalThis.violations.push(`${event.violatedDirective} ${event.blockedURI}`));
+  });
+  try {
+    await page.goto(`${server.url}nemoflash/${query}`);
+    await run(page, context, faults);
+    assert.deepEqual(await page.evaluate(() => globalThis.violations), [], 'violations of the policy');
+    assert.deepEqual(faults, [], 'errors');
+    assert.equal(dialogs, 0, 'dialogs');
+  } finally {
+    await context.close();
+  }
+}
+
+const loaded = (page) => page.locator('#writer:not([hidden])').waitFor({ timeout: 60_000 });
+const over = (page) => page.waitForFunction(() => /seed/.test(document.querySelector('#speed').textContent), null, { timeout: 120_000 });
+async function load(page, settings = { temperature: 0, 'max-tokens': 24 }) {
+  await page.click('#load');
+  await loaded(page);
+  for (const [id, value] of Object.entries(settings)) {
+    await page.evaluate(([id, value]) => (document.getElementById(id).value = value), [id, value]);
+  }
+}
+
+test('two clicks to a story; stop, regenerate, reset', () =>
+  visit(async (page) => {
+    await page.click('#load');
+    await loaded(page);
+    await page.click('#generate');
+    await page.waitForFunction(() => document.querySelector('#output').textContent.length > 60);
+    await over(page);
+    assert.match(await page.textContent('#speed'), /200 tokens at [\d.]+\/s; first after [\d.]+ s/);
+    const first = await page.textContent('#output');
+    await page.screenshot({ path: `${root}tests/web/shots/story.png`, fullPage: true });
+    await page.click('#regenerate');
+    await over(page);
+    assert.notEqual(await page.textContent('#output'), first);
+    await page.evaluate(() => (document.querySelector('#max-tokens').value = 4000));
+    await page.click('#generate');
+    await page.waitForFunction(() => document.querySelector('#output').textContent.length > 40);
+    await page.click('#stop');
+    await page.waitForFunction(() => /stopped/.test(document.querySelector('#speed').textContent));
+    await page.click('#reset');
+    assert.equal(await page.textContent('#output'), '');
+  }));
+
+test('the same seed gives the same story, and greedy the golden one', () =>
+  visit(async (page) => {
+    await load(page);
+    await page.click('#generate');
+    await over(page);
+    assert.match(await page.textContent('#output'), GOLDEN);
+    const story = async () => {
+      await page.evaluate(() => (document.querySelector('#temperature').value = 0.9, document.querySelector('#seed').value = 7));
+      await page.click('#reset');
+      await page.click('#generate');
+      await over(page);
+      return page.textContent('#output');
+    };
+    assert.equal(await story(), await story());
+  }));
+
+test('from storage after a reload, and without a network', () =>
+  visit(async (page, context, faults) => {
+    await load(page);
+    await page.evaluate(() => navigator.serviceWorker.ready);
+    await page.waitForFunction(() => navigator.serviceWorker.controller !== null);
+    assert.match(await page.textContent('#cached'), /fables: 13\.\d MB/);
+    await page.reload();
+    server.requests.length = 0;
+    await load(page);
+    // One look at the weights' version, and no byte of them is read.
+    assert.ok(server.requests.filter(({ path }) => path.endsWith('.safetensors')).length <= 1);
+    await context.setOffline(true);
+    await server.close();
+    await page.reload();
+    await load(page);
+    await page.click('#generate');
+    await over(page);
+    assert.match(await page.textContent('#output'), GOLDEN);
+    // The network's own complaints are expected here.
+    const expected = (text) => /ERR_INTERNET_DISCONNECTED|ERR_CONNECTION_REFUSED|Failed to load resource/.test(text);
+    faults.splice(0, faults.length, ...faults.filter((text) => !expected(text)));
+    server = await serve({ '/': `${root}tests/web/blank/`, '/nemoflash/': `${root}web-demo/dist/` });
+  }));
+
+test('on the GPU: a lost device in mid-answer, and the conversation goes on', { timeout: 240_000 }, () =>
+  visit(async (page) => {
+    await load(page, { temperature: 0, 'max-tokens': 12 });
+    assert.match(await page.textContent('#status'), /swiftshader/);
+    await page.click('#generate');
+    await page.waitForFunction(() => document.querySelector('#output .model')?.textContent.length > 4, null, { timeout: 60_000 });
+    await page.evaluate(() => globalThis.nemoflashTest.loseDevice());
+    await over(page);
+    assert.match(await page.textContent('#output'), /^Once upon a time, and then he went to the King/);
+    assert.equal(await page.isVisible('#error'), false);
+  }, { query: '?test&device=gpu' }));
+
+test('self-check on the GPU', { timeout: 600_000 }, () =>
+  visit(async (page) => {
+    await load(page);
+    await page.click('#selfcheck-panel summary');
+    await page.click('#selfcheck');
+    await page.waitForFunction(() => /operators/.test(document.querySelector('#selfcheck-summary').textContent), null, { timeout: 500_000 });
+    assert.match(await page.textContent('#selfcheck-summary'), /^All \d+ operators give what their CPU twins give/);
+    assert.ok((await page.locator('#selfcheck-table td.pass').count()) >= 20);
+  }, { query: '?test&device=gpu' }));
+
+test('no text runs: prompts and answers are text', () =>
+  visit(async (page) => {
+    assert.ok(PAYLOADS.length >= 50);
+    await load(page, { temperature: 0, 'max-tokens': 1 });
+    await page.evaluate(() => (globalThis.ran = 0));
+    for (const payload of PAYLOADS) {
+      await page.fill('#prompt', payload);
+      await page.click('#generate');
+      await over(page);
+      const shown = await page.evaluate(() => document.querySelector('#output .you').textContent);
+      assert.equal(shown, payload);
+    }
+    assert.equal(await page.evaluate(() => globalThis.ran), 0);
+    assert.equal(await page.locator('#output :not(p)').count(), 0);
+    // Negative control: the same texts do run where they are taken for HTML and nothing forbids it.
+    const other = await browser.newPage();
+    await other.goto(server.url);
+    const ran = await other.evaluate(async (payloads) => {
+      globalThis.ran = 0;
+      for (const payload of payloads) {
+        document.body.innerHTML = payload;
+        await new Promise((done) => setTimeout(done, 5));
+      }
+      return globalThis.ran;
+    }, PAYLOADS);
+    await other.close();
+    assert.ok(ran >= 3, `${ran} payloads work at all`);
+  }));
+
+test('what the model says is text too', () =>
+  visit(async (page, context) => {
+    // A model that says what it is told: its tokenizer is changed so that every piece is markup.
+    await context.route('**/fables/tokenizer.json', async (route) => {
+      const json = JSON.parse(await (await route.fetch()).text());
+      const [piece] = Object.entries(json.model.vocab).find(([, id]) => id === 15);
+      json.added_tokens.push({ id: 15, content: '<img src=x onerror="ran=1">', single_word: false, lstrip: false, rstrip: false, normalized: false, special: false });
+      assert.ok(piece);
+      await route.fulfill({ body: JSON.stringify(json), contentType: 'application/json' });
+    });
+    await page.evaluate(() => (globalThis.ran = 0));
+    await page.click('#load');
+    const done = await Promise.race([loaded(page).then(() => 'loaded'), page.locator('#error:not([hidden])').waitFor().then(() => 'refused')]);
+    if (done === 'loaded') {
+      await page.evaluate(() => (document.querySelector('#temperature').value = 0));
+      await page.click('#generate');
+      await over(page);
+    }
+    assert.equal(await page.evaluate(() => globalThis.ran), 0);
+    assert.equal(await page.locator('#output img').count(), 0);
+  }));
+
+test('without WebGPU the CPU runs it; a large model is not loaded unasked', () =>
+  visit(async (page) => {
+    await page.check('input[value=flash-1b]');
+    assert.equal(await page.isDisabled('#load'), true);
+    assert.match(await page.textContent('#fit'), /CPU/);
+    await page.check('#licence');
+    assert.equal(await page.isDisabled('#load'), false);
+    await page.check('input[value=fables]');
+    await load(page);
+    assert.match(await page.textContent('#status'), /ready on cpu/);
+  }));
+
+test('a download that fails, and trying again', () =>
+  visit(async (page, _, faults) => {
+    server.faults.set('model.safetensors', 'gone');
+    await page.click('#load');
+    await page.locator('#error:not([hidden])').waitFor();
+    assert.match(await page.textContent('#error-text'), /download failed/);
+    server.faults.clear();
+    await page.click('#retry');
+    await loaded(page);
+    faults.splice(0, faults.length, ...faults.filter((text) => !/404/.test(text)));
+  }));
+
+test('keyboard alone; nothing blocks the page while text comes', () =>
+  visit(async (page) => {
+    await page.evaluate(() => {
+      globalThis.long = [];
+      new PerformanceObserver((list) => globalThis.long.push(...list.getEntries().map((entry) => entry.duration))).observe({ type: 'longtask' });
+    });
+    await page.keyboard.press('Tab');
+    for (let i = 0; i < 12 && (await page.evaluate(() => document.activeElement.id)) !== 'load'; i += 1) await page.keyboard.press('Tab');
+    await page.keyboard.press('Enter');
+    await loaded(page);
+    await page.evaluate(() => (globalThis.long.length = 0));
+    await page.locator('#generate:focus').waitFor();
+    await page.keyboard.press('Enter');
+    await over(page);
+    const tasks = await page.evaluate(() => globalThis.long);
+    console.log(`tasks of the page over 50 ms while generating: ${tasks.length} ${JSON.stringify(tasks)}`);
+    assert.ok((await page.textContent('#output')).length > 60);
+    const unnamed = await page.evaluate(() => [...document.querySelectorAll('button, input, textarea')]
+      .filter((e) => !(e.textContent.trim() || e.labels?.length || e.getAttribute('aria-label'))).map((e) => e.id));
+    assert.deepEqual(unnamed, []);
+  }));
+
+for (const [name, viewport, colorScheme] of [
+  ['desktop-light', { width: 1280, height: 900 }, 'light'],
+  ['desktop-dark', { width: 1280, height: 900 }, 'dark'],
+  ['phone-light', { width: 360, height: 740 }, 'light'],
+  ['phone-dark', { width: 360, height: 740 }, 'dark'],
+]) {
+  test(`layout: ${name}`, () =>
+    visit(async (page) => {
+      await load(page, { temperature: 0, 'max-tokens': 120 });
+      await page.click('#generate');
+      await over(page);
+      const wide = await page.evaluate(() => document.documentElement.scrollWidth > innerWidth);
+      assert.equal(wide, false, 'it scrolls sideways');
+      await page.screenshot({ path: `${root}tests/web/shots/${name}.png`, fullPage: true });
+    }, { options: { viewport, colorScheme, reducedMotion: 'reduce' } }));
+}

@@ -1,0 +1,158 @@
+// The models that the page offers, and what it says about each before anything is downloaded.
+
+import type { Capabilities, LoadOptions, Source } from 'nemoflash';
+import { bytes, byId, element, input, show } from './dom.js';
+
+export interface Model {
+  id: string;
+  name: string;
+  about: string;
+  source?: Source;
+  weights: NonNullable<LoadOptions['weights']>;
+  /** Bytes to download, and on the device. */
+  download: number;
+  memory: number;
+  chat: boolean;
+  /** Whether the licence is confirmed first. */
+  terms: boolean;
+  prompt: string;
+}
+
+export const MODELS: Model[] = [
+  {
+    id: 'fables',
+    name: 'fables',
+    about: 'A small storyteller, 6.7 million parameters, with every operator of the family in it. 13 MB, part of this site. MIT or Apache-2.0; learnt from public-domain fairy tales.',
+    source: new URL('models/fables/', document.baseURI).href,
+    weights: 'bf16',
+    download: 13.7e6,
+    memory: 20e6,
+    chat: false,
+    terms: false,
+    prompt: 'Once upon a time',
+  },
+  {
+    id: 'flash-1b',
+    name: 'Nemotron-Flash 1B',
+    about: 'A base model: it continues a text and does not chat. 1.9 GB of download, about 0.6 GB on the GPU (4 bits, quantised while it streams in). CC-BY-NC-4.0: not for commercial use.',
+    source: { hub: 'nvidia/Nemotron-Flash-1B' },
+    weights: 'q4',
+    download: 1.94e9,
+    memory: 0.65e9,
+    chat: false,
+    terms: true,
+    prompt: 'The most surprising thing about the deep sea is',
+  },
+  {
+    id: 'flash-3b',
+    name: 'Nemotron-Flash 3B Instruct',
+    about: 'Answers questions. 5.5 GB of download, about 1.7 GB on the GPU (4 bits, quantised while it streams in). CC-BY-NC-4.0: not for commercial use.',
+    source: { hub: 'nvidia/Nemotron-Flash-3B-Instruct' },
+    weights: 'q4',
+    download: 5.5e9,
+    memory: 1.8e9,
+    chat: true,
+    terms: true,
+    prompt: 'Why is the sky blue?',
+  },
+  {
+    id: 'own',
+    name: 'A folder of your own',
+    about: 'Nemotron-Flash or Qwen3 with config.json, tokenizer.json and *.safetensors. It stays on this machine.',
+    weights: 'bf16',
+    download: 0,
+    memory: 0,
+    chat: false,
+    terms: false,
+    prompt: 'Once upon a time',
+  },
+];
+
+let own: File[] = [];
+
+export function chosen(): Model {
+  const id = document.querySelector<HTMLInputElement>('input[name=model]:checked')?.value;
+  return MODELS.find((model) => model.id === id) ?? MODELS[0]!;
+}
+
+export function source(model: Model): Source {
+  return model.source ?? { files: own };
+}
+
+/** Whether this model can be loaded now. */
+export function ready(model: Model): boolean {
+  return (!model.terms || input('licence').checked) && (model.id !== 'own' || own.length > 0);
+}
+
+/** Builds the list. `changed` hears of every choice. */
+export function list(changed: () => void): void {
+  for (const model of MODELS) {
+    const label = element('label', '', 'model');
+    const radio = element('input');
+    radio.type = 'radio';
+    radio.name = 'model';
+    radio.value = model.id;
+    radio.checked = model === MODELS[0];
+    const text = element('span');
+    text.append(element('b', model.name), element('small', model.about));
+    label.append(radio, text);
+    byId('model-list').append(label);
+  }
+  byId('model-list').addEventListener('change', () => {
+    show('terms', chosen().terms);
+    show('own', chosen().id === 'own');
+    changed();
+  });
+  input('licence').addEventListener('change', changed);
+  input('folder').addEventListener('change', () => {
+    own = [...(input('folder').files ?? [])];
+    changed();
+  });
+  drop(changed);
+}
+
+/** Files dropped anywhere on the page are a model of one's own. */
+function drop(changed: () => void): void {
+  const over = (on: boolean) => document.body.classList.toggle('dropping', on);
+  document.addEventListener('dragover', (event) => (event.preventDefault(), over(true)));
+  document.addEventListener('dragleave', () => over(false));
+  document.addEventListener('drop', async (event) => {
+    event.preventDefault();
+    over(false);
+    const entries = [...(event.dataTransfer?.items ?? [])].map((item) => item.webkitGetAsEntry()).filter((e) => e !== null);
+    const files = (await Promise.all(entries.map(filesIn))).flat();
+    if (files.length === 0) return;
+    own = files;
+    const radio = document.querySelector<HTMLInputElement>('input[name=model][value=own]')!;
+    radio.checked = true;
+    show('own', true);
+    show('terms', false);
+    changed();
+  });
+}
+
+async function filesIn(entry: FileSystemEntry): Promise<File[]> {
+  if (entry.isFile) return [await new Promise<File>((done, failed) => (entry as FileSystemFileEntry).file(done, failed))];
+  const reader = (entry as FileSystemDirectoryEntry).createReader();
+  const inside = await new Promise<FileSystemEntry[]>((done, failed) => reader.readEntries(done, failed));
+  return (await Promise.all(inside.filter((e) => e.isFile).map(filesIn))).flat();
+}
+
+/** What this machine has to say to a model, before it is loaded. */
+export function fit(model: Model, offered: Capabilities): string {
+  if (model.id === 'own') return own.length > 0 ? `${own.length} files chosen.` : '';
+  const said: string[] = [];
+  const room = offered.storage ? offered.storage.quota - offered.storage.usage : 0;
+  if (room > 0 && room < model.download) {
+    said.push(`This browser keeps at most ${bytes(room)} more: the model would be downloaded again the next time.`);
+  }
+  if (!offered.webgpu) {
+    said.push(`No GPU here (${offered.reason}): the CPU runs the model${model.terms ? ', which is too large for that' : ''}.`);
+  } else if (offered.software) {
+    said.push(`The only GPU here is software, so the CPU runs the model${model.terms ? ', which is too large for that' : ''}.`);
+  } else {
+    const largest = offered.limits!.maxBufferSize;
+    said.push(`It needs about ${bytes(model.memory)} of GPU memory; this GPU allows buffers of ${bytes(largest)}, which is enough. Whether the memory is free shows when it is loaded.`);
+  }
+  return said.join(' ');
+}

@@ -1,0 +1,30 @@
+import { readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { join, relative } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { defineConfig, type Plugin } from 'vite';
+
+const fables = fileURLToPath(new URL('../models/fables/', import.meta.url));
+
+/** The small model belongs to the site; the service worker gets the list of the site's own files. */
+const site: Plugin = {
+  name: 'site',
+  generateBundle() {
+    for (const fileName of ['config.json', 'tokenizer.json', 'model.safetensors']) {
+      this.emitFile({ type: 'asset', fileName: `models/fables/${fileName}`, source: readFileSync(fables + fileName) });
+    }
+  },
+  writeBundle({ dir }) {
+    const files = readdirSync(dir!, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
+    const names = files.map((entry) => relative(dir!, join(entry.parentPath, entry.name)).replaceAll('\\', '/'));
+    const own = names.filter((name) => !/^(sw\.js|files\.json|models\/.*)$/.test(name));
+    writeFileSync(join(dir!, 'files.json'), JSON.stringify(['./', ...own]));
+  },
+};
+
+export default defineConfig({
+  // Any folder of any host.
+  base: './',
+  build: { target: 'es2022', assetsInlineLimit: 0, modulePreload: { polyfill: false } },
+  worker: { format: 'es' },
+  plugins: [site],
+});
