@@ -33,21 +33,21 @@ try {
 if (!bindgen()) run('cargo', 'install', 'wasm-bindgen-cli', '--version', version, '--root', tools, '--debug');
 run('cargo', 'build', '--locked', '--profile', 'web', '--target', 'wasm32-unknown-unknown', '-p', 'nemoflash-wasm');
 
-const core = join(here, 'js/core');
+const glue = join(here, 'js/pkg');
 const built = join(root, 'target/wasm32-unknown-unknown/web/nemoflash_wasm.wasm');
-rmSync(core, { recursive: true, force: true });
-run(bindgen(), '--target', 'web', '--out-dir', core, '--out-name', 'nemoflash', built);
+rmSync(glue, { recursive: true, force: true });
+run(bindgen(), '--target', 'web', '--out-dir', glue, '--out-name', 'nemoflash', built);
 
-const wasm = join(core, 'nemoflash_bg.wasm');
+const wasm = join(glue, 'nemoflash_bg.wasm');
 const features = ['bulk-memory', 'bulk-memory-opt', 'sign-ext', 'mutable-globals', 'nontrapping-float-to-int',
   'reference-types', 'multivalue', 'call-indirect-overlong', 'simd'].map((name) => `--enable-${name}`);
 run(process.execPath, join(here, 'node_modules/binaryen/bin/wasm-opt'), '-O3', ...features, wasm, '-o', wasm);
 
 rmSync(join(here, 'dist'), { recursive: true, force: true });
 run(process.execPath, join(here, 'node_modules/typescript/bin/tsc'));
-const out = join(here, 'dist/core');
+const out = join(here, 'dist/pkg');
 mkdirSync(out, { recursive: true });
-for (const name of readdirSync(core)) cpSync(join(core, name), join(out, name), { recursive: true });
+for (const name of readdirSync(glue)) cpSync(join(glue, name), join(out, name), { recursive: true });
 
 const bytes = readFileSync(wasm);
 const [raw, gzip, brotli] = [bytes.length, gzipSync(bytes, { level: 9 }).length, brotliCompressSync(bytes).length];

@@ -279,7 +279,7 @@ fn tree(package: &str, target: &str) -> String {
 #[test]
 fn the_page_carries_no_shader_compiler() {
     let has = |tree: &str, name: &str| tree.lines().any(|line| line.split(' ').next() == Some(name));
-    let page = tree("nemoflash", "wasm32-unknown-unknown");
+    let page = tree("nemoflash-wasm", "wasm32-unknown-unknown");
     for name in ["naga", "wgpu-core", "wgpu-hal", "onig", "onig_sys"] {
         assert!(!has(&page, name), "{name} is in the browser's tree");
     }

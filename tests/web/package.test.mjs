@@ -18,7 +18,9 @@ const { size: bytes } = statSync(`${root}models/fables/${WEIGHTS}`);
 
 let server, browser;
 before(async () => {
-  server = await serve({ '/': `${root}tests/web/blank/`, '/nemoflash/': `${root}wasm/dist/`, '/fables/': `${root}models/fables/` });
+  server = await serve({ '/': `${root}tests/web/blank/`, '/nemoflash/': `${root}wasm/dist/`,
+    '/fables/': `${root}models/fables/`,
+    '/models/': `${root}models/` });
   browser = await launch();
 });
 after(async () => {
@@ -273,6 +275,15 @@ test('no WebGPU: the CPU runs it, or the error says so', () =>
     });
     assert.equal(got.device, 'cpu');
     assert.match(got.error, /^no_adapter: this browser has no WebGPU/);
+  }));
+
+test('README, as written', () =>
+  fresh(async (page) => {
+    const [, html] = /```html\n([^]*?)```/.exec(readFileSync(`${root}README.md`, 'utf8'));
+    assert.ok(html.trim().split('\n').length <= 15);
+    await page.route('**/readme.html', (route) => route.fulfill({ body: html, contentType: 'text/html' }));
+    await page.goto(`${server.url}readme.html`);
+    await page.waitForFunction(() => document.querySelector('#story').textContent.length > 60);
   }));
 
 test('the wasm is small', () => {

@@ -127,7 +127,7 @@ test('on the GPU: a lost device in mid-answer, and the conversation goes on', { 
     await load(page, { temperature: 0, 'max-tokens': 12 });
     assert.match(await page.textContent('#status'), /swiftshader/);
     await page.click('#generate');
-    await page.waitForFunction(() => document.querySelector('#output .model')?.textContent.length > 4, null, { timeout: 60_000 });
+    await page.waitForFunction(() => document.querySelector('#output .answer')?.textContent.length > 4, null, { timeout: 60_000 });
     await page.evaluate(() => globalThis.nemoflashTest.loseDevice());
     await over(page);
     assert.match(await page.textContent('#output'), /^Once upon a time, and then he went to the King/);

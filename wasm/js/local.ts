@@ -1,6 +1,6 @@
 // The engine where the wasm is: in a worker, in the page, or in Node.
 
-import init, { Device, Loading, SelfCheck, type Session, Text, index_files, last_panic, version } from './core/nemoflash.js';
+import init, { Device, Loading, SelfCheck, type Session, Text, index_files, last_panic, version } from './pkg/nemoflash.js';
 import { generation } from './channel.js';
 import { NemoflashError, aborted, typed } from './errors.js';
 import { capabilities, destroyDevice, withSubgroups } from './gpu.js';

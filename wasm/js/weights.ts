@@ -1,7 +1,7 @@
 // Pieces of the weights, from storage where they are there and intact, else from where they come from. At most a few
 // pieces are in memory at a time, however large the model is.
 
-import { Sha256 } from './core/nemoflash.js';
+import { Sha256 } from './pkg/nemoflash.js';
 import { NemoflashError } from './errors.js';
 import { RemoteFile } from './remote.js';
 import type { WeightFile } from './source.js';

@@ -1,6 +1,6 @@
 // The worker's side: calls an engine, and tells the page what comes.
 
-import { panic_now } from './core/nemoflash.js';
+import { panic_now } from './pkg/nemoflash.js';
 import { typed } from './errors.js';
 import { LocalEngine } from './local.js';
 import type { Answer, Call, News, Result } from './messages.js';

@@ -25,6 +25,7 @@ async function start(on: LoadOptions['device'] = (asked.get('device') as LoadOpt
   await engine?.close();
   engine = writer = null;
   show('writer', false);
+  byId<HTMLDetailsElement>('choose').open = true;
   loading = new AbortController();
   show('cancel', true);
   changed();
@@ -38,6 +39,7 @@ async function start(on: LoadOptions['device'] = (asked.get('device') as LoadOpt
     byId<HTMLTextAreaElement>('prompt').value = model.prompt;
     byId('status').textContent = `${info.model} is ready on ${info.device} (${info.loadSeconds.toFixed(1)} s).`;
     show('writer', true);
+    byId<HTMLDetailsElement>('choose').open = false;
     button('selfcheck').disabled = false;
     button('generate').focus();
     device(offered, info);

@@ -57,7 +57,7 @@ export class Writer {
     this.busy(false);
   }
 
-  private paragraph(who: 'you' | 'model', text = ''): HTMLElement {
+  private paragraph(who: 'you' | 'answer', text = ''): HTMLElement {
     const made = element('p', text, who);
     byId('output').append(made);
     return made;
@@ -75,7 +75,7 @@ export class Writer {
     hideError();
     const stopping = (this.stopping = new AbortController());
     this.busy(true);
-    const place = this.paragraph('model');
+    const place = this.paragraph('answer');
     const text = document.createTextNode('');
     place.append(text);
     const output = byId('output');
