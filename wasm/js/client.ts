@@ -42,8 +42,12 @@ export class WorkerEngine implements Engine {
       event.preventDefault();
       this.end(new NemoflashError('panic', `the worker stopped (${event.message ?? 'it did not start'}). Load the model again`));
     };
+    // Compiling does not listen, so the worker goes; what is stored stands, piece by piece.
+    const stop = () => this.end(aborted());
+    signal?.addEventListener('abort', stop);
     const request: Request = { kind: 'load', source: this.source, options: this.options };
-    return this.post(request, signal, (news) => news.kind === 'progress' && onProgress?.(news.progress));
+    const tell = (news: News) => news.kind === 'progress' && onProgress?.(news.progress);
+    return this.post(request, signal, tell).finally(() => signal?.removeEventListener('abort', stop));
   }
 
   private take(answer: Answer): void {
