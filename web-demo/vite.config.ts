@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -18,6 +19,11 @@ const site: Plugin = {
     const names = files.map((entry) => relative(dir!, join(entry.parentPath, entry.name)).replaceAll('\\', '/'));
     const own = names.filter((name) => !/^(sw\.js|files\.json|models\/.*)$/.test(name));
     writeFileSync(join(dir!, 'files.json'), JSON.stringify(['./', ...own]));
+    // A new site is a new worker, which keeps the new files and lets go of the old.
+    const hash = createHash('sha256');
+    for (const name of own.sort()) hash.update(name).update(readFileSync(join(dir!, name)));
+    const worker = join(dir!, 'sw.js');
+    writeFileSync(worker, readFileSync(worker, 'utf8').replace('VERSION', hash.digest('hex').slice(0, 16)));
   },
 };
 

@@ -1,6 +1,8 @@
 // The built page in Chromium, as a person uses it.
 import assert from 'node:assert/strict';
 import { mkdirSync } from 'node:fs';
+import { copyFile, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { launch } from './browser.mjs';
@@ -240,6 +242,75 @@ test('keyboard alone; nothing blocks the page while text comes', () =>
       .filter((e) => !(e.textContent.trim() || e.labels?.length || e.getAttribute('aria-label'))).map((e) => e.id));
     assert.deepEqual(unnamed, []);
   }));
+
+test('trying again loads the model that failed, not one that was chosen since', () =>
+  visit(async (page, _, faults) => {
+    server.faults.set('model.safetensors', 'gone');
+    await page.click('#load');
+    await page.locator('#error:not([hidden])').waitFor();
+    assert.equal(await page.isVisible('#run-on-cpu'), false);
+    server.faults.clear();
+    await page.check('input[value=flash-3b]');
+    // `visit` fails on a request to the hub.
+    await page.click('#retry');
+    await loaded(page);
+    assert.match(await page.textContent('#status'), /^fables is ready/);
+    faults.splice(0, faults.length, ...faults.filter((text) => !/404/.test(text)));
+  }));
+
+test('any temperature, with the settings folded away', () =>
+  visit(async (page) => {
+    await load(page, { temperature: 0.85, 'max-tokens': 5 });
+    await page.click('#generate');
+    await over(page);
+  }));
+
+test('another model in the middle of an answer, Enter in the middle of a self-check: no error', () =>
+  visit(async (page) => {
+    await load(page, { 'max-tokens': 4000 });
+    await page.click('#generate');
+    await page.waitForFunction(() => document.querySelector('#output').textContent.length > 40);
+    await page.click('#choose summary');
+    await page.click('#load');
+    await page.waitForFunction(() => document.querySelector('#output').textContent === '' && !document.querySelector('#writer').hidden);
+    assert.equal(await page.isVisible('#error'), false);
+    await page.click('#selfcheck-panel summary');
+    await page.click('#selfcheck');
+    await page.focus('#prompt');
+    await page.keyboard.press('Enter');
+    await page.waitForFunction(() => /operators/.test(document.querySelector('#selfcheck-summary').textContent), null, { timeout: 60_000 });
+    assert.match(await page.textContent('#selfcheck-summary'), /nothing about a GPU/);
+    assert.equal(await page.isVisible('#error'), false);
+  }));
+
+test('a message that does not fit comes back, and the next one is answered', { timeout: 180_000 }, () =>
+  visit(async (page) => {
+    const files = ['config.json', 'tokenizer.json', 'model.safetensors'].map((name) => `${root}models/fables/${name}`);
+    const folder = await mkdtemp(`${tmpdir()}/Instruct-`);
+    for (const file of files) await copyFile(file, `${folder}/${file.split('/').pop()}`);
+    await page.check('input[value=own]');
+    await page.setInputFiles('#folder', folder);
+    await load(page, { temperature: 0, 'max-tokens': 5 });
+    await page.fill('#prompt', 'word '.repeat(9000));
+    await page.click('#generate');
+    await page.locator('#error:not([hidden])').waitFor({ timeout: 120_000 });
+    assert.equal((await page.inputValue('#prompt')).length, 45_000);
+    await page.fill('#prompt', 'Who lives there?');
+    await page.click('#generate');
+    await over(page);
+    assert.equal(await page.locator('#output .you').count(), 1);
+    await rm(folder, { recursive: true });
+  }));
+
+test('what the person should know stays on the page', () =>
+  visit(async (page) => {
+    await page.route('**/assets/worker-*.js', async (route) => {
+      const response = await route.fetch();
+      await route.fulfill({ response, body: `navigator.storage.getDirectory = () => Promise.reject(new Error('no'));${await response.text()}` });
+    });
+    await load(page);
+    assert.match(await page.textContent('#notice'), /not kept/);
+  }, { options: { serviceWorkers: 'block' } }));
 
 for (const [name, viewport, colorScheme] of [
   ['desktop-light', { width: 1280, height: 900 }, 'light'],

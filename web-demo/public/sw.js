@@ -1,33 +1,46 @@
 // The site without a network. Its own files are kept here; models are not: the package keeps those, piece by piece.
-const CACHE = 'nemoflash-site-1';
+// Other sites of this host have caches beside these: the names tell whose they are.
+const MINE = `nemoflash ${self.registration.scope} `;
+const CACHE = `${MINE}VERSION`;
+const MODELS = new URL('models/', self.registration.scope).pathname;
 
+// A new worker waits until no page of the old site is open: that one still needs the old files.
 self.addEventListener('install', (event) => {
   event.waitUntil(
     (async () => {
       const files = await (await fetch('files.json', { cache: 'no-cache' })).json();
       const cache = await caches.open(CACHE);
-      await cache.addAll(files);
-      await self.skipWaiting();
+      await cache.addAll(files.map((file) => new Request(file, { cache: 'no-cache' })));
     })(),
   );
 });
 
-self.addEventListener('activate', (event) => event.waitUntil(self.clients.claim()));
+self.addEventListener('activate', (event) => {
+  event.waitUntil(
+    (async () => {
+      const old = (await caches.keys()).filter((name) => name.startsWith(MINE) && name !== CACHE);
+      await Promise.all(old.map((name) => caches.delete(name)));
+      await self.clients.claim();
+    })(),
+  );
+});
 
 self.addEventListener('fetch', (event) => {
   const { request } = event;
   const url = new URL(request.url);
-  const own = url.origin === location.origin && request.method === 'GET' && !url.pathname.includes('/models/');
+  const own = url.origin === location.origin && request.method === 'GET' && !url.pathname.startsWith(MODELS);
   if (!own) return;
+  // One page, whatever its parameters.
+  const key = request.mode === 'navigate' ? self.registration.scope : request;
   event.respondWith(
     (async () => {
       const cache = await caches.open(CACHE);
-      const kept = await cache.match(request, { ignoreSearch: true });
+      const kept = await cache.match(key);
       // Files whose names hold their hash never change; everything else is asked for anew where there is a network.
       if (kept && url.pathname.includes('/assets/')) return kept;
       try {
         const response = await fetch(request);
-        if (response.ok && response.status === 200) await cache.put(request, response.clone());
+        if (response.status === 200) await cache.put(key, response.clone());
         return response;
       } catch (error) {
         if (kept) return kept;

@@ -13,11 +13,13 @@ const WORDS: Partial<Record<ErrorCode, string>> = {
   tensors: 'The weights do not belong to this config.json.',
   tokenizer: "The model's tokenizer cannot be used.",
   template: "The model's chat template cannot be used.",
-  prompt: 'The text does not fit.',
+  prompt: 'The text does not fit. Write less, or begin anew with Reset.',
   parameter: 'One of the settings is out of its range.',
   non_finite: 'The model computed something that is not a number. Run the self-check below.',
   download: 'The download failed. What has come is kept: trying again goes on from there.',
   files: 'A file of the model is missing.',
+  busy: 'The model is still at work. Wait until it is done, or stop it.',
+  closed: 'The model is not loaded any more.',
   panic: 'nemoflash has a bug and stopped. The model can be loaded again.',
 };
 
@@ -26,10 +28,10 @@ export interface Failure {
   message: string;
 }
 
-export function showError({ code, message }: Failure, ways: { retry?: () => void; cpu?: () => void }): void {
+export function showError({ code, message }: Failure, ways: { retry?: () => void; cpu?: () => void; smaller?: () => void }): void {
   byId('error-text').textContent = WORDS[code] ?? 'Something went wrong.';
   byId('error-detail').textContent = `${code}: ${message}`;
-  for (const [id, way] of [['retry', ways.retry], ['run-on-cpu', ways.cpu]] as const) {
+  for (const [id, way] of [['retry', ways.retry], ['run-on-cpu', ways.cpu], ['smaller', ways.smaller]] as const) {
     show(id, way !== undefined);
     byId(id).onclick = () => {
       hideError();

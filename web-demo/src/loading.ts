@@ -11,20 +11,36 @@ const STAGES: Record<Progress['stage'], string> = {
   ready: 'Ready',
 };
 const notices = new Set<string>();
+let announced: Progress['stage'] | null = null;
+
+/** Another model's notices say nothing about this one. */
+export function begin(): void {
+  notices.clear();
+  announced = null;
+  show('notice', false);
+}
 
 export function progress({ stage, done, total, rate, cached, fetched, notice }: Progress): void {
   const bar = byId<HTMLProgressElement>('progress');
   show('progress', stage !== 'ready');
   if (total > 0) bar.value = done / total;
   else bar.removeAttribute('value');
-  if (notice) notices.add(notice);
-  let text = STAGES[stage];
+  if (notice) {
+    notices.add(notice);
+    byId('notice').textContent = [...notices].join(' ');
+    show('notice', true);
+  }
+  // A screen reader hears the stages; the numbers, which change all the time, stand apart.
+  if (stage !== announced) byId('status').textContent = `${STAGES[stage]} …`;
+  announced = stage;
+  let text = '';
   if (stage === 'weights' && total > 0) {
     const left = rate > 0 ? (total - done) / rate : 0;
     const from = cached > fetched ? 'from storage, ' : '';
-    text += `: ${bytes(done)} of ${bytes(total)} (${from}${bytes(rate)}/s${left > 1 ? `, ${duration(left)} left` : ''})`;
+    text = `${bytes(done)} of ${bytes(total)} (${from}${bytes(rate)}/s${left > 1 ? `, ${duration(left)} left` : ''})`;
   }
-  byId('status').textContent = [text, ...notices].join('. ');
+  byId('loaded').textContent = text;
+  show('loaded', text !== '');
 }
 
 function duration(seconds: number): string {

@@ -1,8 +1,8 @@
 import { capabilities, load, type Capabilities, type Engine, type LoadOptions } from 'nemoflash';
 import { button, byId, show } from './dom.js';
 import { hideError, showError, type Failure } from './errors.js';
-import { progress } from './loading.js';
-import { chosen, fit, list, ready, source } from './models.js';
+import { begin, progress } from './loading.js';
+import { choose, chosen, fit, list, ready, smaller, source, type Model } from './models.js';
 import { cached, device, selfCheck } from './panels.js';
 import { Writer, newSeed } from './writer.js';
 
@@ -19,23 +19,33 @@ function changed(): void {
   button('load').disabled = loading !== null || !ready(chosen());
 }
 
-async function start(on: LoadOptions['device'] = (asked.get('device') as LoadOptions['device']) ?? 'auto'): Promise<void> {
-  const model = chosen();
+type Where = NonNullable<LoadOptions['device']>;
+const WHERE = (asked.get('device') as Where | null) ?? 'auto';
+
+/** The model is the one that was chosen when it began: trying again must not load another one that was not agreed to. */
+async function start(model: Model = chosen(), on: Where = WHERE): Promise<void> {
+  if (loading) return;
+  const stopping = (loading = new AbortController());
   hideError();
-  await engine?.close();
+  begin();
+  writer?.end();
+  const before = engine;
   engine = writer = null;
+  button('selfcheck').disabled = true;
+  byId('selfcheck-summary').textContent = '';
+  show('selfcheck-table', false);
   show('writer', false);
   byId<HTMLDetailsElement>('choose').open = true;
-  loading = new AbortController();
   show('cancel', true);
   changed();
   try {
+    await before?.close();
     const deny = asked.get('deny') === 'subgroups' ? (['subgroups'] as const) : [];
-    engine = await load(source(model), { device: on, weights: model.weights, deny, signal: loading.signal, onProgress: progress });
-    const info = await engine.info();
+    const made = (engine = await load(source(model), { device: on, weights: model.weights, deny, signal: stopping.signal, onProgress: progress }));
+    const info = await made.info();
     const instruct = info.model.toLowerCase().includes('instruct');
     const format = info.chatTemplate && (model.chat || model.id === 'own') ? 'template' : instruct ? 'instruct' : 'text';
-    writer = new Writer(engine, format !== 'text', format, () => void start(on));
+    writer = new Writer(made, format !== 'text', format, () => void start(model, on));
     byId<HTMLTextAreaElement>('prompt').value = model.prompt;
     byId('status').textContent = `${info.model} is ready on ${info.device} (${info.loadSeconds.toFixed(1)} s).`;
     show('writer', true);
@@ -46,13 +56,25 @@ async function start(on: LoadOptions['device'] = (asked.get('device') as LoadOpt
   } catch (error) {
     const failure = error as Failure;
     byId('status').textContent = failure.code === 'aborted' ? 'Stopped. What has come is kept.' : '';
-    if (failure.code !== 'aborted') showError(failure, { retry: () => void start(on), ...(on !== 'cpu' && { cpu: () => void start('cpu') }) });
+    if (failure.code !== 'aborted') showError(failure, waysOn(failure, model, on));
   }
   loading = null;
   show('cancel', false);
   show('progress', false);
+  show('loaded', false);
   changed();
   await cached();
+}
+
+/** What can help: the CPU against a GPU's faults, if the model is small enough for it; a smaller model where memory lacks. */
+function waysOn({ code }: Failure, model: Model, on: Where): Parameters<typeof showError>[1] {
+  const gpu = ['no_adapter', 'device', 'limit', 'out_of_memory'].includes(code);
+  const next = ['limit', 'out_of_memory'].includes(code) ? smaller(model) : undefined;
+  return {
+    retry: () => void start(model, on),
+    ...(gpu && on !== 'cpu' && !model.terms && { cpu: () => void start(model, 'cpu') }),
+    ...(next && { smaller: () => (choose(next.id), button('load').disabled ? byId('licence').focus() : button('load').focus()) }),
+  };
 }
 
 list(changed);
@@ -65,13 +87,18 @@ byId('ask').onsubmit = (event) => {
 byId('prompt').onkeydown = (event) => {
   if (event.key !== 'Enter' || event.shiftKey || event.isComposing) return;
   event.preventDefault();
-  void writer?.ask();
+  byId<HTMLFormElement>('ask').requestSubmit();
 };
 button('stop').onclick = () => writer?.stop();
 button('regenerate').onclick = () => void writer?.regenerate();
 button('reset').onclick = () => writer?.reset();
 button('new-seed').onclick = newSeed;
-button('selfcheck').onclick = () => engine && void selfCheck(engine);
+button('selfcheck').onclick = () => {
+  const checked = engine;
+  if (checked) void selfCheck(checked, () => engine === checked);
+};
+// A setting out of its range cannot be pointed at while it is folded away, and the click would do nothing.
+byId('settings').addEventListener('invalid', () => (byId<HTMLDetailsElement>('settings').open = true), true);
 newSeed();
 
 // For trying out what happens when a driver crashes.

@@ -16,6 +16,8 @@ export interface Model {
   /** Whether the licence is confirmed first. */
   terms: boolean;
   prompt: string;
+  /** Where its licence can be read. */
+  card?: string;
 }
 
 export const MODELS: Model[] = [
@@ -36,6 +38,7 @@ export const MODELS: Model[] = [
     name: 'Nemotron-Flash 1B',
     about: 'A base model: it continues a text and does not chat. 1.9 GB of download, about 0.6 GB on the GPU (4 bits, quantised while it streams in). CC-BY-NC-4.0: not for commercial use.',
     source: { hub: 'nvidia/Nemotron-Flash-1B' },
+    card: 'https://huggingface.co/nvidia/Nemotron-Flash-1B',
     weights: 'q4',
     download: 1.94e9,
     memory: 0.65e9,
@@ -48,6 +51,7 @@ export const MODELS: Model[] = [
     name: 'Nemotron-Flash 3B Instruct',
     about: 'Answers questions. 5.5 GB of download, about 1.7 GB on the GPU (4 bits, quantised while it streams in). CC-BY-NC-4.0: not for commercial use.',
     source: { hub: 'nvidia/Nemotron-Flash-3B-Instruct' },
+    card: 'https://huggingface.co/nvidia/Nemotron-Flash-3B-Instruct',
     weights: 'q4',
     download: 5.5e9,
     memory: 1.8e9,
@@ -98,21 +102,38 @@ export function list(changed: () => void): void {
     label.append(radio, text);
     byId('model-list').append(label);
   }
-  byId('model-list').addEventListener('change', () => {
-    show('terms', chosen().terms);
-    show('own', chosen().id === 'own');
+  const turned = () => {
+    const { terms, card, id } = chosen();
+    // Each download is agreed to by itself.
+    input('licence').checked = false;
+    if (card) byId<HTMLAnchorElement>('card').href = card;
+    show('terms', terms);
+    show('own', id === 'own');
     changed();
-  });
+  };
+  byId('model-list').addEventListener('change', turned);
   input('licence').addEventListener('change', changed);
   input('folder').addEventListener('change', () => {
     own = [...(input('folder').files ?? [])];
     changed();
   });
-  drop(changed);
+  drop(turned);
+}
+
+/** Makes a model the chosen one, as a click would. */
+export function choose(id: string): void {
+  const radio = document.querySelector<HTMLInputElement>(`input[name=model][value=${id}]`)!;
+  radio.checked = true;
+  radio.dispatchEvent(new Event('change', { bubbles: true }));
+}
+
+/** The next smaller of the models offered. */
+export function smaller(model: Model): Model | undefined {
+  return MODELS.filter(({ download }) => download > 0 && (model.download === 0 || download < model.download)).at(model.download === 0 ? 0 : -1);
 }
 
 /** Files dropped anywhere on the page are a model of one's own. */
-function drop(changed: () => void): void {
+function drop(turned: () => void): void {
   const over = (on: boolean) => document.body.classList.toggle('dropping', on);
   document.addEventListener('dragover', (event) => (event.preventDefault(), over(true)));
   document.addEventListener('dragleave', () => over(false));
@@ -123,18 +144,17 @@ function drop(changed: () => void): void {
     const files = (await Promise.all(entries.map(filesIn))).flat();
     if (files.length === 0) return;
     own = files;
-    const radio = document.querySelector<HTMLInputElement>('input[name=model][value=own]')!;
-    radio.checked = true;
-    show('own', true);
-    show('terms', false);
-    changed();
+    document.querySelector<HTMLInputElement>('input[name=model][value=own]')!.checked = true;
+    turned();
   });
 }
 
 async function filesIn(entry: FileSystemEntry): Promise<File[]> {
   if (entry.isFile) return [await new Promise<File>((done, failed) => (entry as FileSystemFileEntry).file(done, failed))];
   const reader = (entry as FileSystemDirectoryEntry).createReader();
-  const inside = await new Promise<FileSystemEntry[]>((done, failed) => reader.readEntries(done, failed));
+  const inside: FileSystemEntry[] = [];
+  // A browser gives a folder in portions, and an empty one at its end.
+  for (let more; (more = await new Promise<FileSystemEntry[]>((done, failed) => reader.readEntries(done, failed))).length > 0; ) inside.push(...more);
   return (await Promise.all(inside.filter((e) => e.isFile).map(filesIn))).flat();
 }
 
@@ -151,8 +171,8 @@ export function fit(model: Model, offered: Capabilities): string {
   } else if (offered.software) {
     said.push(`The only GPU here is software, so the CPU runs the model${model.terms ? ', which is too large for that' : ''}.`);
   } else {
-    const largest = offered.limits!.maxBufferSize;
-    said.push(`It needs about ${bytes(model.memory)} of GPU memory; this GPU allows buffers of ${bytes(largest)}, which is enough. Whether the memory is free shows when it is loaded.`);
+    const { maxBufferSize, maxStorageBufferBindingSize } = offered.limits!;
+    said.push(`It needs about ${bytes(model.memory)} of GPU memory; this GPU binds at most ${bytes(Math.min(maxBufferSize, maxStorageBufferBindingSize))} at once, and larger matrices are split. Whether the memory is free shows when it is loaded.`);
   }
   return said.join(' ');
 }

@@ -42,32 +42,37 @@ async function copy(report: string): Promise<void> {
   }
 }
 
-export async function selfCheck(engine: Engine): Promise<void> {
+export async function selfCheck(engine: Engine, still: () => boolean): Promise<void> {
   const body = byId('selfcheck-table').querySelector('tbody')!;
   const summary = byId('selfcheck-summary');
   body.replaceChildren();
   show('selfcheck-table', true);
-  button('selfcheck').disabled = button('generate').disabled = true;
+  const again = button('regenerate').disabled;
+  button('selfcheck').disabled = button('generate').disabled = button('regenerate').disabled = true;
   summary.textContent = 'Checking …';
   try {
+    const { device } = await engine.info();
     checked = await engine.selfCheck({
       onResult: ({ name, result, worst_ratio, tolerance, faults }) => {
         const row = element('tr');
         const cells = [name, result, tolerance ? worst_ratio.toExponential(1) : 'equal', tolerance ? tolerance.toExponential(0) : 'equal'];
         row.append(...cells.map((text, i) => element('td', text, i === 1 ? result : '')));
-        row.title = faults.join('\n');
+        row.firstElementChild!.append(...faults.map((fault) => element('small', fault)));
         body.append(row);
       },
     });
+    if (!still()) return;
     const failed = checked.filter(({ result }) => result === 'fail');
     summary.textContent = failed.length === 0
-      ? `All ${checked.length} operators give what their CPU twins give.`
+      ? `All ${checked.length} operators give what their CPU twins give.${device === 'cpu' ? ' But the model runs on the CPU, which was held against itself: this says nothing about a GPU.' : ''}`
       : `${failed.length} of ${checked.length} operators are wrong on this device: ${failed.map(({ name }) => name).join(', ')}. Update the browser or the driver, and copy the report above.`;
   } catch (error) {
     summary.textContent = '';
-    showError(error as Failure, { retry: () => void selfCheck(engine) });
+    if (!still()) return;
+    showError(error as Failure, { retry: () => void selfCheck(engine, still) });
   }
   button('selfcheck').disabled = button('generate').disabled = false;
+  button('regenerate').disabled = again;
 }
 
 export async function cached(): Promise<void> {

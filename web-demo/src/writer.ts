@@ -10,6 +10,7 @@ const TRIES = 2;
 export class Writer {
   private readonly turns: Message[] = [];
   private stopping: AbortController | null = null;
+  private ended = false;
 
   constructor(
     private readonly engine: Engine,
@@ -26,8 +27,14 @@ export class Writer {
   /** The prompt box, and an answer to it. */
   async ask(): Promise<void> {
     const box = byId<HTMLTextAreaElement>('prompt');
-    if (this.stopping || box.value === '') return;
+    // Also off while the self-check has the engine: Enter must not get past the button.
+    if (button('generate').disabled || box.value === '') return;
     if (!this.chat) this.reset();
+    // A message without an answer gives way to the next: two in a row are no conversation.
+    if (this.turns.at(-1)?.role === 'user') {
+      this.turns.pop();
+      byId('output').lastElementChild?.remove();
+    }
     this.turns.push({ role: 'user', content: box.value });
     this.paragraph('you', box.value);
     if (this.chat) box.value = '';
@@ -36,7 +43,7 @@ export class Writer {
 
   /** The last answer once more, with another seed. */
   async regenerate(): Promise<void> {
-    if (this.stopping || this.turns.length === 0) return;
+    if (button('generate').disabled || this.turns.length === 0) return;
     if (this.turns.at(-1)!.role === 'assistant') {
       this.turns.pop();
       byId('output').lastElementChild?.remove();
@@ -47,6 +54,12 @@ export class Writer {
 
   stop(): void {
     this.stopping?.abort();
+  }
+
+  /** Another model takes the page: what this one still says is nobody's. */
+  end(): void {
+    this.ended = true;
+    this.stop();
   }
 
   reset(): void {
@@ -72,6 +85,7 @@ export class Writer {
   }
 
   private async answer(tries = TRIES): Promise<void> {
+    const box = byId<HTMLTextAreaElement>('prompt');
     hideError();
     const stopping = (this.stopping = new AbortController());
     this.busy(true);
@@ -80,11 +94,15 @@ export class Writer {
     place.append(text);
     const output = byId('output');
     byId('speed').textContent = 'reading …';
+    const onPrefill = (done: number, total: number) => {
+      if (!this.ended && done < total) byId('speed').textContent = `reading … ${done} of ${total} tokens`;
+    };
     let failure: Failure | null = null;
     try {
-      const answer = this.engine.generate(this.chat ? [...this.turns] : this.turns[0]!.content, { ...settings(), format: this.format, signal: stopping.signal });
+      const answer = this.engine.generate(this.chat ? [...this.turns] : this.turns[0]!.content, { ...settings(), format: this.format, signal: stopping.signal, onPrefill });
       let shown = 0;
       for await (const chunk of answer) {
+        if (this.ended) return;
         text.appendData(chunk.text);
         // Not for every token: layout costs more than a small model's step.
         if (performance.now() - shown < 60) continue;
@@ -93,12 +111,14 @@ export class Writer {
         if (chunk.tokens > 1) byId('speed').textContent = `${((chunk.tokens - 1) / chunk.seconds).toFixed(1)} tokens/s`;
       }
       const usage = await answer.usage;
+      if (this.ended) return;
       const rate = (value: number | null) => (value === null ? '' : ` at ${value.toFixed(1)}/s`);
       const ends = { eos: 'the text ended', stop: 'a stop text came', length: 'as long as asked for', context: 'the context is full', aborted: 'stopped' };
       byId('speed').textContent =
         `${usage.ids.length} tokens${rate(usage.decodeTokensPerSecond)}; first after ${usage.firstTokenSeconds.toFixed(2)} s ` +
         `(${usage.prefillTokens} of prompt${rate(usage.prefillTokensPerSecond)}); ${ends[usage.end]}; seed ${input('seed').value}`;
     } catch (error) {
+      if (this.ended) return;
       failure = error as Failure;
     }
     this.stopping = null;
@@ -113,15 +133,21 @@ export class Writer {
     if (failure.code === 'device' && tries > 0) {
       byId('status').textContent = 'The GPU was lost. The model comes back from storage, and the answer begins again.';
       await this.answer(tries - 1);
-      byId('status').textContent = 'Ready';
+      if (!this.ended) byId('status').textContent = '';
       return;
+    }
+    // The same text would not fit again: it goes back into the box, to be made shorter.
+    if (failure.code === 'prompt') {
+      if (this.chat && box.value === '') box.value = this.turns.at(-1)!.content;
+      return showError(failure, {});
     }
     const again = failure.code === 'panic' || failure.code === 'closed' ? this.reload : () => void this.answer();
     showError(failure, { retry: again });
   }
 }
 
-const number = (id: string) => Number(input(id).value);
+/** An empty box is the package's default. */
+const number = (id: string) => (input(id).value === '' ? undefined : Number(input(id).value));
 
 function settings(): GenerateOptions {
   return {
