@@ -43,12 +43,14 @@ const missing = (name: string, where: string) =>
   new NemoflashError('files', `${name} is missing in ${where}. A model's folder holds config.json, tokenizer.json and ` +
     'model.safetensors, or model.safetensors.index.json with its parts');
 
+/** Whether a text is an id on the hub: owner and name, with one slash. Everything else is an address. */
+export const isId = (text: string) => /^[\w.-]+\/[\w.-]+$/.test(text) && !text.startsWith('.');
+
 /** Where the source leads. */
 export function filesOf(source: Source, signal?: AbortSignal): Files {
   if (typeof source === 'object' && 'files' in source) return folder(source.files, source.name);
   if (typeof source === 'object') return hub(source.hub, source.revision ?? 'main', signal);
-  // Owner and name, with one slash, is an id; everything else is an address.
-  return /^[\w.-]+\/[\w.-]+$/.test(source) && !source.startsWith('.') ? hub(source, 'main', signal) : site(source, signal);
+  return isId(source) ? hub(source, 'main', signal) : site(source, signal);
 }
 
 function folder(files: readonly File[], name?: string): Files {
