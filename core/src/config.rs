@@ -11,9 +11,9 @@ mod qwen3;
 
 use serde_json::Value;
 
-use crate::Result;
 use crate::checkpoint::{Header, shown};
 use crate::inventory::Shapes;
+use crate::{Error, Result};
 use keys::{Architecture, Keys, bad};
 pub use quantization::Quantization;
 
@@ -195,6 +195,23 @@ impl Config {
             Architecture::Qwen3 => qwen3::config(&keys, &shapes),
         };
         Ok(Config { quantization, ..config? })
+    }
+
+    /// Tokens of text that a sequence may have: the wanted ones, or 4096 where the model allows it.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`](crate::Error::Parameter) for more than the model was made for.
+    pub fn context(&self, wanted: Option<u32>) -> Result<u32> {
+        const USUAL: u32 = 4096;
+        let most = self.max_position_embeddings.saturating_sub(self.memory_tokens).max(1);
+        match wanted {
+            None => Ok(USUAL.min(most)),
+            Some(context) if context <= most => Ok(context),
+            Some(context) => {
+                let why = format!("{context} is more than the {most} tokens that this model is made for");
+                Err(Error::Parameter { name: "context", why })
+            }
+        }
     }
 }
 

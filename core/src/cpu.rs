@@ -4,14 +4,35 @@ use crate::batch::Size;
 use crate::buf::Buf;
 use crate::plan::Plan;
 use crate::{Error, Result};
+use std::pin::Pin;
+
+/// What is awaited after every step, so that whatever shares the thread gets its turn.
+pub type Pause = fn() -> Pin<Box<dyn Future<Output = ()>>>;
 
 /// Host memory and nothing else.
 #[derive(Debug, Default)]
 pub struct Cpu {
     memory: Vec<Vec<u32>>,
+    pause: Option<Pause>,
 }
 
 impl Cpu {
+    /// Pauses after every step.
+    pub fn with_pause(pause: Pause) -> Cpu {
+        Cpu { memory: vec![], pause: Some(pause) }
+    }
+
+    pub(crate) async fn collect(&self, words: Vec<u32>) -> Vec<u32> {
+        if let Some(pause) = self.pause {
+            pause().await;
+        }
+        words
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.memory.clear();
+    }
+
     pub(crate) fn alloc(&mut self, name: &str, words: u64) -> Result<u32> {
         let out_of_memory = || Error::OutOfMemory { what: name.into(), bytes: words * 4 };
         let len = usize::try_from(words).map_err(|_| out_of_memory())?;

@@ -1,20 +1,23 @@
-//! Where plans run: a GPU, or the CPU twins.
+//! Where plans run: a GPU, the CPU twins, or nowhere.
 
 use crate::batch::Size;
 use crate::buf::{Buf, Elem};
 use crate::caps::Caps;
 use crate::cpu::Cpu;
+use crate::dry::Dry;
 use crate::gpu::{Gpu, Pending};
 use crate::plan::Plan;
 use crate::{Error, Result};
 
-/// A device with its memory. The same plans run on both kinds.
+/// A device with its memory. The same plans run on every kind.
 #[derive(Debug)]
 pub enum Exec {
     /// Plans are encoded into one compute pass and submitted.
     Gpu(Box<Gpu>),
     /// Plans run the CPU twin of each operator, one after the other, on the calling thread.
     Cpu(Cpu),
+    /// Plans are looked at and do not run.
+    Dry(Dry),
 }
 
 /// Words on their way back from a device.
@@ -24,7 +27,7 @@ pub enum Ticket {
     /// Being copied to a mapped buffer.
     Gpu(Pending),
     /// Here already.
-    Cpu(Vec<u32>),
+    Here(Vec<u32>),
 }
 
 impl Exec {
@@ -33,11 +36,17 @@ impl Exec {
         Exec::Cpu(Cpu::default())
     }
 
+    /// A device with these limits and features that is only imagined.
+    pub fn dry(caps: &Caps) -> Exec {
+        Exec::Dry(Dry::new(caps))
+    }
+
     /// What kernels may rely on.
     pub fn caps(&self) -> &Caps {
         match self {
             Exec::Gpu(gpu) => gpu.caps(),
             Exec::Cpu(_) => &Caps::CPU,
+            Exec::Dry(dry) => dry.caps(),
         }
     }
 
@@ -57,6 +66,7 @@ impl Exec {
         let id = match self {
             Exec::Gpu(gpu) => gpu.alloc(name, words).await?,
             Exec::Cpu(cpu) => cpu.alloc(name, words)?,
+            Exec::Dry(dry) => dry.alloc(),
         };
         Ok(Buf { id, len, elem })
     }
@@ -67,6 +77,7 @@ impl Exec {
         match self {
             Exec::Gpu(gpu) => gpu.write(buf, at, words),
             Exec::Cpu(cpu) => cpu.write(buf, at, words),
+            Exec::Dry(_) => {}
         }
     }
 
@@ -80,6 +91,7 @@ impl Exec {
         match self {
             Exec::Gpu(gpu) => gpu.copy(copies),
             Exec::Cpu(cpu) => cpu.copy(copies),
+            Exec::Dry(_) => {}
         }
     }
 
@@ -88,6 +100,10 @@ impl Exec {
         match self {
             Exec::Gpu(gpu) => gpu.prepare(plan).await,
             Exec::Cpu(_) => Ok(()),
+            Exec::Dry(dry) => {
+                dry.prepare(plan);
+                Ok(())
+            }
         }
     }
 
@@ -96,7 +112,8 @@ impl Exec {
     pub fn submit(&mut self, plans: &[(&Plan, Size)], read: Option<(Buf, u64)>) -> Result<Ticket> {
         match self {
             Exec::Gpu(gpu) => gpu.submit(plans, read).map(Ticket::Gpu),
-            Exec::Cpu(cpu) => Ok(Ticket::Cpu(cpu.run(plans, read))),
+            Exec::Cpu(cpu) => Ok(Ticket::Here(cpu.run(plans, read))),
+            Exec::Dry(_) => Ok(Ticket::Here(Dry::read(read))),
         }
     }
 
@@ -104,7 +121,8 @@ impl Exec {
     pub async fn collect(&mut self, ticket: Ticket) -> Result<Vec<u32>> {
         match (self, ticket) {
             (Exec::Gpu(gpu), Ticket::Gpu(pending)) => gpu.collect(pending).await,
-            (_, Ticket::Cpu(words)) => Ok(words),
+            (Exec::Cpu(cpu), Ticket::Here(words)) => Ok(cpu.collect(words).await),
+            (Exec::Dry(_), Ticket::Here(words)) => Ok(words),
             _ => Err(Error::Device { why: "a ticket of another device".into() }),
         }
     }
@@ -119,7 +137,8 @@ impl Exec {
     pub(crate) fn clear(&mut self) {
         match self {
             Exec::Gpu(gpu) => gpu.clear(),
-            Exec::Cpu(cpu) => *cpu = Cpu::default(),
+            Exec::Cpu(cpu) => cpu.clear(),
+            Exec::Dry(_) => {}
         }
     }
 
@@ -128,6 +147,7 @@ impl Exec {
         match self {
             Exec::Gpu(gpu) => gpu.free(buf),
             Exec::Cpu(cpu) => cpu.free(buf),
+            Exec::Dry(_) => {}
         }
     }
 }

@@ -3,8 +3,8 @@
 use crate::batch::Size;
 use crate::buf::Buf;
 use crate::caps::{Caps, Deny};
-use crate::kernel::{Access, Const};
-use crate::plan::Plan;
+use crate::kernel::{Access, Const, Kernel};
+use crate::plan::{Plan, Step};
 use crate::{Error, Result};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -332,48 +332,58 @@ impl Gpu {
         self.queue.submit([encoder.finish()]);
     }
 
-    fn pipeline(&mut self, step: &crate::plan::Step) -> (wgpu::ComputePipeline, wgpu::BindGroupLayout) {
-        let kernel = step.op.kernel();
-        let consts = step.op.consts(&self.caps);
+    /// Compiles a kernel.
+    fn compile(&self, kernel: &Kernel, consts: &[Const]) -> (wgpu::ComputePipeline, wgpu::BindGroupLayout) {
         let entry = |binding, ty| wgpu::BindGroupLayoutEntry {
             binding,
             visibility: wgpu::ShaderStages::COMPUTE,
             ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
             count: None,
         };
-        let device = &self.device;
-        let caps = &self.caps;
-        self.pipelines
-            .entry((kernel.name, consts))
-            .or_insert_with_key(|(_, consts)| {
-                let mut entries = vec![entry(0, wgpu::BufferBindingType::Uniform)];
-                entries.extend(kernel.binds.iter().zip(1..).map(|(bind, at)| {
-                    let read_only = bind.access == Access::Read;
-                    entry(at, wgpu::BufferBindingType::Storage { read_only })
-                }));
-                let label = Some(kernel.name);
-                let group =
-                    device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label, entries: &entries });
-                let layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-                    label,
-                    bind_group_layouts: &[Some(&group)],
-                    ..Default::default()
-                });
-                let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
-                    label,
-                    source: wgpu::ShaderSource::Wgsl(kernel.source(consts, caps).into()),
-                });
-                let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-                    label,
-                    layout: Some(&layout),
-                    module: &module,
-                    entry_point: Some(kernel.name),
-                    compilation_options: Default::default(),
-                    cache: None,
-                });
-                (pipeline, group)
-            })
-            .clone()
+        let mut entries = vec![entry(0, wgpu::BufferBindingType::Uniform)];
+        entries.extend(kernel.binds.iter().zip(1..).map(|(bind, at)| {
+            let read_only = bind.access == Access::Read;
+            entry(at, wgpu::BufferBindingType::Storage { read_only })
+        }));
+        let (device, label) = (&self.device, Some(kernel.name));
+        let group = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label, entries: &entries });
+        let layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label,
+            bind_group_layouts: &[Some(&group)],
+            ..Default::default()
+        });
+        let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
+            label,
+            source: wgpu::ShaderSource::Wgsl(kernel.source(consts, &self.caps).into()),
+        });
+        let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label,
+            layout: Some(&layout),
+            module: &module,
+            entry_point: Some(kernel.name),
+            compilation_options: Default::default(),
+            cache: None,
+        });
+        (pipeline, group)
+    }
+
+    /// Asks the driver for kernels and keeps none of them. In a page, where a browser keeps what it has compiled as
+    /// long as somebody holds it, the caller can have them compiled beside everything else.
+    pub fn announce(&self, kernels: &[(Kernel, Vec<Const>)]) {
+        for (kernel, consts) in kernels {
+            self.compile(kernel, consts);
+        }
+    }
+
+    fn pipeline(&mut self, step: &Step) -> (wgpu::ComputePipeline, wgpu::BindGroupLayout) {
+        let kernel = step.op.kernel();
+        let key = (kernel.name, step.op.consts(&self.caps));
+        if let Some(made) = self.pipelines.get(&key) {
+            return made.clone();
+        }
+        let made = self.compile(&kernel, &key.1);
+        self.pipelines.insert(key, made.clone());
+        made
     }
 
     pub(crate) async fn prepare(&mut self, plan: &mut Plan) -> Result<()> {

@@ -63,6 +63,7 @@ pub mod check;
 pub mod checkpoint;
 pub mod config;
 mod cpu;
+mod dry;
 mod engine;
 mod error;
 mod exec;
@@ -87,8 +88,9 @@ pub use blocks::Scan;
 pub use buf::{Buf, Elem};
 pub use caps::{Caps, Deny};
 pub use config::Config;
-pub use cpu::Cpu;
-pub use engine::{Engine, EngineOptions, Event, Kv, Piece, Snapshot};
+pub use cpu::{Cpu, Pause};
+pub use dry::Dry;
+pub use engine::{Engine, EngineOptions, Event, Kv, Piece, Snapshot, Transcript};
 pub use error::{Error, Result};
 pub use exec::{Exec, Ticket};
 pub use explain::{BUDGET, DeviceBytes, Explain, KernelUse, PartCost};
@@ -99,4 +101,7 @@ pub use loader::{LoadOptions, Loader, Progress, Want};
 pub use model::Model;
 pub use sampling::Sampling;
 pub use synthetic::{ARCHS, Synthetic, tokenizer_json};
-pub use text::{ChatFiles, ChatTemplate, Message, Role, StopMatcher, TextStream, Tokenizer, instruct};
+pub use text::{
+    ChatFiles, ChatTemplate, End, Message, Role, StopMatcher, TextStream, Tokenizer, USER_AGAIN, Until, Writer,
+    instruct,
+};

@@ -4,6 +4,7 @@
 //! the other. Whoever has the bytes (a memory map, a download) hands them over in pieces of any size.
 
 use crate::buf::Buf;
+use crate::caps::Caps;
 use crate::checkpoint::{Dtype, Header, TensorInfo, not_finite, numbers};
 use crate::config::Config;
 use crate::exec::Exec;
@@ -175,6 +176,32 @@ impl Loader {
             }
         }
         Ok(taken)
+    }
+
+    /// What the model is: before all headers are there, as far as `config.json` alone tells.
+    ///
+    /// # Errors
+    /// As [`Config::parse`].
+    pub fn config(&self) -> Result<Config> {
+        match &self.target {
+            Some((model, _)) => Ok(model.config.clone()),
+            None => Config::parse(&self.config_json),
+        }
+    }
+
+    /// The model on a device with such limits and features that is only imagined: an engine made of both tells the
+    /// memory ([`explain`](crate::Engine::explain)) and the kernels ([`Dry`](crate::Dry)) that the real one will take.
+    /// Before all headers are there, the shapes are those of `config.json` alone, and the matrices of a folder that is
+    /// quantised count as bf16.
+    ///
+    /// # Errors
+    /// [`Error::Config`], [`Error::Limit`].
+    pub async fn imagine(&self, caps: &Caps) -> Result<(Exec, Model)> {
+        let mut exec = Exec::dry(caps);
+        let (config, headers) = (self.config()?, if self.target.is_some() { &self.headers[..] } else { &[] });
+        let stored = config.stored(headers, self.options.quantise);
+        let (model, _) = Model::alloc(&mut exec, config, Places::new(stored)).await?;
+        Ok((exec, model))
     }
 
     fn current(&self) -> Option<&TensorInfo> {

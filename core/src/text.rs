@@ -5,6 +5,7 @@
 //! when a split pattern fails, and cannot decode a stream token by token.
 
 mod added;
+mod answer;
 mod bytes;
 mod chat;
 mod file;
@@ -22,9 +23,10 @@ use tokenizers::{Model as _, NormalizedString, models::bpe::BPE};
 
 use crate::{Error, Result};
 use added::{Added, Part};
+pub use answer::{End, Until, Writer};
 pub(crate) use bytes::BYTE_CHARS;
 use bytes::Pieces;
-pub use chat::{Message, Role, instruct};
+pub use chat::{Message, Role, USER_AGAIN, instruct};
 use parts::Form;
 use split::{Budget, Splitter};
 pub use stop::StopMatcher;

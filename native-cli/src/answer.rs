@@ -4,37 +4,19 @@ use crate::interrupt::Answering;
 use crate::terminal;
 use anyhow::Result;
 use indicatif::ProgressBar;
-use nemoflash::{Engine, Event, StopMatcher, TextStream, Tokenizer};
+use nemoflash::{End, Engine, Event, Sampling, Tokenizer, Transcript, Until, Writer};
 use serde::Serialize;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-/// What ended an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum End {
-    /// The model's own end of the text.
-    Eos,
-    /// A stop text.
-    Stop,
-    /// `--max-tokens`.
-    Length,
-    /// The context is full.
-    Context,
-    /// Ctrl-C.
-    Interrupted,
-}
-
-impl End {
-    /// For the speed line.
-    fn words(self) -> &'static str {
-        match self {
-            End::Eos => "the text ended",
-            End::Stop => "a stop text came",
-            End::Length => "--max-tokens reached",
-            End::Context => "the context is full",
-            End::Interrupted => "interrupted",
-        }
+/// What ended an answer, for the speed line.
+fn words(end: End) -> &'static str {
+    match end {
+        End::Eos => "the text ended",
+        End::Stop => "a stop text came",
+        End::Length => "--max-tokens reached",
+        End::Context => "the context is full",
+        End::Interrupted => "interrupted",
     }
 }
 
@@ -98,44 +80,33 @@ impl Answer {
             speed(times.prefill_tokens_per_second),
             plural(self.ids.len()),
             speed(times.decode_tokens_per_second),
-            self.end.words(),
+            words(self.end),
         )
     }
 }
 
-/// What ends an answer, whichever comes first.
-#[derive(Clone, Debug)]
-pub struct Until {
-    /// Most tokens.
-    pub max_tokens: u32,
-    /// Tokens.
-    pub eos: Vec<u32>,
-    /// Texts.
-    pub stops: Vec<String>,
-}
-
-/// Continues slot 0 with `ids` and then with an answer. `show` gets the text as it comes.
+/// Brings slot 0 to the end of `ids` and continues with an answer. `show` gets the text as it comes.
 ///
 /// # Errors
 /// The engine's, the tokenizer's and those of `show`.
 pub async fn answer(
     engine: &mut Engine,
     tokenizer: &Tokenizer,
+    transcript: &mut Transcript,
+    sampling: &Sampling,
     ids: &[u32],
     until: &Until,
     show: &mut dyn FnMut(&str) -> Result<()>,
 ) -> Result<Answer> {
     let answering = Answering::begin();
     let start = Instant::now();
-    let mut writer = Writer {
-        stream: tokenizer.stream(true),
-        matcher: StopMatcher::new(until.stops.clone())?,
-        show,
-        ids: Vec::new(),
-        text: String::new(),
-    };
-    let (mut end, mut failed, mut bar) = (None, None, None::<ProgressBar>);
+    let mut writer = Writer::new(tokenizer, until.clone())?;
+    let (mut text, mut failed, mut bar) = (String::new(), None, None::<ProgressBar>);
     let (mut first, mut last) = (None, start);
+    let mut put = |piece: &str| {
+        text.push_str(piece);
+        if piece.is_empty() { Ok(()) } else { show(piece) }
+    };
     let mut on_event = |event| {
         match event {
             Event::Prefill { done, total } => {
@@ -151,18 +122,16 @@ pub async fn answer(
             Event::Token(id) => {
                 last = Instant::now();
                 first.get_or_insert(last);
-                match writer.take(id, &until.eos) {
-                    Ok(found) => end = found,
-                    Err(error) => failed = Some(error),
-                }
+                let shown = writer.push(id).map_err(Into::into).and_then(|piece| put(&piece));
+                failed = shown.err();
             }
         }
         if answering.stopped() {
-            end.get_or_insert(End::Interrupted);
+            writer.interrupt();
         }
-        if end.is_some() || failed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if writer.end().is_some() || failed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
-    let result = engine.generate(0, ids, until.max_tokens, &mut on_event).await;
+    let result = engine.answer(0, transcript, sampling, ids, until.max_tokens, &mut on_event).await;
     if let Some(bar) = bar {
         bar.finish_and_clear();
     }
@@ -170,45 +139,9 @@ pub async fn answer(
         return Err(error);
     }
     result?;
-    let full = if writer.ids.len() < until.max_tokens as usize { End::Context } else { End::Length };
-    let end = end.unwrap_or(full);
-    let (ids_out, text) = writer.finish()?;
+    let (held, ids_out, end) = writer.finish();
+    put(&held)?;
     let first = first.unwrap_or(last);
+    transcript.set_read([ids, &ids_out].concat());
     Ok(Answer { text, ids: ids_out, end, prompt: ids.len(), first: first - start, rest: last - first })
-}
-
-/// From tokens to text that may be shown.
-struct Writer<'a> {
-    stream: TextStream,
-    matcher: StopMatcher,
-    show: &'a mut dyn FnMut(&str) -> Result<()>,
-    ids: Vec<u32>,
-    text: String,
-}
-
-impl Writer<'_> {
-    fn take(&mut self, id: u32, eos: &[u32]) -> Result<Option<End>> {
-        if eos.contains(&id) {
-            return Ok(Some(End::Eos));
-        }
-        self.ids.push(id);
-        let piece = self.stream.push(id)?;
-        let (safe, found) = self.matcher.push(&piece);
-        self.put(&safe)?;
-        Ok(found.then_some(End::Stop))
-    }
-
-    fn put(&mut self, text: &str) -> Result<()> {
-        self.text.push_str(text);
-        if text.is_empty() { Ok(()) } else { (self.show)(text) }
-    }
-
-    /// What was held back comes out now.
-    fn finish(mut self) -> Result<(Vec<u32>, String)> {
-        let (end, _) = self.matcher.push(&self.stream.finish());
-        self.put(&end)?;
-        let held = self.matcher.finish();
-        self.put(&held)?;
-        Ok((self.ids, self.text))
-    }
 }

@@ -1,6 +1,5 @@
 //! `nemoflash chat`: turn by turn, with a line editor on a terminal and plain lines in a pipe.
 
-use crate::answer::End;
 use crate::args::{Chat, Common, Format};
 use crate::conversation::Conversation;
 use crate::interrupt::{self, Idle};
@@ -8,7 +7,7 @@ use crate::report::{Exit, print_error};
 use crate::{generate, lines, open, terminal};
 use anyhow::{Result, anyhow};
 use etcetera::BaseStrategy as _;
-use nemoflash::Error;
+use nemoflash::{End, Error};
 use rustyline::error::ReadlineError;
 use rustyline::{Behavior, Config, DefaultEditor};
 use std::io::{self, IsTerminal as _};

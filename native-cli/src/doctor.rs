@@ -40,7 +40,7 @@ pub async fn run(common: &Common) -> Result<Exit> {
             }
             (report.operators, lost) = operators::check(&mut exec, ops::examples(), OPERATORS, &again).await;
         }
-        Exec::Cpu(_) => {
+        Exec::Cpu(_) | Exec::Dry(_) => {
             report.checks.push(Item::not_run("operators", "no GPU is used, so there is no kernel to check"))
         }
     }

@@ -1,12 +1,12 @@
 //! `nemoflash generate`: continue a text, or answer one question.
 
-use crate::answer::{Answer, End, answer};
+use crate::answer::{Answer, answer};
 use crate::args::{Common, Format, Generate};
 use crate::interrupt::{self, Idle};
 use crate::report::{Exit, Usage};
 use crate::{lines, open, terminal};
 use anyhow::Result;
-use nemoflash::{Error, Message, Role};
+use nemoflash::{End, Error, Message, Role, Transcript};
 use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 
@@ -35,13 +35,13 @@ pub async fn run(common: &Common, args: &Generate) -> Result<Exit> {
     messages.push(Message::new(Role::User, prompt.as_str()));
     let ids = style.ids(&tokenizer, &messages)?;
     interrupt::install(Idle::Exit)?;
-    opened.engine.begin(0, &sampling)?;
     if style.format == Format::Text && !common.json && io::stdout().is_terminal() {
         terminal::print(&prompt)?;
     }
     let mut show = |text: &str| if common.json { Ok(()) } else { terminal::print(text) };
     let until = style.until(opened.engine.config(), &args.writing);
-    let answer = answer(&mut opened.engine, &tokenizer, &ids, &until, &mut show).await?;
+    let answer =
+        answer(&mut opened.engine, &tokenizer, &mut Transcript::default(), &sampling, &ids, &until, &mut show).await?;
     if common.json {
         terminal::print(&format!("{:#}\n", json(&answer, &opened.name, &opened.adapter, opened.load, sampling.seed)))?;
     } else {

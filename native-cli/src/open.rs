@@ -9,9 +9,6 @@ use anyhow::Result;
 use nemoflash::{Engine, EngineOptions, Error, Exec, Gpu, Tokenizer};
 use std::time::{Duration, Instant};
 
-/// Context in tokens where the model allows it and nobody asks for another.
-const CONTEXT: u32 = 4096;
-
 /// What to install where a GPU has no driver.
 pub const INSTALL: &str = if cfg!(target_os = "linux") {
     "To use a GPU, install its Vulkan driver (on Debian and Ubuntu: apt install mesa-vulkan-drivers)"
@@ -77,12 +74,7 @@ async fn engine(common: &Common, source: Source, start: Instant) -> Result<Opene
     let model = source.load(&mut exec, common.load(), &mut progress).await;
     bar.finish_and_clear();
     let model = model?;
-    let most = model.config.max_position_embeddings.saturating_sub(model.config.memory_tokens).max(1);
-    let context = common.context.unwrap_or(CONTEXT.min(most));
-    if context > most {
-        let why = format!("{context} is more than the {most} tokens that {name} is made for");
-        return Err(Error::Parameter { name: "--context", why }.into());
-    }
+    let context = model.config.context(common.context)?;
     let options = EngineOptions { slots: 1, context, kv: common.kv(), ..Default::default() };
     let engine = Engine::new(exec, model, options).await?;
     Ok(Opened { engine, adapter, name, load: start.elapsed() })

@@ -1,14 +1,10 @@
 //! How text is put to the model: as it is, as questions and answers, or by the checkpoint's chat template.
 
-use crate::answer::Until;
 use crate::args::{Format, Writing};
 use crate::report::Usage;
 use crate::source::Source;
 use anyhow::{Result, bail};
-use nemoflash::{ChatTemplate, Config, Message, Role, Tokenizer, instruct};
-
-/// What shows that the model goes on as the user.
-const USER_AGAIN: &str = "\nUser:";
+use nemoflash::{ChatTemplate, Config, Message, Role, Tokenizer, USER_AGAIN, Until, instruct};
 
 /// A format, with what it needs.
 #[derive(Debug)]

@@ -117,7 +117,7 @@ fn replay_makes_nothing() {
         let ids = expected("mixed", "").ids;
         let made = |engine: &Engine| match engine.exec() {
             Exec::Gpu(gpu) => gpu.made(),
-            Exec::Cpu(_) => unreachable!("a target is a device"),
+            _ => unreachable!("a target is a device"),
         };
         let run = |engine: &mut Engine, prompt: &[u32], most| {
             let mut tokens = 0;

@@ -1,7 +1,7 @@
 //! Sequences of the engine: slots, snapshots, seeds, limits and stops.
 #![forbid(unsafe_code)]
 
-use nemoflash::{Engine, EngineOptions, Error, Event, Exec, Kv, Piece, Result, Sampling};
+use nemoflash::{Engine, EngineOptions, Error, Event, Exec, Kv, Piece, Result, Sampling, Transcript};
 use nemoflash_tests::{Mode, expected, load, targets};
 use pollster::block_on;
 use std::ops::ControlFlow;
@@ -228,5 +228,52 @@ fn a_context_can_be_full() {
         let snapshot = block_on(engine.snapshot(1)).expect("snapshot");
         engine.restore(2, &snapshot).expect("restore");
         assert_eq!(engine.position(2).expect("position"), CONTEXT, "{label}");
+    });
+}
+
+/// A text that grows is read from where it is new, and the answer is that of a fresh sequence.
+#[test]
+fn a_transcript_reads_only_what_is_new() {
+    everywhere("transcripts", |label, mut engine| {
+        let ids = ids();
+        let sampling = Sampling { repetition_penalty: 1.2, ..Default::default() };
+        // Tokens of the answer, and how much of the text was read after each step.
+        let run = |engine: &mut Engine, transcript: &mut Transcript, ids: &[u32], stop: bool| {
+            let (mut answer, mut read) = (vec![], vec![]);
+            let mut on_event = |event| {
+                match event {
+                    Event::Prefill { done, .. } => read.push(done),
+                    Event::Token(token) => answer.push(token),
+                }
+                if stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            };
+            block_on(engine.answer(0, transcript, &sampling, ids, 5, &mut on_event)).expect("answer");
+            (answer, read)
+        };
+        let mut transcript = Transcript::default();
+        let turn = |engine: &mut Engine, transcript: &mut Transcript, ids: &[u32]| {
+            let (answer, read) = run(engine, transcript, ids, false);
+            assert_eq!(answer, fresh(engine, sampling, ids, 5), "{label}: {read:?} of {} read", ids.len());
+            transcript.set_read([ids, &answer].concat());
+            read
+        };
+        assert_eq!(turn(&mut engine, &mut transcript, &ids[..20]), [16, 20], "{label}: nothing is known");
+        // Prompt and answer are known now, but no snapshot is there: they are read once more, and kept.
+        let second = [transcript.read(), &ids[25..30]].concat();
+        assert_eq!(turn(&mut engine, &mut transcript, &second), [16, 25, 30], "{label}");
+        // From the snapshot at 25 on: the rest of the last turn, then what is new.
+        let third = [transcript.read(), &ids[40..43]].concat();
+        assert_eq!(turn(&mut engine, &mut transcript, &third), [10, 13], "{label}");
+        // The same again reads its last tokens alone.
+        assert_eq!(turn(&mut engine, &mut transcript, &third), [2, 3], "{label}");
+        assert_eq!(turn(&mut engine, &mut transcript, &third), [1], "{label}");
+        // Another text has nothing of the old one.
+        assert_eq!(turn(&mut engine, &mut transcript, &ids[50..60]), [10], "{label}");
+        transcript.set_read(third.clone());
+        assert_eq!(turn(&mut engine, &mut transcript, &third), [16, 32, 37, 38], "{label}: no snapshot is left");
+        transcript.clear(&mut engine);
+        assert_eq!(turn(&mut engine, &mut transcript, &third), [16, 32, 38], "{label}: forgotten");
+        transcript.set_read(third.clone());
+        assert_eq!(run(&mut engine, &mut transcript, &third, true), (vec![], vec![16]), "{label}: stopped");
     });
 }

@@ -161,7 +161,7 @@ const LAYERS: [&[&str]; 11] = [
     &["caps", "kernel", "format", "checkpoint", "config", "inventory", "sampling", "text"],
     &["op"],
     &["ops"],
-    &["gpu", "cpu", "plan", "exec"],
+    &["gpu", "cpu", "dry", "plan", "exec"],
     &["check"],
     &["matrix", "scratch", "blocks", "rotary"],
     &["model", "arena"],

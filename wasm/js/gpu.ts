@@ -1,4 +1,4 @@
-// What the browser offers, and the one thing that wgpu does not ask it for.
+// What the browser offers, and the two things that wgpu does not ask it for.
 
 import type { Capabilities } from './types.js';
 
@@ -60,6 +60,30 @@ export async function withSubgroups<T>(wanted: boolean, make: () => Promise<T>):
   } finally {
     prototype.requestDevice = original;
   }
+}
+
+/**
+ * wgpu's web backend makes pipelines one by one, and a browser compiles those in the way of everything else. While `ask`
+ * runs, pipelines that are asked for are made in threads of the browser's own, and what `ask` gets in their place is of
+ * no use. Resolves with all of them: as long as they are held, the browser gives the same ones out again at once.
+ */
+export async function compiling(ask: () => Promise<void>): Promise<unknown> {
+  const scope = globalThis as { GPUDevice?: { prototype: GPUDevice }; GPUComputePipeline?: { prototype: GPUComputePipeline } };
+  if (!scope.GPUDevice || !scope.GPUComputePipeline) return null;
+  const [{ prototype }, place] = [scope.GPUDevice, scope.GPUComputePipeline.prototype];
+  const original = prototype.createComputePipeline;
+  const pipelines: Promise<GPUComputePipeline>[] = [];
+  prototype.createComputePipeline = function (this: GPUDevice, descriptor) {
+    pipelines.push(this.createComputePipelineAsync(descriptor));
+    return Object.create(place) as GPUComputePipeline;
+  };
+  try {
+    await ask();
+  } finally {
+    prototype.createComputePipeline = original;
+  }
+  // One that fails will fail again where somebody listens.
+  return Promise.allSettled(pipelines);
 }
 
 /** Destroys the newest device. */

@@ -2,13 +2,22 @@
 
 import { WorkerEngine } from './client.js';
 import { isId } from './source.js';
-import type { Engine, LoadOptions, Source } from './types.js';
+import type { Engine, LoadOptions, Plan, Source } from './types.js';
 
 export { NemoflashError, type ErrorCode } from './errors.js';
 export { capabilities } from './gpu.js';
 export { cachedModels, removeModel } from './store.js';
 export * from './types.js';
 export const version = '0.1.0';
+
+/**
+ * What a model would take of this browser's GPU, before it is loaded. Nothing is downloaded for a published shape
+ * (`nemotron-flash-1b`, `nemotron-flash-3b`, `qwen3-0.6b`, `qwen3-1.7b`); else give its `config.json`. Fails with the
+ * code `limit` where a buffer would be larger than the GPU allows.
+ */
+export async function plan(model: string | Uint8Array, options: Pick<LoadOptions, 'weights' | 'context' | 'kv'> = {}): Promise<Plan> {
+  return (await import('./local.js')).plan(model, options);
+}
 
 /** Loads a model: a folder's URL, an id on the Hugging Face hub, or files of the person's own. */
 export async function load(source: Source, options: LoadOptions = {}): Promise<Engine> {

@@ -1,15 +1,17 @@
 // The engine where the wasm is: in a worker, in the page, or in Node.
 
-import init, { Device, Loading, SelfCheck, type Session, Text, index_files, last_panic, version } from './pkg/nemoflash.js';
+import init, {
+  Device, Loading, SelfCheck, type Session, Text, index_files, last_panic, pause_with, plan as planned, published, version,
+} from './pkg/nemoflash.js';
 import { generation } from './channel.js';
 import { NemoflashError, aborted, typed } from './errors.js';
-import { capabilities, destroyDevice, withSubgroups } from './gpu.js';
+import { capabilities, compiling, destroyDevice, withSubgroups } from './gpu.js';
 import { Meter } from './meter.js';
 import { SMALL, filesOf, type Files, type WeightFile } from './source.js';
 import { ModelStore, keyOf } from './store.js';
 import type {
   BenchOptions, BenchResult, Capabilities, Chunk, Engine, GenerateOptions, Generation, Info, LoadOptions, Message,
-  OperatorResult, SelfCheckOptions, Source, Usage,
+  OperatorResult, Plan, SelfCheckOptions, Source, Usage,
 } from './types.js';
 import { Weights } from './weights.js';
 
@@ -17,7 +19,10 @@ let started: Promise<WebAssembly.Memory> | null = null;
 
 /** Compiles the wasm, once. It lies beside this file, unless its bytes are given (Node). */
 export function start(bytes?: BufferSource): Promise<WebAssembly.Memory> {
-  return (started ??= init(bytes ? { module_or_path: bytes } : undefined).then((exports) => exports.memory));
+  return (started ??= init(bytes ? { module_or_path: bytes } : undefined).then((exports) => {
+    pause_with(pause);
+    return exports.memory;
+  }));
 }
 
 const now = () => performance.now() / 1000;
@@ -31,6 +36,26 @@ const pause = () =>
   });
 
 type State = 'free' | 'busy' | 'spoilt' | 'closed' | 'dead';
+
+/** The wasm's options for loading. */
+export const loadingOptions = ({ weights = 'bf16', context, kv }: Pick<LoadOptions, 'weights' | 'context' | 'kv'>) =>
+  JSON.stringify({ weights, context: context ?? null, kv_f32: kv === 'f32' });
+
+/** See `plan` of the package. */
+export async function plan(model: string | Uint8Array, options: Parameters<typeof loadingOptions>[0]): Promise<Plan> {
+  await start();
+  const config = typeof model === 'string' ? published(model) : model;
+  if (!config) throw new NemoflashError('parameter', `${model} is not a published shape. Give its config.json`);
+  const { limits } = await capabilities();
+  // The CPU binds anything.
+  const [binding, buffer] = [limits?.maxStorageBufferBindingSize ?? 2 ** 40, limits?.maxBufferSize ?? 2 ** 40];
+  try {
+    const { device_bytes, context } = JSON.parse(await planned(config, binding, buffer, loadingOptions(options)));
+    return { ...device_bytes, context };
+  } catch (thrown) {
+    throw typed(thrown);
+  }
+}
 
 export class LocalEngine implements Engine {
   private session: Session | null = null;
@@ -98,7 +123,8 @@ export class LocalEngine implements Engine {
       throw new NemoflashError('no_adapter', `${this.offered.reason}. Use another browser, or the CPU (device: 'cpu')`);
     }
     const page_subgroups = !cpu && Boolean(this.offered.subgroups) && !deny.includes('subgroups');
-    const wanted = { cpu, deny_f16: deny.includes('f16'), deny_subgroups: deny.includes('subgroups'), page_subgroups };
+    const software = Boolean(this.offered.software);
+    const wanted = { cpu, software, deny_f16: deny.includes('f16'), deny_subgroups: deny.includes('subgroups'), page_subgroups };
     return withSubgroups(page_subgroups, () => Device.open(JSON.stringify(wanted)));
   }
 
@@ -124,7 +150,9 @@ export class LocalEngine implements Engine {
         parts.push(part);
         await part.open(store);
       }
-      const loading = new Loading(device, small('config.json')!, Float64Array.from(parts, (p) => p.length), this.options.weights ?? 'bf16');
+      const lengths = Float64Array.from(parts, (part) => part.length);
+      const loading = new Loading(device, small('config.json')!, lengths, loadingOptions(this.options));
+      let compiled: Promise<unknown> | null = null;
       meter.stage('weights');
       for (let want = loading.wants(); want; want = loading.wants()) {
         const [file, offset] = [want[0]!, want[1]!];
@@ -133,13 +161,18 @@ export class LocalEngine implements Engine {
         const { start, bytes } = await part.piece(offset);
         const [done, total] = await loading.push(file, start, bytes);
         meter.weights(done!, total!);
+        // What kernels there will be is known with the headers: they compile while the weights come.
+        if (total! > 0) compiled ??= compiling(() => loading.announce());
       }
       meter.stage('compile');
       const text = new Text(
         small('tokenizer.json')!, small('generation_config.json'), small('tokenizer_config.json'),
         small('special_tokens_map.json'), small('chat_template.jinja'), small('chat_template.json'),
       );
-      this.session = await loading.finish(text, this.options.context ?? 0, this.options.kv === 'f32');
+      // Held until the engine has them too.
+      const held = await compiled;
+      this.session = await loading.finish(text);
+      void held;
       this.kept = store !== null && parts.every((part) => part.kept);
     } finally {
       for (const part of parts) await part.close();
@@ -257,7 +290,7 @@ export class LocalEngine implements Engine {
       return stopped() || Boolean(options.signal?.aborted);
     };
     if (options.signal?.aborted) throw aborted();
-    const end = (await this.session!.generate(JSON.stringify(messages), JSON.stringify(settings), onEvent, pause)) as Usage['end'];
+    const end = (await this.session!.generate(JSON.stringify(messages), JSON.stringify(settings), onEvent)) as Usage['end'];
     return this.usage(end, ids, times, prefillTokens, first ? first - begun : 0);
   }
 
@@ -287,7 +320,7 @@ export class LocalEngine implements Engine {
         await this.session!.run(prompt, tokens + 1, (kind: string) => {
           if (kind === 'token') times.push(now());
           return Boolean(signal?.aborted);
-        }, pause);
+        });
         if (signal?.aborted) throw aborted();
         const [first, last] = [times[0]!, times.at(-1)!];
         if (run < 0) continue;

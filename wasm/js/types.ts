@@ -114,6 +114,16 @@ export interface Capabilities {
   userAgent: string;
 }
 
+/** Bytes on the GPU. */
+export interface Plan {
+  weights: number;
+  /** What a sequence of the whole context remembers: keys, values, states. */
+  arena: number;
+  /** Activations, logits, angle tables. */
+  scratch: number;
+  context: number;
+}
+
 export interface Info {
   version: string;
   model: string;

@@ -1,14 +1,40 @@
 //! Where things run.
 
 use crate::{fail, options};
-use nemoflash::{Deny, Exec, Gpu, GpuOptions};
+use js_sys::{Function, Promise};
+use nemoflash::{Caps, Cpu, Deny, Exec, Gpu, GpuOptions};
 use serde::Deserialize;
 use serde_json::json;
+use std::cell::RefCell;
+use std::pin::Pin;
 use wasm_bindgen::prelude::*;
+use wasm_bindgen_futures::JsFuture;
+
+thread_local! {
+    static PAUSE: RefCell<Option<Function>> = const { RefCell::new(None) };
+}
+
+/// The CPU twins never wait for anything, so a message that says "stop" would never arrive: after every step, the
+/// promise that `pause` returns is awaited.
+#[wasm_bindgen]
+pub fn pause_with(pause: Function) {
+    PAUSE.set(Some(pause));
+}
+
+fn pause() -> Pin<Box<dyn Future<Output = ()>>> {
+    Box::pin(async {
+        let promise = PAUSE.with_borrow(|pause| pause.as_ref().and_then(|pause| pause.call0(&JsValue::NULL).ok()));
+        if let Some(promise) = promise {
+            let _ = JsFuture::from(Promise::from(promise)).await;
+        }
+    })
+}
 
 #[derive(Clone, Copy, Deserialize)]
 struct Options {
     cpu: bool,
+    /// The adapter is software: steps are kept short.
+    software: bool,
     deny_f16: bool,
     deny_subgroups: bool,
     /// The package asks the browser for `subgroups` when wgpu asks for the device.
@@ -24,7 +50,7 @@ pub struct Device {
 
 #[wasm_bindgen]
 impl Device {
-    /// Opens the page's GPU, or takes the CPU. `options` is JSON: `{cpu, deny_f16, deny_subgroups, page_subgroups}`.
+    /// Opens the page's GPU, or takes the CPU. `options` is JSON: `{cpu, software, deny_f16, deny_subgroups, page_subgroups}`.
     pub async fn open(options_json: String) -> Result<Device, JsValue> {
         Device::with(options(&options_json)?).await
     }
@@ -36,9 +62,21 @@ impl Device {
 }
 
 impl Device {
+    /// One to plan for.
+    pub(crate) fn imagined(caps: &Caps) -> Device {
+        let options =
+            Options { cpu: false, software: false, deny_f16: false, deny_subgroups: false, page_subgroups: false };
+        Device { exec: Exec::dry(caps), options }
+    }
+
+    /// Whether there is no hardware behind it that is made for this.
+    pub(crate) fn slow(&self) -> bool {
+        self.options.cpu || self.options.software
+    }
+
     async fn with(options: Options) -> Result<Device, JsValue> {
         if options.cpu {
-            return Ok(Device { exec: Exec::cpu(), options });
+            return Ok(Device { exec: Exec::Cpu(Cpu::with_pause(pause)), options });
         }
         let deny = Deny { f16: options.deny_f16, subgroups: options.deny_subgroups, coopmat: true };
         let wanted = GpuOptions { deny, page_subgroups: options.page_subgroups, ..Default::default() };
@@ -54,9 +92,9 @@ impl Device {
 
 /// A device's name, and what kernels may rely on.
 pub(crate) fn describe(exec: &Exec) -> String {
-    let (name, software) = match exec {
-        Exec::Gpu(gpu) => (gpu.info().name.as_str(), gpu.info().kind == "cpu"),
-        Exec::Cpu(_) => ("cpu", true),
+    let name = match exec {
+        Exec::Gpu(gpu) => gpu.info().name.as_str(),
+        Exec::Cpu(_) | Exec::Dry(_) => "cpu",
     };
-    json!({ "name": name, "software": software, "caps": exec.caps() }).to_string()
+    json!({ "name": name, "caps": exec.caps() }).to_string()
 }

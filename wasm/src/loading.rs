@@ -3,40 +3,50 @@
 use crate::device::Device;
 use crate::session::Session;
 use crate::text::Text;
-use crate::{coded, fail};
-use nemoflash::{Engine, EngineOptions, Exec, Kv, LoadOptions, Loader, Quant};
+use crate::{coded, fail, options};
+use nemoflash::{Caps, Engine, EngineOptions, Exec, Kv, LoadOptions, Loader, Quant, Transcript};
+use serde::Deserialize;
 use wasm_bindgen::prelude::*;
 
-/// Context in tokens where the model allows it and nobody asks for another.
-const CONTEXT: u32 = 4096;
-/// Rows of one prefill step where the GPU is software: bounds the time of a submission.
-const SOFTWARE_ROWS: u32 = 64;
+/// Rows of one prefill step where the device is software or none: bounds the time until a "stop" is heard.
+const SLOW_ROWS: u32 = 32;
+
+#[derive(Deserialize)]
+struct Options {
+    /// `bf16`, `q8` or `q4`.
+    weights: String,
+    /// Tokens of text; nothing is what the model allows, up to 4096.
+    context: Option<u32>,
+    kv_f32: bool,
+}
 
 /// A loader and its device.
 #[wasm_bindgen]
 pub struct Loading {
     loader: Loader,
-    exec: Exec,
+    device: Device,
+    options: Options,
 }
 
 #[wasm_bindgen]
 impl Loading {
-    /// Begins with `config.json`, the length of each file, and `bf16`, `q8` or `q4`.
+    /// Begins with `config.json`, the length of each file, and options as JSON: `{weights, context, kv_f32}`.
     #[wasm_bindgen(constructor)]
-    pub fn new(device: Device, config_json: &[u8], lengths: Vec<f64>, weights: &str) -> Result<Loading, JsValue> {
-        let bits = match weights {
+    pub fn new(device: Device, config_json: &[u8], lengths: Vec<f64>, options_json: &str) -> Result<Loading, JsValue> {
+        let options: Options = options(options_json)?;
+        let bits = match options.weights.as_str() {
             "bf16" => None,
             "q8" => Some(8),
             "q4" => Some(4),
             other => return Err(coded("parameter", &format!("`weights`: `{other}` is not one of bf16, q8, q4"))),
         };
-        let options = LoadOptions {
+        let load = LoadOptions {
             quantise: bits.map(|bits| Quant { bits, group: 64, scale_f16: false }),
             ..Default::default()
         };
         let lengths: Vec<Option<u64>> = lengths.into_iter().map(|length| Some(length as u64)).collect();
-        let loader = Loader::with_options(config_json, &lengths, options).map_err(fail)?;
-        Ok(Loading { loader, exec: device.exec })
+        let loader = Loader::with_options(config_json, &lengths, load).map_err(fail)?;
+        Ok(Loading { loader, device, options })
     }
 
     /// File and offset of the bytes that come next; nothing once all are there.
@@ -45,33 +55,76 @@ impl Loading {
     }
 
     /// Takes what it wants of a piece of a file that begins at `start`. Returns bytes of tensors that are done, and
-    /// of all tensors.
+    /// of all tensors: 0 while headers are missing.
     pub async fn push(&mut self, file: usize, start: f64, bytes: Vec<u8>) -> Result<Vec<f64>, JsValue> {
         let (start, mut state) = (start as u64, [0.0, 0.0]);
         while let Some(want) = self.loader.wants().filter(|want| want.file == file) {
             let rest = want.offset.checked_sub(start).and_then(|at| bytes.get(usize::try_from(at).ok()?..));
             let Some(rest) = rest.filter(|rest| !rest.is_empty()) else { break };
-            let progress = self.loader.push(&mut self.exec, rest).await.map_err(fail)?;
+            let progress = self.loader.push(&mut self.device.exec, rest).await.map_err(fail)?;
             state = [progress.done as f64, progress.total as f64];
         }
         Ok(state.to_vec())
     }
 
-    /// The engine, once everything has come. A `context` of 0 is what the model allows, up to 4096 tokens.
-    pub async fn finish(mut self, text: Text, context: u32, kv_f32: bool) -> Result<Session, JsValue> {
-        let model = self.loader.finish(&mut self.exec).await.map_err(fail)?;
-        let most = model.config.max_position_embeddings.saturating_sub(model.config.memory_tokens).max(1);
-        let context = if context == 0 { CONTEXT.min(most) } else { context };
-        if context > most {
-            let why = format!("`context`: {context} is more than the {most} tokens that this model is made for");
-            return Err(coded("parameter", &why));
-        }
-        let software = matches!(&self.exec, Exec::Gpu(gpu) if gpu.info().kind == "cpu");
-        let mut options = EngineOptions { context, kv: if kv_f32 { Kv::F32 } else { Kv::F16 }, ..Default::default() };
-        if software {
-            options.prefill_rows = SOFTWARE_ROWS;
-        }
-        let engine = Engine::new(self.exec, model, options).await.map_err(fail)?;
-        Ok(Session { engine, text })
+    /// What the engine will take, as [`Session::explain`]: while headers are missing, as far as `config.json` tells.
+    pub async fn rehearse(&self) -> Result<String, JsValue> {
+        let dry = self.dry().await?;
+        Ok(serde_json::to_string(&dry.explain()).unwrap_or_default())
     }
+
+    /// Asks the browser for every kernel that the first answer needs, in the order of first use. What comes of it is
+    /// dropped: the package sees to it that the browser compiles beside everything else, and keeps the results.
+    pub async fn announce(&self) -> Result<(), JsValue> {
+        let dry = self.dry().await?;
+        if let (Exec::Gpu(gpu), Exec::Dry(dry)) = (&self.device.exec, dry.exec()) {
+            gpu.announce(dry.kernels());
+        }
+        Ok(())
+    }
+
+    /// The engine, once everything has come.
+    pub async fn finish(mut self, text: Text) -> Result<Session, JsValue> {
+        let options = self.engine()?;
+        let model = self.loader.finish(&mut self.device.exec).await.map_err(fail)?;
+        let engine = Engine::new(self.device.exec, model, options).await.map_err(fail)?;
+        Ok(Session { engine, text, transcript: Transcript::default() })
+    }
+}
+
+impl Loading {
+    fn engine(&self) -> Result<EngineOptions, JsValue> {
+        let usual = EngineOptions::default();
+        Ok(EngineOptions {
+            context: self.loader.config().and_then(|config| config.context(self.options.context)).map_err(fail)?,
+            kv: if self.options.kv_f32 { Kv::F32 } else { Kv::F16 },
+            prefill_rows: if self.device.slow() { SLOW_ROWS } else { usual.prefill_rows },
+            ..usual
+        })
+    }
+
+    async fn dry(&self) -> Result<Engine, JsValue> {
+        let (exec, model) = self.loader.imagine(self.device.exec.caps()).await.map_err(fail)?;
+        Engine::new(exec, model, self.engine()?).await.map_err(fail)
+    }
+}
+
+/// What a model would take of a device that binds at most so many bytes, before anything is loaded: the JSON of
+/// [`Session::explain`], from `config.json` and the options of [`Loading`].
+#[wasm_bindgen]
+pub async fn plan(
+    config_json: &[u8],
+    max_binding: f64,
+    max_buffer: f64,
+    options_json: &str,
+) -> Result<String, JsValue> {
+    let caps = Caps { max_binding: max_binding as u64, max_buffer: max_buffer as u64, ..Caps::FLOOR };
+    let device = Device::imagined(&caps);
+    Loading::new(device, config_json, vec![0.0], options_json)?.rehearse().await
+}
+
+/// The `config.json` of a published shape: `nemotron-flash-1b`, `nemotron-flash-3b`, `qwen3-0.6b`, `qwen3-1.7b`.
+#[wasm_bindgen]
+pub fn published(name: &str) -> Option<Vec<u8>> {
+    nemoflash::ARCHS.iter().find(|(arch, _)| *arch == name).map(|(_, config)| config.as_bytes().to_vec())
 }

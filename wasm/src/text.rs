@@ -5,9 +5,6 @@ use nemoflash::{ChatFiles, ChatTemplate, Message, Role, Tokenizer, config, instr
 use serde::Deserialize;
 use wasm_bindgen::prelude::*;
 
-/// What shows that the model goes on as the user.
-pub(crate) const USER_AGAIN: &str = "\nUser:";
-
 /// Tokenizer, chat template, and the tokens that end a text.
 #[wasm_bindgen]
 pub struct Text {

@@ -15,8 +15,10 @@ let loading: AbortController | null = null;
 const asked = new URLSearchParams(location.search);
 
 function changed(): void {
-  byId('fit').textContent = offered ? fit(chosen(), offered) : '';
-  button('load').disabled = loading !== null || !ready(chosen());
+  const model = chosen();
+  button('load').disabled = loading !== null || !ready(model);
+  // The answer may come after another choice.
+  if (offered) void fit(model, offered).then((said) => chosen() === model && (byId('fit').textContent = said));
 }
 
 type Where = NonNullable<LoadOptions['device']>;

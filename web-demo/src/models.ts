@@ -1,6 +1,6 @@
 // The models that the page offers, and what it says about each before anything is downloaded.
 
-import type { Capabilities, LoadOptions, Source } from 'nemoflash';
+import { plan, type Capabilities, type LoadOptions, type Source } from 'nemoflash';
 import { bytes, byId, element, input, show } from './dom.js';
 
 export interface Model {
@@ -9,9 +9,10 @@ export interface Model {
   about: string;
   source?: Source;
   weights: NonNullable<LoadOptions['weights']>;
-  /** Bytes to download, and on the device. */
+  /** Bytes to download. */
   download: number;
-  memory: number;
+  /** Its published shape, for what it takes of a GPU. */
+  shape?: string;
   chat: boolean;
   /** Whether the licence is confirmed first. */
   terms: boolean;
@@ -28,7 +29,6 @@ export const MODELS: Model[] = [
     source: new URL('models/fables/', document.baseURI).href,
     weights: 'bf16',
     download: 13.7e6,
-    memory: 20e6,
     chat: false,
     terms: false,
     prompt: 'Once upon a time',
@@ -41,7 +41,7 @@ export const MODELS: Model[] = [
     card: 'https://huggingface.co/nvidia/Nemotron-Flash-1B',
     weights: 'q4',
     download: 1.94e9,
-    memory: 0.65e9,
+    shape: 'nemotron-flash-1b',
     chat: false,
     terms: true,
     prompt: 'The most surprising thing about the deep sea is',
@@ -54,7 +54,7 @@ export const MODELS: Model[] = [
     card: 'https://huggingface.co/nvidia/Nemotron-Flash-3B-Instruct',
     weights: 'q4',
     download: 5.5e9,
-    memory: 1.8e9,
+    shape: 'nemotron-flash-3b',
     chat: true,
     terms: true,
     prompt: 'Why is the sky blue?',
@@ -65,7 +65,6 @@ export const MODELS: Model[] = [
     about: 'Nemotron-Flash or Qwen3 with config.json, tokenizer.json and *.safetensors. It stays on this machine.',
     weights: 'bf16',
     download: 0,
-    memory: 0,
     chat: false,
     terms: false,
     prompt: 'Once upon a time',
@@ -158,21 +157,30 @@ async function filesIn(entry: FileSystemEntry): Promise<File[]> {
   return (await Promise.all(inside.filter((e) => e.isFile).map(filesIn))).flat();
 }
 
+/** What it takes of this GPU, or why this GPU cannot hold it; nothing where that is small or unknown. */
+async function memory(model: Model): Promise<string> {
+  const config = own.find(({ name }) => name === 'config.json');
+  const shape = model.id === 'own' && config ? new Uint8Array(await config.arrayBuffer()) : model.shape;
+  if (!shape) return '';
+  try {
+    const { weights, arena, scratch, context } = await plan(shape, { weights: model.weights });
+    return `On this GPU it takes ${bytes(weights)} of weights, ${bytes(arena)} for a text of ${context} tokens and ${bytes(scratch)} to work in; no single buffer is too large. Whether so much is free shows when it is loaded.`;
+  } catch (error) {
+    return `It cannot run on this GPU: ${(error as Error).message}`;
+  }
+}
+
 /** What this machine has to say to a model, before it is loaded. */
-export function fit(model: Model, offered: Capabilities): string {
-  if (model.id === 'own') return own.length > 0 ? `${own.length} files chosen.` : '';
+export async function fit(model: Model, offered: Capabilities): Promise<string> {
   const said: string[] = [];
+  if (model.id === 'own' && own.length > 0) said.push(`${own.length} files chosen.`);
   const room = offered.storage ? offered.storage.quota - offered.storage.usage : 0;
   if (room > 0 && room < model.download) {
     said.push(`This browser keeps at most ${bytes(room)} more: the model would be downloaded again the next time.`);
   }
-  if (!offered.webgpu) {
-    said.push(`No GPU here (${offered.reason}): the CPU runs the model${model.terms ? ', which is too large for that' : ''}.`);
-  } else if (offered.software) {
-    said.push(`The only GPU here is software, so the CPU runs the model${model.terms ? ', which is too large for that' : ''}.`);
-  } else {
-    const { maxBufferSize, maxStorageBufferBindingSize } = offered.limits!;
-    said.push(`It needs about ${bytes(model.memory)} of GPU memory; this GPU binds at most ${bytes(Math.min(maxBufferSize, maxStorageBufferBindingSize))} at once, and larger matrices are split. Whether the memory is free shows when it is loaded.`);
-  }
-  return said.join(' ');
+  const large = model.terms ? ', which is too large for that' : '';
+  if (!offered.webgpu) said.push(`No GPU here (${offered.reason}): the CPU runs the model${large}.`);
+  else if (offered.software) said.push(`The only GPU here is software, so the CPU runs the model${large}.`);
+  else said.push(await memory(model));
+  return said.filter(Boolean).join(' ');
 }

@@ -2,9 +2,11 @@
 
 mod run;
 mod sequences;
+mod transcript;
 
 pub use run::{Event, Piece};
 pub use sequences::Snapshot;
+pub use transcript::Transcript;
 
 use crate::arena::{Arena, Saved};
 use crate::batch::{BATCH_WORDS, Batch, MAX_ROWS, Size};
@@ -24,6 +26,8 @@ use std::collections::HashMap;
 
 /// Rows for which plans are recorded; a step uses the smallest that holds it.
 const BUCKETS: [u32; 4] = [1, ops::MATVEC_ROWS, 64, MAX_ROWS as u32];
+/// Rows of prompts that run other kernels.
+const PROMPTS: [u32; 2] = [64, ops::MATVEC_ROWS];
 /// Decode steps that are submitted before the first of them is read.
 const AHEAD: usize = 4;
 /// Rows whose logits are computed at a time by [`Engine::logits`].
@@ -150,7 +154,11 @@ impl Engine {
             prefix: None,
         };
         engine.compute_prefix().await?;
-        // The plan of every decode step is made now, so that nothing compiles during the first token.
+        // What a prompt, short or long, and every decode step run is made now, so that nothing compiles during the
+        // first token.
+        for prompt in PROMPTS {
+            engine.prepare(bucket(prefill_rows.min(prompt)), false, Ends::Gathered(1)).await?;
+        }
         engine.prepare(1, true, Ends::Rows(1)).await?;
         Ok(engine)
     }

@@ -133,7 +133,7 @@ impl Engine {
     ) -> Result<()> {
         let mut batch = Batch::default();
         batch.push(slot, position, &[PICKED], true);
-        let ahead = if matches!(self.exec, Exec::Cpu(_)) { 1 } else { AHEAD };
+        let ahead = if matches!(self.exec, Exec::Gpu(_)) { AHEAD } else { 1 };
         let mut flying = VecDeque::with_capacity(ahead);
         let (mut submitted, mut result) = (0, ControlFlow::Continue(()));
         while result.is_continue() && (submitted < tokens || !flying.is_empty()) {

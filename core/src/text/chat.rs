@@ -36,6 +36,9 @@ impl Message {
     }
 }
 
+/// What shows, after [`instruct`], that the model goes on as the user: a stop text.
+pub const USER_AGAIN: &str = "\nUser:";
+
 /// A conversation as Nemotron-Flash-3B-Instruct wants it (spec section 5): `User: {message}\nAssistant:`, without white
 /// space behind. Answers follow as the model wrote them, and what the system says stands in front.
 pub fn instruct(messages: &[Message]) -> String {

@@ -1,0 +1,55 @@
+//! A device that is only imagined: it counts memory and remembers kernels, and computes nothing. An engine on it says
+//! what the same engine would take of a real device, before a weight is there.
+
+use crate::buf::Buf;
+use crate::caps::Caps;
+use crate::kernel::{Const, Kernel};
+use crate::op::AnyOp;
+use crate::plan::Plan;
+
+/// Limits and features of the device that it stands for.
+#[derive(Debug)]
+pub struct Dry {
+    caps: Caps,
+    /// Buffers so far.
+    buffers: u32,
+    kernels: Vec<(Kernel, Vec<Const>)>,
+}
+
+impl Dry {
+    pub(crate) fn new(caps: &Caps) -> Dry {
+        Dry { caps: caps.clone(), buffers: 0, kernels: vec![] }
+    }
+
+    pub(crate) fn caps(&self) -> &Caps {
+        &self.caps
+    }
+
+    /// The kernels that plans asked for, each once, in the order of first use.
+    pub fn kernels(&self) -> &[(Kernel, Vec<Const>)] {
+        &self.kernels
+    }
+
+    pub(crate) fn alloc(&mut self) -> u32 {
+        self.buffers += 1;
+        self.buffers - 1
+    }
+
+    pub(crate) fn prepare(&mut self, plan: &Plan) {
+        for step in &plan.steps {
+            self.kernel(&*step.op);
+        }
+    }
+
+    fn kernel(&mut self, op: &dyn AnyOp) {
+        let entry = (op.kernel(), op.consts(&self.caps));
+        if !self.kernels.contains(&entry) {
+            self.kernels.push(entry);
+        }
+    }
+
+    /// What a step would read: zeros.
+    pub(crate) fn read(read: Option<(Buf, u64)>) -> Vec<u32> {
+        read.map_or(vec![], |(_, words)| vec![0; words as usize])
+    }
+}

@@ -1,0 +1,76 @@
+//! An imagined engine says what the real one takes, before a weight is there.
+#![forbid(unsafe_code)]
+
+use nemoflash::{Caps, Engine, EngineOptions, Error, Exec, LoadOptions, Loader, Quant, Scan};
+use nemoflash_tests::{GOLDEN, checkpoint, load_options};
+use pollster::block_on;
+
+const OPTIONS: EngineOptions =
+    EngineOptions { slots: 2, context: 700, kv: nemoflash::Kv::F16, scan: Scan::Serial, prefill_rows: 64 };
+
+fn quantised(bits: u32) -> LoadOptions {
+    LoadOptions { quantise: Some(Quant { bits, group: 64, scale_f16: false }), ..Default::default() }
+}
+
+fn rehearse(loader: &Loader, options: EngineOptions) -> Engine {
+    let (exec, model) = block_on(loader.imagine(&Caps::CPU)).expect("rehearsal");
+    block_on(Engine::new(exec, model, options)).expect("engine")
+}
+
+#[test]
+fn it_tells_memory_and_kernels() {
+    for (name, _) in GOLDEN {
+        let (config, bytes) = checkpoint(name);
+        let packed = name == "qwen3-mlx";
+        let mut exec = Exec::cpu();
+        for options in [LoadOptions::default(), quantised(4)] {
+            if packed && options.quantise.is_some() {
+                continue; // it is quantised already
+            }
+            let model = load_options(&mut exec, &config, std::slice::from_ref(&bytes), options, &mut || usize::MAX);
+            let real = block_on(Engine::new(exec, model.expect("model"), OPTIONS)).expect("engine");
+            let mut loader = Loader::with_options(&config, &[None], options).expect("loader");
+            let before = rehearse(&loader, OPTIONS).explain();
+            let length = 8 + u64::from_le_bytes(*bytes.first_chunk().expect("length"));
+            let mut nowhere = Exec::dry(&Caps::CPU);
+            for part in [&bytes[..8], &bytes[8..length as usize]] {
+                block_on(loader.push(&mut nowhere, part)).expect("header");
+            }
+            let dry = rehearse(&loader, OPTIONS);
+            assert_eq!(dry.explain().device_bytes, real.explain().device_bytes, "{name}: with the header");
+            // Which matrices of a quantised folder are packed stands in the header alone.
+            let (guess, bytes) = (before.device_bytes, real.explain().device_bytes);
+            assert!(guess == bytes || packed && guess.weights > bytes.weights, "{name}: {guess:?}, {bytes:?}");
+            let Exec::Dry(device) = dry.exec() else { panic!("it is imagined") };
+            for step in real.decode_plans().iter().flat_map(|plan| &plan.steps) {
+                let kernel = (step.op.kernel(), step.op.consts(&Caps::CPU));
+                assert!(device.kernels().contains(&kernel), "{name}: {} is not announced", kernel.0.name);
+            }
+            let first = device.kernels().iter().position(|(kernel, _)| kernel.name == "logits").expect("logits");
+            assert!(first > 0 && first < device.kernels().len() - 1, "{name}: in the order of first use");
+            exec = real.into_exec();
+        }
+    }
+}
+
+/// Other options give other answers, and limits are held.
+#[test]
+fn it_depends_on_what_is_asked() {
+    let (config, _) = checkpoint("mixed");
+    let loader = |options| Loader::with_options(&config, &[None], options).expect("loader");
+    let plain = rehearse(&loader(LoadOptions::default()), OPTIONS).explain().device_bytes;
+    let four = rehearse(&loader(quantised(4)), OPTIONS).explain().device_bytes;
+    assert!(four.weights < plain.weights && four.arena == plain.arena, "{four:?}, {plain:?}");
+    let long = rehearse(&loader(LoadOptions::default()), EngineOptions { context: 1400, ..OPTIONS });
+    assert!(long.explain().device_bytes.arena > plain.arena);
+    let names = |engine: &Engine| {
+        let Exec::Dry(device) = engine.exec() else { panic!("it is imagined") };
+        device.kernels().iter().map(|(kernel, _)| kernel.name).collect::<Vec<_>>()
+    };
+    let chunked = rehearse(&loader(LoadOptions::default()), EngineOptions { scan: Scan::Chunked, ..OPTIONS });
+    assert!(names(&chunked).contains(&"ssd_chunk") && !names(&long).contains(&"ssd_chunk"), "{:?}", names(&chunked));
+    let small = Caps { max_binding: 1 << 14, ..Caps::CPU };
+    let (exec, model) = block_on(loader(LoadOptions::default()).imagine(&small)).expect("matrices are cut into parts");
+    let refused = block_on(Engine::new(exec, model, OPTIONS));
+    assert!(matches!(refused, Err(Error::Limit { .. })), "{refused:?}");
+}
