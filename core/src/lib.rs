@@ -90,7 +90,7 @@ pub use caps::{Caps, Deny};
 pub use config::Config;
 pub use cpu::{Cpu, Pause};
 pub use dry::Dry;
-pub use engine::{Engine, EngineOptions, Event, Kv, Piece, Snapshot, Transcript};
+pub use engine::{Dispatch, Engine, EngineOptions, Event, Kv, Piece, Snapshot, Transcript};
 pub use error::{Error, Result};
 pub use exec::{Exec, Ticket};
 pub use explain::{BUDGET, DeviceBytes, Explain, KernelUse, PartCost};

@@ -1,9 +1,11 @@
 //! The engine: model, arena and plans. Takes rows, gives tokens.
 
+mod profile;
 mod run;
 mod sequences;
 mod transcript;
 
+pub use profile::Dispatch;
 pub use run::{Event, Piece};
 pub use sequences::Snapshot;
 pub use transcript::Transcript;

@@ -1,0 +1,215 @@
+//! Adapter, device, queue, buffers and pipelines: everything that touches a GPU.
+
+mod adapter;
+mod pipelines;
+mod profile;
+mod submit;
+
+pub use adapter::AdapterInfo;
+pub(crate) use pipelines::Prepared;
+pub use submit::Pending;
+
+use crate::buf::Buf;
+use crate::caps::{Caps, Deny};
+use crate::kernel::Const;
+use crate::{Error, Result};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+
+/// Which adapter to use and how.
+#[derive(Clone, Debug, Default)]
+pub struct GpuOptions {
+    /// `vulkan`, `metal`, `dx12` or `gl`; all but `gl` if not given.
+    pub backend: Option<String>,
+    /// An index of [`Gpu::adapters`], or a part of an adapter's name.
+    pub adapter: Option<String>,
+    /// Optional features not to use.
+    pub deny: Deny,
+    /// Ask for the limits that every WebGPU device has and no more.
+    pub floor: bool,
+    /// In a browser: the caller sees to it that the device is asked for the feature `subgroups`, which wgpu does not
+    /// know there.
+    pub page_subgroups: bool,
+}
+
+/// Errors that wgpu reports outside of any call: the first one is kept and becomes the next call's error.
+#[derive(Clone, Debug, Default)]
+struct Faults(Arc<Mutex<Option<String>>>);
+
+impl Faults {
+    fn put(&self, why: String) {
+        self.0.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(why);
+    }
+
+    fn check(&self) -> Result<()> {
+        match self.0.lock().unwrap_or_else(|e| e.into_inner()).clone() {
+            Some(why) => Err(Error::Device { why }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Adapter, device, queue and pipelines. Made once.
+#[derive(Debug)]
+pub struct Gpu {
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    caps: Caps,
+    info: AdapterInfo,
+    faults: Faults,
+    lost: Arc<AtomicBool>,
+    buffers: Vec<Option<wgpu::Buffer>>,
+    pipelines: HashMap<(&'static str, Vec<Const>), (wgpu::ComputePipeline, wgpu::BindGroupLayout)>,
+    /// Mapped-when-idle buffers that results come back through, by size in bytes.
+    readbacks: Vec<wgpu::Buffer>,
+    /// Buffers made so far.
+    made: usize,
+}
+
+impl Gpu {
+    /// Opens a device.
+    ///
+    /// # Errors
+    /// [`Error::NoAdapter`] if no adapter fits the options, [`Error::Device`] if the driver refuses.
+    pub async fn new(options: &GpuOptions) -> Result<Gpu> {
+        let list = Self::enumerate(options.backend.as_deref()).await?;
+        let found: Vec<&str> = list.iter().map(|(info, _)| info.name.as_str()).collect();
+        let found = if found.is_empty() { "none found".to_string() } else { format!("found: {}", found.join(", ")) };
+        let wanted = options.adapter.as_deref();
+        let fits = |info: &AdapterInfo| match wanted {
+            None => true,
+            Some(text) => match text.parse::<usize>() {
+                Ok(index) => info.index == index,
+                Err(_) => info.name.to_lowercase().contains(&text.to_lowercase()),
+            },
+        };
+        let Some((info, adapter)) = list.into_iter().find(|(info, _)| fits(info)) else {
+            let why = match wanted {
+                Some(text) => format!("no adapter matches `{text}` ({found})"),
+                None => found,
+            };
+            return Err(Error::NoAdapter { why });
+        };
+        Self::open(adapter, info, options).await
+    }
+
+    async fn open(adapter: wgpu::Adapter, info: AdapterInfo, options: &GpuOptions) -> Result<Gpu> {
+        use wgpu::Features as F;
+        let wanted = F::SHADER_F16 | F::SUBGROUP | F::TIMESTAMP_QUERY | F::TIMESTAMP_QUERY_INSIDE_PASSES;
+        let mut features = adapter.features() & wanted;
+        features.set(F::SHADER_F16, features.contains(F::SHADER_F16) && !options.deny.f16);
+        features.set(F::SUBGROUP, features.contains(F::SUBGROUP) && !options.deny.subgroups);
+        let mut limits = wgpu::Limits::default();
+        if !options.floor {
+            let have = adapter.limits();
+            limits.max_buffer_size = have.max_buffer_size;
+            limits.max_storage_buffer_binding_size = have.max_storage_buffer_binding_size;
+        }
+        let (device, queue) = adapter
+            .request_device(&wgpu::DeviceDescriptor {
+                label: Some("nemoflash"),
+                required_features: features,
+                required_limits: limits,
+                memory_hints: wgpu::MemoryHints::Performance,
+                ..Default::default()
+            })
+            .await
+            .map_err(|e| Error::Device { why: format!("{}: {e}", info.name) })?;
+        // Only a page's device can have been asked for what wgpu does not know.
+        let page_subgroups = cfg!(target_arch = "wasm32") && options.page_subgroups;
+        Self::around(device, queue, info, &adapter.get_info(), options.deny, page_subgroups)
+    }
+
+    /// Around a device that the caller made.
+    fn around(
+        device: wgpu::Device,
+        queue: wgpu::Queue,
+        info: AdapterInfo,
+        raw: &wgpu::AdapterInfo,
+        deny: Deny,
+        page_subgroups: bool,
+    ) -> Result<Gpu> {
+        let faults = Faults::default();
+        let uncaptured = faults.clone();
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| uncaptured.put(error.to_string())));
+        let lost = Arc::new(AtomicBool::new(false));
+        let (gone, last) = (lost.clone(), faults.clone());
+        device.set_device_lost_callback(move |reason, message| {
+            if reason != wgpu::DeviceLostReason::Destroyed {
+                gone.store(true, Relaxed);
+                last.put(format!("the device was lost ({reason:?}): {message}"));
+            }
+        });
+        let caps = Caps::new(&device, raw, deny, page_subgroups);
+        let (buffers, pipelines, readbacks) = (vec![], HashMap::new(), vec![]);
+        Ok(Gpu { device, queue, caps, info, faults, lost, buffers, pipelines, readbacks, made: 0 })
+    }
+
+    /// What kernels may rely on.
+    pub fn caps(&self) -> &Caps {
+        &self.caps
+    }
+
+    /// The adapter in use.
+    pub fn info(&self) -> &AdapterInfo {
+        &self.info
+    }
+
+    /// Buffers and pipelines made so far: replaying a plan makes none.
+    pub fn made(&self) -> usize {
+        self.made + self.pipelines.len()
+    }
+
+    /// Whether the device was lost or does not answer. Any other fault is the fault of one operator, and another device
+    /// on the same adapter may be of use.
+    pub fn lost(&self) -> bool {
+        self.lost.load(Relaxed)
+    }
+
+    fn buffer(&self, buf: Buf) -> &wgpu::Buffer {
+        self.buffers[buf.id as usize].as_ref().expect("a freed buffer is not used")
+    }
+
+    pub(crate) async fn alloc(&mut self, name: &str, words: u64) -> Result<u32> {
+        use wgpu::BufferUsages as U;
+        let buffer = self.new_buffer(name, words * 4, U::STORAGE | U::COPY_SRC | U::COPY_DST).await?;
+        self.buffers.push(Some(buffer));
+        Ok(self.buffers.len() as u32 - 1)
+    }
+
+    async fn new_buffer(&mut self, name: &str, size: u64, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer> {
+        self.made += 1;
+        let memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some(name),
+            size,
+            usage,
+            mapped_at_creation: false,
+        });
+        match memory.pop().await {
+            Some(_) => Err(Error::OutOfMemory { what: name.into(), bytes: size }),
+            None => self.faults.check().map(|()| buffer),
+        }
+    }
+
+    pub(crate) fn free(&mut self, buf: Buf) {
+        self.buffers[buf.id as usize] = None;
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.buffers.clear();
+    }
+
+    pub(crate) fn write(&mut self, buf: Buf, at: u64, words: &[u32]) {
+        self.queue.write_buffer(self.buffer(buf), at * 4, bytemuck::cast_slice(words));
+    }
+
+    pub(crate) fn copy(&mut self, copies: &[(Buf, u64, Buf, u64, u64)]) {
+        let mut encoder = self.device.create_command_encoder(&Default::default());
+        for &(from, at, to, there, words) in copies {
+            encoder.copy_buffer_to_buffer(self.buffer(from), at * 4, self.buffer(to), there * 4, words * 4);
+        }
+        self.queue.submit([encoder.finish()]);
+    }
+}
