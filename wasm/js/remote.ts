@@ -87,7 +87,8 @@ export class RemoteFile {
     if (this.signal?.aborted) throw aborted();
     let response: Response;
     try {
-      response = await fetch(this.url, { headers: { Range: `bytes=${start}-` }, signal: this.signal });
+      // Not through the browser's cache, which would hold gigabytes a second time.
+      response = await fetch(this.url, { headers: { Range: `bytes=${start}-` }, cache: 'no-store', signal: this.signal });
     } catch (error) {
       if (this.signal?.aborted) throw aborted();
       throw failed(this.url, `the server cannot be reached (${(error as Error).message})`);
@@ -135,8 +136,8 @@ export class RemoteFile {
   }
 }
 
-/** A small file as a whole; nothing if it is not there. */
-export async function fetchSmall(url: string, signal?: AbortSignal): Promise<Uint8Array | null> {
+/** A small file as a whole; nothing if it is not there, which the statuses in `absent` say. */
+export async function fetchSmall(url: string, signal?: AbortSignal, absent: readonly number[] = [404]): Promise<Uint8Array | null> {
   const MOST = 64 << 20;
   let response: Response;
   try {
@@ -145,7 +146,7 @@ export async function fetchSmall(url: string, signal?: AbortSignal): Promise<Uin
     if (signal?.aborted) throw aborted();
     throw failed(url, `the server cannot be reached (${(error as Error).message})`);
   }
-  const missing = response.status === 404 || response.headers.get('content-type')?.includes('text/html');
+  const missing = absent.includes(response.status) || response.headers.get('content-type')?.includes('text/html');
   if (missing) {
     await response.body?.cancel().catch(() => {});
     return null;

@@ -4,7 +4,7 @@ import { NemoflashError } from './errors.js';
 import { fetchSmall } from './remote.js';
 import type { Source } from './types.js';
 
-export const HUB = 'https://huggingface.co';
+const HUB = 'https://huggingface.co';
 export const SMALL = [
   'config.json',
   'tokenizer.json',
@@ -49,8 +49,8 @@ export const isId = (text: string) => /^[\w.-]+\/[\w.-]+$/.test(text) && !text.s
 /** Where the source leads. */
 export function filesOf(source: Source, signal?: AbortSignal): Files {
   if (typeof source === 'object' && 'files' in source) return folder(source.files, source.name);
-  if (typeof source === 'object') return hub(source.hub, source.revision ?? 'main', signal);
-  return isId(source) ? hub(source, 'main', signal) : site(source, signal);
+  if (typeof source === 'object') return hub(source, signal);
+  return isId(source) ? hub({ hub: source }, signal) : site(source, signal);
 }
 
 function folder(files: readonly File[], name?: string): Files {
@@ -103,20 +103,22 @@ interface Listing {
   siblings?: { rfilename: string; size?: number; lfs?: { sha256?: string; size?: number } }[];
 }
 
-function hub(id: string, revision: string, signal?: AbortSignal): Files {
+function hub({ hub: id, revision = 'main', endpoint = HUB }: Extract<Source, { hub: string }>, signal?: AbortSignal): Files {
+  const base = endpoint.replace(/\/+$/, '');
   // One request names every file with its length and checksum, and the commit that the others then come from.
   let listing: Promise<Listing> | null = null;
   const list = () =>
     (listing ??= (async () => {
-      const bytes = await fetchSmall(`${HUB}/api/models/${id}/revision/${encodeURIComponent(revision)}?blobs=true`, signal);
-      if (!bytes) throw new NemoflashError('files', `${id} is not on the hub. Check its name`);
+      // To nobody in particular the hub says 401 for what it does not have, too.
+      const bytes = await fetchSmall(`${base}/api/models/${id}/revision/${encodeURIComponent(revision)}?blobs=true`, signal, [401, 404]);
+      if (!bytes) throw new NemoflashError('files', `${id} (${revision}) is not on the hub, or not for everyone. Check its name`);
       return JSON.parse(new TextDecoder().decode(bytes)) as Listing;
     })());
-  const at = async (file: string) => `${HUB}/${id}/resolve/${(await list()).sha ?? revision}/${file}`;
+  const at = async (file: string) => `${base}/${id}/resolve/${(await list()).sha ?? revision}/${file}`;
   const entry = async (file: string) => (await list()).siblings?.find(({ rfilename }) => rfilename === file);
   return {
     name: id.split('/')[1]!,
-    place: `${HUB}/${id}@${revision}`,
+    place: `${base}/${id}@${revision}`,
     small: async (wanted) => {
       const bytes = (await entry(wanted)) ? await fetchSmall(await at(wanted), signal) : null;
       if (!bytes && NEEDED.includes(wanted)) throw missing(wanted, id);
