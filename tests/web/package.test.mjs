@@ -120,6 +120,22 @@ test('README, as written', () =>
     await page.waitForFunction(() => document.querySelector('#story').textContent.length > 60);
   }));
 
+test('addresses are relative to the page; what is none is said so', () =>
+  fresh(async (page) => {
+    await page.evaluate(() => document.head.append(Object.assign(document.createElement('base'), { href: '/models/elsewhere/' })));
+    for (const where of ['worker', 'page']) assert.deepEqual((await tell(page, { source: '../fables', where, tokens: 1 })).ids, [GOLDEN[0]]);
+    const got = await tell(page, { source: 'http://' });
+    assert.match(`${got.code}: ${got.message}`, /^parameter: http:\/\/ is not an address/);
+  }));
+
+test('one version: package, JavaScript, Rust', () =>
+  fresh(async (page) => {
+    const [, crate] = /\[workspace\.package\]\nversion = "(.*)"/.exec(readFileSync(`${root}Cargo.toml`, 'utf8'));
+    assert.equal(JSON.parse(readFileSync(`${root}wasm/package.json`)).version, crate);
+    assert.equal(await page.evaluate(async () => (await import('/nemoflash/index.js')).version), crate);
+    assert.equal((await tell(page, { tokens: 1 })).version, crate);
+  }));
+
 test('the wasm is small', () => {
   const { gzip } = JSON.parse(readFileSync(`${root}wasm/dist/size.json`));
   assert.ok(gzip <= 2 << 20, `${gzip} bytes`);

@@ -5,7 +5,7 @@ import { generation } from './channel.js';
 import { NemoflashError, aborted, typed } from './errors.js';
 import { capabilities, destroyDevice, withSubgroups } from './gpu.js';
 import { Meter } from './meter.js';
-import { SMALL, filesOf, type Files, type WeightFile } from './source.js';
+import { SMALL, absolute, filesOf, type Files, type WeightFile } from './source.js';
 import { ModelStore, keyOf } from './store.js';
 import type {
   BenchOptions, BenchResult, Capabilities, Chunk, Engine, GenerateOptions, Generation, Info, LoadOptions, Message,
@@ -49,7 +49,7 @@ export class LocalEngine implements Engine {
 
   static async load(source: Source, options: LoadOptions = {}, wasm?: BufferSource): Promise<LocalEngine> {
     const { signal, onProgress, where: _, ...rest } = options;
-    const engine = new LocalEngine(source, rest);
+    const engine = new LocalEngine(absolute(source), rest);
     await engine.guard(async () => {
       engine.memory = await start(wasm);
       await engine.open(onProgress, signal);

@@ -44,9 +44,20 @@ const missing = (name: string, where: string) =>
     'model.safetensors, or model.safetensors.index.json with its parts');
 
 /** Whether a text is an id on the hub: owner and name, with one slash. Everything else is an address. */
-export const isId = (text: string) => /^[\w.-]+\/[\w.-]+$/.test(text) && !text.startsWith('.');
+const isId = (text: string) => /^[\w.-]+\/[\w.-]+$/.test(text) && !text.startsWith('.');
 
-/** Where the source leads. */
+/** The same model for whoever reads it: a page's addresses are relative to the page, and a worker's would not be. */
+export function absolute(source: Source): Source {
+  const base = globalThis.document?.baseURI ?? globalThis.location?.href;
+  const address = (text: string) => {
+    if (URL.canParse(text, base)) return new URL(text, base).href;
+    throw new NemoflashError('parameter', `${text} is not an address. Give the URL of a model's folder, or owner/name on the hub`);
+  };
+  if (typeof source === 'string') return isId(source) ? source : address(source);
+  return 'hub' in source && source.endpoint !== undefined ? { ...source, endpoint: address(source.endpoint) } : source;
+}
+
+/** Where a source leads; its addresses are absolute. */
 export function filesOf(source: Source, signal?: AbortSignal): Files {
   if (typeof source === 'object' && 'files' in source) return folder(source.files, source.name);
   if (typeof source === 'object') return hub(source, signal);
@@ -80,7 +91,7 @@ function folder(files: readonly File[], name?: string): Files {
 }
 
 function site(url: string, signal?: AbortSignal): Files {
-  const base = new URL(url.endsWith('/') ? url : `${url}/`, globalThis.location?.href);
+  const base = new URL(url.endsWith('/') ? url : `${url}/`);
   const name = base.pathname.split('/').filter(Boolean).pop() ?? base.host;
   const at = (file: string) => new URL(file, base).href;
   return {
