@@ -7,36 +7,109 @@ import { GOLDEN, root, site, tell } from './harness.mjs';
 const here = site();
 const { fresh } = here;
 
-for (const [name, options, subgroup] of [
-  ['the GPU', { device: 'gpu' }, 4],
-  ['the GPU without subgroups', { device: 'gpu', deny: ['subgroups'] }, null],
-  ['the CPU', { device: 'cpu' }, null],
-  ['the CPU, in the page itself', { device: 'cpu', where: 'page' }, null],
-]) {
-  test(`golden tokens on ${name}`, () =>
+// Nearly all the time goes into compiling pipelines: 9 s for an engine on SwiftShader, and one for each example of an
+// operator. So one engine serves all tests of a mode, and of each operator four examples run, as in the self-check; the
+// native suites run all of them, on SwiftShader too, and `ALL_EXAMPLES=1` does here.
+const EXAMPLES = process.env.ALL_EXAMPLES ? 0 : 4;
+
+/** In the page: an engine for the tests that follow, every device that is asked for counted. */
+const prepare = (page, options) =>
+  page.evaluate(async (options) => {
+    const devices = (globalThis.devices = { made: 0, lost: [] });
+    const { requestDevice } = GPUAdapter.prototype;
+    GPUAdapter.prototype.requestDevice = async function (...args) {
+      const device = await requestDevice.apply(this, args);
+      devices.made += 1;
+      void device.lost.then(({ reason }) => devices.lost.push(reason));
+      return device;
+    };
+    globalThis.load = async (source) => (await import('/nemoflash/index.js')).load(source, { device: 'gpu', ...options });
+    globalThis.engine = await globalThis.load('/fables/');
+    globalThis.ids = async (options) => {
+      const answer = engine.generate('Once upon a time', { maxTokens: 6, ...options });
+      for await (const _ of answer);
+      return (await answer.usage).ids;
+    };
+    globalThis.code = (promise) => promise.then(() => 'no error', ({ code }) => code);
+  }, options);
+const operators = async (page) => {
+  const results = await page.evaluate((examples) => engine.selfCheck({ examples }), EXAMPLES);
+  assert.ok(results.length >= 20, `${results.length} operators`);
+  for (const { name, result, faults } of results) assert.equal(result, 'pass', `${name}: ${faults}`);
+  console.log(`${results.length} operators, ${results.reduce((sum, { examples }) => sum + examples, 0)} examples`);
+};
+
+test('the GPU', { timeout: 900_000 }, (t) =>
+  fresh(async (page) => {
+    await prepare(page, {});
+    await t.test('golden tokens', async () => {
+      assert.deepEqual(await page.evaluate((maxTokens) => ids({ maxTokens }), GOLDEN.length), GOLDEN);
+      assert.equal(await page.evaluate(async () => (await engine.info()).caps.subgroup), 4);
+    });
+    await t.test('every operator against its twin', () => operators(page));
+    await t.test('stop', async () => {
+      const got = await page.evaluate(async () => {
+        const stop = new AbortController();
+        const answer = engine.generate('Once upon a time', { maxTokens: 200, signal: stop.signal });
+        for await (const { tokens } of answer) if (tokens === 3) stop.abort();
+        const { end, ids } = await answer.usage;
+        return { end, some: ids.length };
+      });
+      assert.equal(got.end, 'aborted');
+      assert.ok(got.some >= 3 && got.some < 20, `${got.some} tokens after stop`);
+    });
+    await t.test('a lost device: an error, and the next call brings it back', async () => {
+      const got = await page.evaluate(async () => {
+        await engine.loseDevice();
+        const lost = await code(ids());
+        const begun = performance.now();
+        const after = await ids();
+        return { lost, after, seconds: (performance.now() - begun) / 1000 };
+      });
+      assert.equal(got.lost, 'device');
+      assert.deepEqual(got.after, GOLDEN.slice(0, 6));
+      console.log(`from the loss of the device to the answer: ${got.seconds.toFixed(1)} s`);
+    });
+  }));
+
+// In the page itself, where devices can be counted: a worker takes its own with it.
+test('the GPU without subgroups, in the page itself', { timeout: 900_000 }, (t) =>
+  fresh(async (page) => {
+    const errors = [];
+    page.on('pageerror', (error) => errors.push(String(error)));
+    await prepare(page, { deny: ['subgroups'], where: 'page' });
+    const devices = () => page.evaluate(() => new Promise((done) => setTimeout(() => done(devices), 50)));
+    await t.test('golden tokens', async () => {
+      assert.deepEqual(await page.evaluate((maxTokens) => ids({ maxTokens }), 12), GOLDEN.slice(0, 12));
+      const { info, bench } = await page.evaluate(async () => ({ info: await engine.info(), bench: await engine.bench({ prompt: 1, tokens: 1, runs: 1 }) }));
+      assert.equal(info.caps.subgroup, null);
+      assert.match(info.device, /swiftshader/i);
+      assert.equal(bench.device, info.device);
+      assert.deepEqual(await devices(), { made: 1, lost: [] });
+    });
+    await t.test('every operator against its twin', () => operators(page));
+    await t.test('the GPU gets its memory back: from a check, a load that fails, an engine that is closed', async () => {
+      assert.deepEqual(await devices(), { made: 2, lost: ['destroyed'] });
+      assert.equal(await page.evaluate(() => code(globalThis.load('/nothing/'))), 'files');
+      here.server.faults.set('model.safetensors', 'lie');
+      assert.equal(await page.evaluate(() => code(globalThis.load('/fables/'))), 'checkpoint');
+      assert.deepEqual(await devices(), { made: 4, lost: ['destroyed', 'destroyed', 'destroyed'] });
+      assert.deepEqual(await page.evaluate(() => ids()), GOLDEN.slice(0, 6));
+      await page.evaluate(() => engine.close());
+      assert.deepEqual((await devices()).lost.length, 4);
+      assert.deepEqual(errors, []);
+    });
+  }));
+
+for (const where of ['worker', 'page']) {
+  test(`golden tokens on the CPU, in the ${where}`, () =>
     fresh(async (page) => {
-      const got = await tell(page, options);
+      const got = await tell(page, { where });
       assert.deepEqual(got.ids, GOLDEN, JSON.stringify(got));
-      assert.equal(got.subgroup, subgroup);
+      assert.equal(got.subgroup, null);
       assert.equal(got.end, 'length');
       assert.deepEqual(got.stages, ['device', 'files', 'weights', 'compile', 'ready']);
       assert.match(got.text, /^, and then he went to the King/);
-    }));
-}
-
-// All examples where there are subgroups; without, at most four of each, as the self-check has them.
-for (const [deny, examples] of [[[], 0], [['subgroups'], 4]]) {
-  test(`every operator against its twin${deny.length ? ', without subgroups' : ''}`, { timeout: 600_000 }, () =>
-    fresh(async (page) => {
-      const results = await page.evaluate(async ({ deny, examples }) => {
-        const { load } = await import('/nemoflash/index.js');
-        const engine = await load('/fables/', { device: 'gpu', deny, context: 64 });
-        return engine.selfCheck({ examples });
-      }, { deny, examples });
-      assert.ok(results.length >= 20, `${results.length} operators`);
-      for (const { name, result, faults } of results) assert.equal(result, 'pass', `${name}: ${faults}`);
-      const run = results.reduce((sum, { examples }) => sum + examples, 0);
-      console.log(`${results.length} operators, ${run} examples`);
     }));
 }
 
@@ -56,45 +129,34 @@ test('files of one\'s own', () =>
     assert.match(ids.missing, /^files: config.json is missing/);
   }));
 
-test('stop, a lost device, a panic: the engine goes on', () =>
+test('broken off, busy, a panic, what cannot be: the engine goes on', () =>
   fresh(async (page) => {
     const got = await page.evaluate(async () => {
       const { load } = await import('/nemoflash/index.js');
-      const engine = await load('/fables/', { device: 'gpu', context: 256 });
+      const engine = await load('/fables/', { device: 'cpu', context: 256 });
       const ids = async (options) => {
         const answer = engine.generate('Once upon a time', { maxTokens: 6, ...options });
         for await (const _ of answer);
         return (await answer.usage).ids;
       };
       const code = (promise) => promise.then(() => 'no error', ({ code }) => code);
-      const stop = new AbortController();
-      const answer = engine.generate('Once upon a time', { maxTokens: 200, signal: stop.signal });
-      for await (const { tokens } of answer) if (tokens === 3) stop.abort();
-      const { end, ids: some } = await answer.usage;
       // Breaking out of the loop stops it too.
-      for await (const _ of engine.generate('Once upon a time', { maxTokens: 200 })) break;
-      await new Promise((done) => setTimeout(done, 3000));
+      const broken = engine.generate('Once upon a time', { maxTokens: 200 });
+      for await (const _ of broken) break;
+      const { end } = await broken.usage;
       const afterBreak = await ids();
-      await engine.loseDevice();
-      const lost = await code(ids());
-      const begun = performance.now();
-      const afterLoss = await ids();
-      const seconds = (performance.now() - begun) / 1000;
       const busy = engine.generate('Once', { maxTokens: 4 });
       const second = await code(ids());
       for await (const _ of busy);
       const panic = await code(engine.post({ kind: 'panic' }));
       const afterPanic = await ids();
       const wrong = await code(ids({ temperature: -1 }));
-      const long = await code(ids.call(null, {}).then(() => engine.generate('Once '.repeat(2000)).usage));
-      return { end, some: some.length, afterBreak, lost, afterLoss, seconds, second, panic, afterPanic, wrong, long };
+      const long = await code(engine.generate('Once '.repeat(2000)).usage);
+      return { end, after: [afterBreak, afterPanic, await ids()], codes: [second, panic, wrong, long] };
     });
-    const six = GOLDEN.slice(0, 6);
     assert.equal(got.end, 'aborted');
-    assert.ok(got.some >= 3 && got.some < 20, `${got.some} tokens after stop`);
-    assert.deepEqual([got.afterBreak, got.afterLoss, got.afterPanic], [six, six, six]);
-    assert.deepEqual([got.lost, got.second, got.panic, got.wrong, got.long], ['device', 'busy', 'panic', 'parameter', 'prompt']);
-    console.log(`from the loss of the device to the answer: ${got.seconds.toFixed(1)} s`);
+    for (const after of got.after) assert.deepEqual(after, GOLDEN.slice(0, 6));
+    assert.deepEqual(got.codes, ['busy', 'panic', 'parameter', 'prompt']);
   }));
 
 test('no WebGPU: the CPU runs it, or the error says so', () =>
