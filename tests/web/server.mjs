@@ -12,7 +12,7 @@ const TYPES = {
  * Serves folders: `{ '/': dir, '/models/': dir }`, the longest prefix first. Returns `{ url, faults, requests, close }`.
  * Faults, one or several words: `drop` (every answer ends after 3 MiB), `hold` (an answer stands still after 9 MiB),
  * `lie` (a length that is not the file's), `no-range` (200 instead of 206), `html` (a page instead of the file),
- * `altered` (one byte is wrong), `gone` (404), `etag` (another version each time).
+ * `altered` (one byte is wrong), `gone` (404), `busy` (503), `cut` (no byte of it), `etag` (another version each time).
  */
 export async function serve(folders) {
   const faults = new Map();
@@ -28,6 +28,7 @@ export async function serve(folders) {
     requests.push({ path, range: request.headers.range ?? null });
     if (is('html')) return void response.writeHead(200, { 'content-type': 'text/html' }).end('<h1>Sign in</h1>');
     if (is('gone') || !existsSync(file)) return void response.writeHead(404).end('not found');
+    if (is('busy')) return void response.writeHead(503).end('later');
     const { size } = statSync(file);
     const headers = { 'content-type': TYPES[extname(file)] ?? 'application/octet-stream', 'accept-ranges': 'bytes' };
     headers.etag = is('etag') ? `"${requests.length}"` : `"${size}"`;
@@ -37,6 +38,7 @@ export async function serve(folders) {
     if (range) headers['content-range'] = `bytes ${start}-${end + more}/${size + more}`;
     headers['content-length'] = end - start + 1 + more;
     response.writeHead(range ? 206 : 200, headers);
+    if (is('cut')) return void response.write('', () => response.destroy());
     const stream = createReadStream(file, { start, end });
     let sent = 0;
     stream.on('data', (chunk) => {
