@@ -12,7 +12,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum Error {
     /// No adapter of the wanted kind exists on this machine.
     #[error(
-        "no usable GPU adapter: {why}. Install a Vulkan, Metal or DX12 driver (on Debian and Ubuntu: `apt install mesa-vulkan-drivers`), or use the CPU (`--device cpu`)"
+        "no usable GPU adapter: {why}. Install a Vulkan, Metal or DX12 driver (on Debian and Ubuntu: `apt install mesa-vulkan-drivers`), or use the CPU (device cpu)"
     )]
     NoAdapter {
         /// What was looked for and what was found.
@@ -20,7 +20,7 @@ pub enum Error {
     },
     /// The device could not be made, was lost, or reported an error of its own.
     #[error(
-        "the GPU device failed: {why}. Try again; if it persists, update the driver, pick another adapter (`--adapter`), or use the CPU (`--device cpu`)"
+        "the GPU device failed: {why}. Try again; if it persists, update the driver, pick another adapter, or use the CPU (device cpu)"
     )]
     Device {
         /// The device's own words.
@@ -78,7 +78,7 @@ pub enum Error {
     },
     /// A chat template cannot be used, or refuses a conversation.
     #[error(
-        "chat template: {why}. Use the checkpoint's unmodified files, or put the text to the model in another way (`--format text`, `--format instruct`)"
+        "chat template: {why}. Use the checkpoint's unmodified files, or put the text to the model in another way (format text or instruct)"
     )]
     Template {
         /// What is wrong.
@@ -102,7 +102,7 @@ pub enum Error {
     },
     /// The model computed something that is not a number.
     #[error(
-        "the model's output is not finite at position {position}: a weight or an activation overflowed. Check the checkpoint, or try `--device cpu` and `--kv f32` to find the cause"
+        "the model's output is not finite at position {position}: a weight or an activation overflowed. Check the checkpoint, or try the device cpu and kv f32 to find the cause"
     )]
     NonFinite {
         /// The position in the sequence, meta tokens included.

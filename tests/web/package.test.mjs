@@ -1,211 +1,117 @@
-// The package in Chromium: the same answers as everywhere, and what happens when things go wrong.
+// The engine in Chromium: the same answers as everywhere, on each device, and what happens when things go wrong.
 import assert from 'node:assert/strict';
-import { readFileSync, statSync } from 'node:fs';
-import { after, before, test } from 'node:test';
-import { fileURLToPath } from 'node:url';
-import { launch, open } from './browser.mjs';
-import { serve } from './server.mjs';
+import { readFileSync } from 'node:fs';
+import { test } from 'node:test';
+import { GOLDEN, root, site, tell } from './harness.mjs';
 
-const root = fileURLToPath(new URL('../..', import.meta.url));
-const WEIGHTS = 'model.safetensors';
-const PIECE = 8 << 20;
-// "Once upon a time" and what the float64 reference says next (tests/golden/fables.safetensors).
-const GOLDEN = [
-  15, 273, 541, 282, 525, 279, 263, 659, 273, 352, 15, 360, 44, 397, 262, 1030, 421, 379, 262, 659, 364, 1030, 15, 273,
-  311, 569, 659, 384, 360, 845, 15, 2013,
-];
-const { size: bytes } = statSync(`${root}models/fables/${WEIGHTS}`);
+const here = site();
+const { fresh } = here;
 
-let server, browser;
-before(async () => {
-  server = await serve({ '/': `${root}tests/web/blank/`, '/nemoflash/': `${root}wasm/dist/`,
-    '/fables/': `${root}models/fables/`,
-    '/models/': `${root}models/` });
-  browser = await launch();
-});
-after(async () => {
-  await browser?.close();
-  await server?.close();
-});
+// On SwiftShader nearly all the time goes into compiling pipelines: 9 s for an engine, a quarter of one for each example of
+// an operator; a step takes a third. So one engine serves all tests of a mode, and of each operator four examples run, as in
+// the self-check. The native suites run all of them, on SwiftShader too, and `ALL_EXAMPLES=1` does here.
+const EXAMPLES = process.env.ALL_EXAMPLES ? 0 : 4;
 
-/** A fresh origin's page. */
-async function fresh(run) {
-  const context = await browser.newContext();
-  server.faults.clear();
-  server.requests.length = 0;
-  try {
-    const { page } = await open(context, server.url);
-    return await run(page, context);
-  } finally {
-    server.faults.clear();
-    await context.close();
-  }
-}
+/** In the page: an engine for the tests that follow, every device that is asked for counted. */
+const prepare = (page, options) =>
+  page.evaluate(async (options) => {
+    const devices = (globalThis.devices = { made: 0, lost: [] });
+    const { requestDevice } = GPUAdapter.prototype;
+    GPUAdapter.prototype.requestDevice = async function (...args) {
+      const device = await requestDevice.apply(this, args);
+      devices.made += 1;
+      void device.lost.then(({ reason }) => devices.lost.push(reason));
+      return device;
+    };
+    globalThis.load = async (source) => (await import('/nemoflash/index.js')).load(source, { device: 'gpu', ...options });
+    globalThis.engine = await globalThis.load('/fables/');
+    globalThis.ids = async (options) => {
+      const answer = engine.generate('Once upon a time', { maxTokens: 6, ...options });
+      for await (const _ of answer);
+      return (await answer.usage).ids;
+    };
+    globalThis.code = (promise) => promise.then(() => 'no error', ({ code }) => code);
+  }, options);
+const operators = async (page) => {
+  const results = await page.evaluate((examples) => engine.selfCheck({ examples }), EXAMPLES);
+  assert.ok(results.length >= 20, `${results.length} operators`);
+  for (const { name, result, faults } of results) assert.equal(result, 'pass', `${name}: ${faults}`);
+  console.log(`${results.length} operators, ${results.reduce((sum, { examples }) => sum + examples, 0)} examples`);
+};
 
-/** Loads fables and continues "Once upon a time"; errors come back as data. */
-const tell = (page, options = {}, tokens = GOLDEN.length) =>
-  page.evaluate(
-    async ({ options, tokens }) => {
-      const { load } = await import('/nemoflash/index.js');
-      const notices = [];
-      const stages = [];
-      const onProgress = ({ notice, stage }) => (notice && notices.push(notice), stages.at(-1) !== stage && stages.push(stage));
-      try {
-        const engine = await load('/fables/', { device: 'cpu', ...options, onProgress });
-        const answer = engine.generate('Once upon a time', { maxTokens: tokens });
-        let text = '';
-        for await (const chunk of answer) text += chunk.text;
-        const { ids, end } = await answer.usage;
-        const info = await engine.info();
-        await engine.close();
-        return { ids, end, text, notices, stages, cached: info.cached, subgroup: info.caps.subgroup, device: info.device };
-      } catch ({ code, message }) {
-        return { code, message, notices };
-      }
-    },
-    { options, tokens },
-  );
-/** Where each request for weights begins. */
-const ranges = () =>
-  server.requests.filter(({ path }) => path.endsWith(WEIGHTS)).map(({ range }) => Number(/^bytes=(\d+)-/.exec(range)?.[1]));
+test('the GPU', { timeout: 900_000 }, (t) =>
+  fresh(async (page) => {
+    await prepare(page, {});
+    await t.test('golden tokens', async () => {
+      assert.deepEqual(await page.evaluate(() => ids({ maxTokens: 16 })), GOLDEN.slice(0, 16));
+      const [info, bench] = await page.evaluate(async () => [await engine.info(), await engine.bench({ prompt: 1, tokens: 1, runs: 1 })]);
+      assert.equal(info.caps.subgroup, 4);
+      assert.match(info.device, /swiftshader/i);
+      assert.equal(bench.device, info.device);
+    });
+    await t.test('every operator against its twin', () => operators(page));
+    await t.test('stop', async () => {
+      const got = await page.evaluate(async () => {
+        const stop = new AbortController();
+        const answer = engine.generate('Once upon a time', { maxTokens: 200, signal: stop.signal });
+        for await (const { tokens } of answer) if (tokens === 3) stop.abort();
+        const { end, ids } = await answer.usage;
+        return { end, some: ids.length };
+      });
+      assert.equal(got.end, 'aborted');
+      assert.ok(got.some >= 3 && got.some < 20, `${got.some} tokens after stop`);
+    });
+    await t.test('a lost device: an error, and the next call brings it back', async () => {
+      const got = await page.evaluate(async () => {
+        await engine.loseDevice();
+        const lost = await code(ids());
+        const begun = performance.now();
+        const after = await ids();
+        return { lost, after, seconds: (performance.now() - begun) / 1000 };
+      });
+      assert.equal(got.lost, 'device');
+      assert.deepEqual(got.after, GOLDEN.slice(0, 6));
+      console.log(`from the loss of the device to the answer: ${got.seconds.toFixed(1)} s`);
+    });
+  }));
 
-for (const [name, options, subgroup] of [
-  ['the GPU', { device: 'gpu' }, 4],
-  ['the GPU without subgroups', { device: 'gpu', deny: ['subgroups'] }, null],
-  ['the CPU', { device: 'cpu' }, null],
-  ['the CPU, in the page itself', { device: 'cpu', where: 'page' }, null],
-]) {
-  test(`golden tokens on ${name}`, () =>
+// In the page itself, where devices can be counted: a worker takes its own with it.
+test('the GPU without subgroups, in the page itself', { timeout: 900_000 }, (t) =>
+  fresh(async (page) => {
+    const errors = [];
+    page.on('pageerror', (error) => errors.push(String(error)));
+    await prepare(page, { deny: ['subgroups'], where: 'page' });
+    const devices = () => page.evaluate(() => new Promise((done) => setTimeout(() => done(devices), 50)));
+    await t.test('golden tokens', async () => {
+      assert.deepEqual(await page.evaluate(() => ids({ maxTokens: 8 })), GOLDEN.slice(0, 8));
+      assert.equal(await page.evaluate(async () => (await engine.info()).caps.subgroup), null);
+      assert.deepEqual(await devices(), { made: 1, lost: [] });
+    });
+    await t.test('every operator against its twin', () => operators(page));
+    await t.test('the GPU gets its memory back: from a check, a load that fails, an engine that is closed', async () => {
+      assert.deepEqual(await devices(), { made: 2, lost: ['destroyed'] });
+      assert.equal(await page.evaluate(() => code(globalThis.load('/nothing/'))), 'files');
+      here.server.faults.set('model.safetensors', 'lie');
+      assert.equal(await page.evaluate(() => code(globalThis.load('/fables/'))), 'checkpoint');
+      assert.deepEqual(await devices(), { made: 4, lost: ['destroyed', 'destroyed', 'destroyed'] });
+      assert.deepEqual(await page.evaluate(() => ids({ maxTokens: 2 })), GOLDEN.slice(0, 2));
+      await page.evaluate(() => engine.close());
+      assert.deepEqual((await devices()).lost.length, 4);
+      assert.deepEqual(errors, []);
+    });
+  }));
+
+for (const where of ['worker', 'page']) {
+  test(`golden tokens on the CPU, in the ${where}`, () =>
     fresh(async (page) => {
-      const got = await tell(page, options);
+      const got = await tell(page, { where });
       assert.deepEqual(got.ids, GOLDEN, JSON.stringify(got));
-      assert.equal(got.subgroup, subgroup);
+      assert.equal(got.subgroup, null);
       assert.equal(got.end, 'length');
       assert.deepEqual(got.stages, ['device', 'files', 'weights', 'compile', 'ready']);
       assert.match(got.text, /^, and then he went to the King/);
     }));
 }
-
-// All examples where there are subgroups; without, at most four of each, as the self-check has them.
-for (const [deny, examples] of [[[], 0], [['subgroups'], 4]]) {
-  test(`every operator against its twin${deny.length ? ', without subgroups' : ''}`, { timeout: 600_000 }, () =>
-    fresh(async (page) => {
-      const results = await page.evaluate(async ({ deny, examples }) => {
-        const { load } = await import('/nemoflash/index.js');
-        const engine = await load('/fables/', { device: 'gpu', deny, context: 64 });
-        return engine.selfCheck({ examples });
-      }, { deny, examples });
-      assert.ok(results.length >= 20, `${results.length} operators`);
-      for (const { name, result, faults } of results) assert.equal(result, 'pass', `${name}: ${faults}`);
-      const run = results.reduce((sum, { examples }) => sum + examples, 0);
-      console.log(`${results.length} operators, ${run} examples`);
-    }));
-}
-
-test('the second load comes from storage', () =>
-  fresh(async (page) => {
-    assert.equal((await tell(page)).cached, true);
-    const list = await page.evaluate(async () => (await import('/nemoflash/index.js')).cachedModels());
-    assert.equal(list.length, 1);
-    assert.equal(list[0].complete, true);
-    assert.ok(list[0].bytes > bytes);
-    server.requests.length = 0;
-    server.faults.set(WEIGHTS, 'gone');
-    // Even the file's own server may be gone: its length is known.
-    const got = await page.evaluate(async () => {
-      const { load } = await import('/nemoflash/index.js');
-      let last;
-      await load('/fables/', { device: 'cpu', onProgress: (progress) => (last = progress) });
-      return last;
-    });
-    assert.equal(got.fetched, 0);
-    assert.equal(got.cached, bytes);
-    await page.evaluate(async (key) => (await import('/nemoflash/index.js')).removeModel(key), list[0].key);
-    assert.deepEqual(await page.evaluate(async () => (await import('/nemoflash/index.js')).cachedModels()), []);
-  }));
-
-/** Changes what is stored of the weights: `change` is the body of a function of a file handle. */
-const storage = (page, change) =>
-  page.evaluate(async (change) => {
-    const models = await (await navigator.storage.getDirectory()).getDirectoryHandle('nemoflash');
-    for await (const [, folder] of models.entries()) {
-      const handle = await folder.getFileHandle('model.safetensors');
-      await new Function('handle', `return (async () => { ${change} })()`)(handle);
-    }
-  }, change);
-
-test('a wrong byte in storage is found, and its piece alone is fetched again', () =>
-  fresh(async (page) => {
-    await tell(page, {}, 1);
-    await storage(page, `const writer = await handle.createWritable({ keepExistingData: true });
-      await writer.write({ type: 'write', position: ${PIECE + 1000}, data: new Uint8Array([1, 2, 3]) }); await writer.close();`);
-    server.requests.length = 0;
-    const got = await tell(page);
-    assert.deepEqual(got.ids, GOLDEN);
-    // One look at what the server has, then the second piece.
-    assert.deepEqual(ranges(), [0, PIECE]);
-  }));
-
-test('a truncated file in storage is found', () =>
-  fresh(async (page) => {
-    await tell(page, {}, 1);
-    await storage(page, `const writer = await handle.createWritable({ keepExistingData: true });
-      await writer.truncate(${PIECE + 5}); await writer.close();`);
-    server.requests.length = 0;
-    assert.deepEqual((await tell(page)).ids, GOLDEN);
-    // One look at what the server has, then the second piece.
-    assert.deepEqual(ranges(), [0, PIECE]);
-  }));
-
-test('what came before the tab was closed is not fetched again', () =>
-  fresh(async (page) => {
-    const code = await page.evaluate(async () => {
-      const { load } = await import('/nemoflash/index.js');
-      const stop = new AbortController();
-      const onProgress = ({ done }) => done > 8 << 20 && stop.abort();
-      return load('/fables/', { device: 'cpu', signal: stop.signal, onProgress }).then(() => 'loaded', ({ code }) => code);
-    });
-    // On a fast machine everything may have come before the signal.
-    assert.ok(['aborted', 'loaded'].includes(code), code);
-    await page.reload();
-    server.requests.length = 0;
-    assert.deepEqual((await tell(page)).ids, GOLDEN);
-    assert.ok([[0], [0, PIECE]].some((wanted) => String(wanted) === String(ranges())), String(ranges()));
-  }));
-
-for (const [fault, wanted] of [
-  ['drop', null],
-  ['no-range', null],
-  ['lie', 'checkpoint'],
-  ['html', 'download'],
-  ['gone', 'download'],
-  ['altered', null],
-]) {
-  test(`a server that answers like this: ${fault}`, () =>
-    fresh(async (page) => {
-      server.faults.set(WEIGHTS, fault);
-      const got = await tell(page);
-      if (fault === 'altered') {
-        // Nothing promises what the file should be; but nothing worse than another text may happen.
-        assert.ok(got.ids?.length > 0 || got.code, JSON.stringify(got));
-      } else if (wanted) {
-        assert.equal(got.code, wanted, JSON.stringify(got));
-        assert.ok(got.message.length > 20);
-      } else {
-        assert.deepEqual(got.ids, GOLDEN, JSON.stringify(got));
-      }
-    }));
-}
-
-test('without room in storage it runs from memory, and says so', () =>
-  fresh(async (page, context) => {
-    const cdp = await context.newCDPSession(page);
-    await cdp.send('Storage.overrideQuotaForOrigin', { origin: new URL(server.url).origin, quotaSize: 4 << 20 });
-    const got = await tell(page);
-    assert.deepEqual(got.ids, GOLDEN, JSON.stringify(got));
-    assert.equal(got.cached, false);
-    assert.match(got.notices.join(), /not kept/);
-  }));
 
 test('files of one\'s own', () =>
   fresh(async (page) => {
@@ -223,45 +129,34 @@ test('files of one\'s own', () =>
     assert.match(ids.missing, /^files: config.json is missing/);
   }));
 
-test('stop, a lost device, a panic: the engine goes on', () =>
+test('broken off, busy, a panic, what cannot be: the engine goes on', () =>
   fresh(async (page) => {
     const got = await page.evaluate(async () => {
       const { load } = await import('/nemoflash/index.js');
-      const engine = await load('/fables/', { device: 'gpu', context: 256 });
+      const engine = await load('/fables/', { device: 'cpu', context: 256 });
       const ids = async (options) => {
         const answer = engine.generate('Once upon a time', { maxTokens: 6, ...options });
         for await (const _ of answer);
         return (await answer.usage).ids;
       };
       const code = (promise) => promise.then(() => 'no error', ({ code }) => code);
-      const stop = new AbortController();
-      const answer = engine.generate('Once upon a time', { maxTokens: 200, signal: stop.signal });
-      for await (const { tokens } of answer) if (tokens === 3) stop.abort();
-      const { end, ids: some } = await answer.usage;
       // Breaking out of the loop stops it too.
-      for await (const _ of engine.generate('Once upon a time', { maxTokens: 200 })) break;
-      await new Promise((done) => setTimeout(done, 3000));
+      const broken = engine.generate('Once upon a time', { maxTokens: 200 });
+      for await (const _ of broken) break;
+      const { end } = await broken.usage;
       const afterBreak = await ids();
-      await engine.loseDevice();
-      const lost = await code(ids());
-      const begun = performance.now();
-      const afterLoss = await ids();
-      const seconds = (performance.now() - begun) / 1000;
       const busy = engine.generate('Once', { maxTokens: 4 });
       const second = await code(ids());
       for await (const _ of busy);
       const panic = await code(engine.post({ kind: 'panic' }));
       const afterPanic = await ids();
       const wrong = await code(ids({ temperature: -1 }));
-      const long = await code(ids.call(null, {}).then(() => engine.generate('Once '.repeat(2000)).usage));
-      return { end, some: some.length, afterBreak, lost, afterLoss, seconds, second, panic, afterPanic, wrong, long };
+      const long = await code(engine.generate('Once '.repeat(2000)).usage);
+      return { end, after: [afterBreak, afterPanic, await ids()], codes: [second, panic, wrong, long] };
     });
-    const six = GOLDEN.slice(0, 6);
     assert.equal(got.end, 'aborted');
-    assert.ok(got.some >= 3 && got.some < 20, `${got.some} tokens after stop`);
-    assert.deepEqual([got.afterBreak, got.afterLoss, got.afterPanic], [six, six, six]);
-    assert.deepEqual([got.lost, got.second, got.panic, got.wrong, got.long], ['device', 'busy', 'panic', 'parameter', 'prompt']);
-    console.log(`from the loss of the device to the answer: ${got.seconds.toFixed(1)} s`);
+    for (const after of got.after) assert.deepEqual(after, GOLDEN.slice(0, 6));
+    assert.deepEqual(got.codes, ['busy', 'panic', 'parameter', 'prompt']);
   }));
 
 test('no WebGPU: the CPU runs it, or the error says so', () =>
@@ -283,8 +178,63 @@ test('README, as written', () =>
     const [, html] = /```html\n([^]*?)```/.exec(readFileSync(`${root}README.md`, 'utf8'));
     assert.ok(html.trim().split('\n').length <= 15);
     await page.route('**/readme.html', (route) => route.fulfill({ body: html, contentType: 'text/html' }));
-    await page.goto(`${server.url}readme.html`);
+    await page.goto(`${here.server.url}readme.html`);
     await page.waitForFunction(() => document.querySelector('#story').textContent.length > 60);
+  }));
+
+test('addresses are relative to the page; what is none is said so', () =>
+  fresh(async (page) => {
+    await page.evaluate(() => document.head.append(Object.assign(document.createElement('base'), { href: '/models/elsewhere/' })));
+    for (const where of ['worker', 'page']) assert.deepEqual((await tell(page, { source: '../fables', where, tokens: 1 })).ids, [GOLDEN[0]]);
+    const got = await tell(page, { source: 'http://' });
+    assert.match(`${got.code}: ${got.message}`, /^parameter: http:\/\/ is not an address/);
+  }));
+
+test('one version: package, JavaScript, Rust', () =>
+  fresh(async (page) => {
+    const [, crate] = /\[workspace\.package\]\nversion = "(.*)"/.exec(readFileSync(`${root}Cargo.toml`, 'utf8'));
+    assert.equal(JSON.parse(readFileSync(`${root}wasm/package.json`)).version, crate);
+    assert.equal(await page.evaluate(async () => (await import('/nemoflash/index.js')).version), crate);
+    assert.equal((await tell(page, { tokens: 1 })).version, crate);
+  }));
+
+test('a plan of what a model takes, before it is loaded', () =>
+  fresh(async (page) => {
+    const got = await page.evaluate(async () => {
+      const { load, plan } = await import('/nemoflash/index.js');
+      const config = new Uint8Array(await (await fetch('/fables/config.json')).arrayBuffer());
+      const engine = await load('/fables/', { device: 'cpu', context: 100 });
+      const { explain } = await engine.info();
+      const none = await plan('nobody').catch(({ code }) => code);
+      const long = await plan(config, { context: 1 << 20 }).catch(({ code }) => code);
+      const shapes = [await plan('nemotron-flash-1b'), await plan('nemotron-flash-1b', { weights: 'q4' })];
+      return { fables: await plan(config, { context: 100 }), explain: explain.device_bytes, none, long, shapes };
+    });
+    const { context, ...bytes } = got.fables;
+    assert.equal(context, 100);
+    assert.equal(bytes.weights, got.explain.weights);
+    assert.equal(bytes.arena, got.explain.arena);
+    assert.deepEqual([got.none, got.long], ['parameter', 'parameter']);
+    assert.ok(got.shapes[0].weights > 1.9e9 && got.shapes[1].weights < 0.6e9, JSON.stringify(got.shapes));
+  }));
+
+test('a turn of a chat reads only what is new', () =>
+  fresh(async (page) => {
+    const read = await page.evaluate(async () => {
+      const { load } = await import('/nemoflash/index.js');
+      const engine = await load('/fables/', { device: 'cpu' });
+      const messages = [{ role: 'user', content: 'Once upon a time there was a King who had three daughters.' }];
+      const turn = async () => {
+        const { prefillTokens, ids } = await engine.generate(messages, { maxTokens: 12, format: 'instruct' }).usage;
+        return [prefillTokens, ids.length];
+      };
+      const first = await turn();
+      messages.push({ role: 'assistant', content: ' The King' }, { role: 'user', content: 'And then?' });
+      return { first, second: await turn(), again: await turn(), once: await turn() };
+    });
+    // The first time nothing can be taken over; then what was behind the last turn's beginning; then one token.
+    assert.ok(read.again[0] < read.second[0], JSON.stringify(read));
+    assert.equal(read.once[0], 1, JSON.stringify(read));
   }));
 
 test('the wasm is small', () => {

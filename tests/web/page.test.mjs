@@ -1,7 +1,7 @@
 // The built page in Chromium, as a person uses it.
 import assert from 'node:assert/strict';
 import { mkdirSync } from 'node:fs';
-import { copyFile, mkdtemp, rm } from 'node:fs/promises';
+import { copyFile, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
@@ -124,7 +124,8 @@ test('from storage after a reload, and without a network', () =>
     server = await serve({ '/': `${root}tests/web/blank/`, '/nemoflash/': `${root}web-demo/dist/` });
   }));
 
-test('on the GPU: a lost device in mid-answer, and the conversation goes on', { timeout: 240_000 }, () =>
+// One page for all that needs a GPU: SwiftShader takes 9 s to compile a model's pipelines.
+test('on the GPU: a lost device in mid-answer, the answer goes on; the self-check', { timeout: 600_000 }, () =>
   visit(async (page) => {
     await load(page, { temperature: 0, 'max-tokens': 12 });
     assert.match(await page.textContent('#status'), /swiftshader/);
@@ -134,11 +135,6 @@ test('on the GPU: a lost device in mid-answer, and the conversation goes on', { 
     await over(page);
     assert.match(await page.textContent('#output'), /^Once upon a time, and then he went to the King/);
     assert.equal(await page.isVisible('#error'), false);
-  }, { query: '?test&device=gpu' }));
-
-test('self-check on the GPU', { timeout: 600_000 }, () =>
-  visit(async (page) => {
-    await load(page);
     await page.click('#selfcheck-panel summary');
     await page.click('#selfcheck');
     await page.waitForFunction(() => /operators/.test(document.querySelector('#selfcheck-summary').textContent), null, { timeout: 500_000 });
@@ -177,22 +173,21 @@ test('no text runs: prompts and answers are text', () =>
 
 test('what the model says is text too', () =>
   visit(async (page, context) => {
-    // A model that says what it is told: its tokenizer is changed so that every piece is markup.
+    // A model that says markup: its word for " and" is changed, which is no part of a longer one.
+    const markup = '<img src=x onerror="ran=1">';
     await context.route('**/fables/tokenizer.json', async (route) => {
-      const json = JSON.parse(await (await route.fetch()).text());
-      const [piece] = Object.entries(json.model.vocab).find(([, id]) => id === 15);
-      json.added_tokens.push({ id: 15, content: '<img src=x onerror="ran=1">', single_word: false, lstrip: false, rstrip: false, normalized: false, special: false });
-      assert.ok(piece);
-      await route.fulfill({ body: JSON.stringify(json), contentType: 'application/json' });
+      const json = await (await route.fetch()).json();
+      const { vocab, merges } = json.model;
+      vocab[markup.replaceAll(' ', 'Ġ')] = vocab['Ġand'];
+      delete vocab['Ġand'];
+      json.model.merges = merges.filter((pair) => pair.join('') !== 'Ġand');
+      await route.fulfill({ json });
     });
+    await load(page);
     await page.evaluate(() => (globalThis.ran = 0));
-    await page.click('#load');
-    const done = await Promise.race([loaded(page).then(() => 'loaded'), page.locator('#error:not([hidden])').waitFor().then(() => 'refused')]);
-    if (done === 'loaded') {
-      await page.evaluate(() => (document.querySelector('#temperature').value = 0));
-      await page.click('#generate');
-      await over(page);
-    }
+    await page.click('#generate');
+    await over(page);
+    assert.ok((await page.textContent('#output')).includes(`,${markup} then he went to the King`), await page.textContent('#output'));
     assert.equal(await page.evaluate(() => globalThis.ran), 0);
     assert.equal(await page.locator('#output img').count(), 0);
   }));
@@ -283,14 +278,19 @@ test('another model in the middle of an answer, Enter in the middle of a self-ch
     assert.equal(await page.isVisible('#error'), false);
   }));
 
-test('a message that does not fit comes back, and the next one is answered', { timeout: 180_000 }, () =>
+test('a folder of one\'s own in 4 bits: a message that does not fit comes back, and the next one is answered', () =>
   visit(async (page) => {
     const files = ['config.json', 'tokenizer.json', 'model.safetensors'].map((name) => `${root}models/fables/${name}`);
     const folder = await mkdtemp(`${tmpdir()}/Instruct-`);
     for (const file of files) await copyFile(file, `${folder}/${file.split('/').pop()}`);
+    // Made for few tokens, so that many are soon read.
+    const config = { ...JSON.parse(await readFile(files[0])), max_position_embeddings: 512, orig_max_position_embeddings: 256 };
+    await writeFile(`${folder}/config.json`, JSON.stringify(config));
     await page.check('input[value=own]');
     await page.setInputFiles('#folder', folder);
+    await page.selectOption('#weights', 'q4');
     await load(page, { temperature: 0, 'max-tokens': 5 });
+    assert.match(await page.textContent('#device'), /weights [34]\.\d MB/);
     await page.fill('#prompt', 'word '.repeat(9000));
     await page.click('#generate');
     await page.locator('#error:not([hidden])').waitFor({ timeout: 120_000 });

@@ -3,6 +3,7 @@
 import { generation } from './channel.js';
 import { NemoflashError, type ErrorCode, aborted } from './errors.js';
 import type { Answer, Call, News, Request, Result } from './messages.js';
+import { absolute } from './source.js';
 import type {
   BenchOptions, BenchResult, Engine, GenerateOptions, Generation, Info, LoadOptions, Message, OperatorResult, SelfCheckOptions, Source, Usage,
 } from './types.js';
@@ -25,7 +26,7 @@ export class WorkerEngine implements Engine {
   ) {}
 
   static async load(source: Source, { signal, onProgress, where: _, ...options }: LoadOptions = {}): Promise<WorkerEngine> {
-    const engine = new WorkerEngine(source, options);
+    const engine = new WorkerEngine(absolute(source), options);
     try {
       await engine.begin(signal, onProgress);
     } catch (error) {

@@ -37,28 +37,45 @@ async function storageState(): Promise<Capabilities['storage']> {
   }
 }
 
-/** Devices that were made while `withSubgroups` ran, newest last. */
-const devices: WeakRef<GPUDevice>[] = [];
+type Prototype = { requestDevice: GPUAdapter['requestDevice'] };
 
-/**
- * wgpu's web backend does not know the feature `subgroups`. While `make` runs, a device that is asked for is also asked
- * for that, if `wanted`; a device that could not be given it would not be given at all.
- */
-export async function withSubgroups<T>(wanted: boolean, make: () => Promise<T>): Promise<T> {
-  const prototype = (globalThis as { GPUAdapter?: { prototype: GPUAdapter } }).GPUAdapter?.prototype;
-  if (!prototype) return make();
-  const original = prototype.requestDevice;
-  prototype.requestDevice = async function (this: GPUAdapter, descriptor: GPUDeviceDescriptor = {}) {
-    const features = new Set(descriptor.requiredFeatures ?? []);
-    if (wanted) features.add('subgroups' as GPUFeatureName);
-    const device = await original.call(this, { ...descriptor, requiredFeatures: [...features] });
-    devices.push(new WeakRef(device));
-    return device;
-  };
-  try {
-    return await make();
-  } finally {
-    prototype.requestDevice = original;
+/** Requests for devices come one after the other: `Devices.during` stands in the browser's own function for each. */
+let turn: Promise<unknown> = Promise.resolve();
+
+/** The devices that one engine has. A device keeps its memory until it is destroyed: wgpu only forgets it. */
+export class Devices {
+  private made: GPUDevice[] = [];
+
+  /**
+   * wgpu's web backend does not know the feature `subgroups`. While `make` runs, a device that is asked for is also asked
+   * for that, if `wanted`; a device that could not be given it would not be given at all.
+   */
+  during<T>(wanted: boolean, make: () => Promise<T>): Promise<T> {
+    const prototype = (globalThis as { GPUAdapter?: { prototype: Prototype } }).GPUAdapter?.prototype;
+    if (!prototype) return make();
+    const { made } = this;
+    const run = async () => {
+      const original = prototype.requestDevice;
+      prototype.requestDevice = async function (this: GPUAdapter, descriptor: GPUDeviceDescriptor = {}) {
+        const features = new Set(descriptor.requiredFeatures ?? []);
+        if (wanted) features.add('subgroups' as GPUFeatureName);
+        const device = await original.call(this, { ...descriptor, requiredFeatures: [...features] });
+        made.push(device);
+        return device;
+      };
+      try {
+        return await make();
+      } finally {
+        prototype.requestDevice = original;
+      }
+    };
+    const result = turn.then(run);
+    turn = result.catch(() => {});
+    return result;
+  }
+
+  destroy(): void {
+    for (const device of this.made.splice(0)) device.destroy();
   }
 }
 
@@ -84,9 +101,4 @@ export async function compiling(ask: () => Promise<void>): Promise<unknown> {
   }
   // One that fails will fail again where somebody listens.
   return Promise.allSettled(pipelines);
-}
-
-/** Destroys the newest device. */
-export function destroyDevice(): void {
-  devices.pop()?.deref()?.destroy();
 }

@@ -1,7 +1,6 @@
 // nemoflash: Nemotron-Flash language models in a web page.
 
 import { WorkerEngine } from './client.js';
-import { isId } from './source.js';
 import type { Engine, LoadOptions, Plan, Source } from './types.js';
 
 export { NemoflashError, type ErrorCode } from './errors.js';
@@ -23,8 +22,6 @@ export async function plan(model: string | Uint8Array, options: Pick<LoadOptions
 export async function load(source: Source, options: LoadOptions = {}): Promise<Engine> {
   // Asked for once and not waited for: some browsers ask the person.
   if (options.cache !== false) void navigator.storage?.persist?.().catch(() => {});
-  // An address is relative to the page, not to the worker.
-  if (typeof source === 'string' && !isId(source)) source = new URL(source, globalThis.document?.baseURI).href;
   if (options.where === 'page') return (await import('./local.js')).LocalEngine.load(source, options);
   return WorkerEngine.load(source, options);
 }

@@ -5,9 +5,9 @@ import init, {
 } from './pkg/nemoflash.js';
 import { generation } from './channel.js';
 import { NemoflashError, aborted, typed } from './errors.js';
-import { capabilities, compiling, destroyDevice, withSubgroups } from './gpu.js';
+import { Devices, capabilities, compiling } from './gpu.js';
 import { Meter } from './meter.js';
-import { SMALL, filesOf, type Files, type WeightFile } from './source.js';
+import { SMALL, absolute, filesOf, type Files, type WeightFile } from './source.js';
 import { ModelStore, keyOf } from './store.js';
 import type {
   BenchOptions, BenchResult, Capabilities, Chunk, Engine, GenerateOptions, Generation, Info, LoadOptions, Message,
@@ -35,6 +35,15 @@ const pause = () =>
     port2.postMessage(0);
   });
 
+type Held = { free(): void };
+
+/** After a panic nothing of the wasm is to be relied on, and what it held goes with it. */
+function free(held: Held | null): void {
+  try {
+    held?.free();
+  } catch {}
+}
+
 type State = 'free' | 'busy' | 'spoilt' | 'closed' | 'dead';
 
 /** The wasm's options for loading. */
@@ -59,6 +68,7 @@ export async function plan(model: string | Uint8Array, options: Parameters<typeo
 
 export class LocalEngine implements Engine {
   private session: Session | null = null;
+  private readonly devices = new Devices();
   private memory!: WebAssembly.Memory;
   private offered!: Capabilities;
   private name = '';
@@ -74,7 +84,7 @@ export class LocalEngine implements Engine {
 
   static async load(source: Source, options: LoadOptions = {}, wasm?: BufferSource): Promise<LocalEngine> {
     const { signal, onProgress, where: _, ...rest } = options;
-    const engine = new LocalEngine(source, rest);
+    const engine = new LocalEngine(absolute(source), rest);
     await engine.guard(async () => {
       engine.memory = await start(wasm);
       await engine.open(onProgress, signal);
@@ -114,7 +124,7 @@ export class LocalEngine implements Engine {
     }
   }
 
-  private async device(): Promise<Device> {
+  private async device(devices: Devices): Promise<Device> {
     const { device = 'auto', deny = [] } = this.options;
     this.offered = await capabilities();
     // A GPU in software is slower than the CPU twins: it runs when it is asked for.
@@ -125,33 +135,36 @@ export class LocalEngine implements Engine {
     const page_subgroups = !cpu && Boolean(this.offered.subgroups) && !deny.includes('subgroups');
     const software = Boolean(this.offered.software);
     const wanted = { cpu, software, deny_f16: deny.includes('f16'), deny_subgroups: deny.includes('subgroups'), page_subgroups };
-    return withSubgroups(page_subgroups, () => Device.open(JSON.stringify(wanted)));
+    return devices.during(page_subgroups, () => Device.open(JSON.stringify(wanted)));
   }
 
   private async open(onProgress?: LoadOptions['onProgress'], signal?: AbortSignal): Promise<void> {
     const begun = now();
-    this.session?.free();
-    this.session = null;
+    this.release();
     const files = filesOf(this.source, signal);
     this.name = files.name;
     const meter = new Meter(this.memory, (progress) => {
       if (signal?.aborted) throw aborted();
       onProgress?.(progress);
     });
-    meter.stage('device');
-    const device = await this.device();
-    meter.stage('files');
-    const store = await this.store(files, meter);
-    const small = await this.small(files, store);
     const parts: Weights[] = [];
+    // What the wasm holds on the way: what takes it in also frees it.
+    let held: Held | null = null;
     try {
+      meter.stage('device');
+      const device = (held = await this.device(this.devices));
+      meter.stage('files');
+      const store = await this.store(files, meter);
+      const small = await this.small(files, store);
       for (const file of await this.weightList(files, store)) {
         const part = new Weights(file, meter.counts, signal, (text) => meter.notice(text));
         parts.push(part);
         await part.open(store);
       }
+      held = null;
       const lengths = Float64Array.from(parts, (part) => part.length);
       const loading = new Loading(device, small('config.json')!, lengths, loadingOptions(this.options));
+      held = loading;
       let compiled: Promise<unknown> | null = null;
       meter.stage('weights');
       for (let want = loading.wants(); want; want = loading.wants()) {
@@ -169,16 +182,28 @@ export class LocalEngine implements Engine {
         small('tokenizer.json')!, small('generation_config.json'), small('tokenizer_config.json'),
         small('special_tokens_map.json'), small('chat_template.jinja'), small('chat_template.json'),
       );
-      // Held until the engine has them too.
-      const held = await compiled;
+      // The pipelines are held until the engine has them too.
+      const pipelines = await compiled;
+      held = null;
       this.session = await loading.finish(text);
-      void held;
+      void pipelines;
       this.kept = store !== null && parts.every((part) => part.kept);
+      this.loadSeconds = now() - begun;
+      meter.stage('ready');
+    } catch (error) {
+      free(held);
+      this.release();
+      throw error;
     } finally {
       for (const part of parts) await part.close();
     }
-    this.loadSeconds = now() - begun;
-    meter.stage('ready');
+  }
+
+  /** Gives back what the wasm and the GPU hold. */
+  private release(): void {
+    free(this.session);
+    this.session = null;
+    this.devices.destroy();
   }
 
   /** Storage for a model that comes over the network. */
@@ -226,13 +251,11 @@ export class LocalEngine implements Engine {
 
   info(): Promise<Info> {
     return this.guard(async () => {
-      const { name, caps } = JSON.parse(this.session!.describe()) as { name: string; caps: Record<string, unknown> };
-      const { adapter } = this.offered;
-      const words = [adapter?.vendor, adapter?.architecture, adapter?.description].filter(Boolean).join(' ');
+      const { name, caps } = this.described();
       return {
         version: version(),
         model: this.name,
-        device: name || words || 'WebGPU adapter without a name',
+        device: name,
         explain: JSON.parse(this.session!.explain()) as Record<string, unknown>,
         caps,
         capabilities: this.offered,
@@ -242,6 +265,14 @@ export class LocalEngine implements Engine {
         wasmBytes: this.memory.buffer.byteLength,
       };
     });
+  }
+
+  /** The device; where the core has no name for it, in the browser's words. */
+  private described(): { name: string; caps: Record<string, unknown> } {
+    const { name, caps } = JSON.parse(this.session!.describe()) as { name: string; caps: Record<string, unknown> };
+    const { adapter } = this.offered;
+    const words = [adapter?.vendor, adapter?.architecture, adapter?.description].filter(Boolean).join(' ');
+    return { name: name || words || 'WebGPU adapter without a name', caps };
   }
 
   generate(prompt: string | readonly Message[], options: GenerateOptions = {}): Generation {
@@ -311,8 +342,7 @@ export class LocalEngine implements Engine {
 
   bench({ prompt = 128, tokens = 64, runs = 3, signal }: BenchOptions = {}): Promise<BenchResult> {
     return this.guard(async () => {
-      const { name } = JSON.parse(this.session!.describe()) as { name: string };
-      const result: BenchResult = { model: this.name, device: name, prefill_tokens: prompt, decode_tokens: tokens, runs: [] };
+      const result: BenchResult = { model: this.name, device: this.described().name, prefill_tokens: prompt, decode_tokens: tokens, runs: [] };
       // One more in front, which warms up.
       for (let run = -1; run < runs; run += 1) {
         const begun = now();
@@ -337,42 +367,50 @@ export class LocalEngine implements Engine {
   selfCheck({ signal, examples, onResult }: SelfCheckOptions = {}): Promise<OperatorResult[]> {
     return this.guard(async () => {
       const wanted = Boolean(this.offered.subgroups) && !this.options.deny?.includes('subgroups');
-      return checkOperators(await this.device(), wanted, signal, onResult, examples);
+      const devices = new Devices();
+      try {
+        return await checkOperators(await this.device(devices), devices, wanted, signal, onResult, examples);
+      } finally {
+        devices.destroy();
+      }
     });
   }
 
   async loseDevice(): Promise<void> {
-    destroyDevice();
+    this.devices.destroy();
   }
 
   async close(): Promise<void> {
     if (this.state === 'busy') throw new NemoflashError('busy', 'the engine is at work. Stop it first');
-    this.session?.free();
-    this.session = null;
+    this.release();
     this.state = 'closed';
   }
 }
 
 /** Every operator against its CPU twin on a device, which is spent afterwards. `most` bounds the examples of each. */
-export async function checkOperators(
+async function checkOperators(
   device: Device,
+  devices: Devices,
   subgroups: boolean,
   signal?: AbortSignal,
   onResult?: (result: OperatorResult) => void,
   most = 4,
 ): Promise<OperatorResult[]> {
   const results: OperatorResult[] = [];
-  await withSubgroups(subgroups, async () => {
-    const check = new SelfCheck(device, most);
+  const check = new SelfCheck(device, most);
+  try {
     while (check.left() > 0) {
       if (signal?.aborted) throw aborted();
       const begun = now();
-      const result = { ...(JSON.parse((await check.next())!) as OperatorResult), seconds: now() - begun };
+      // An operator that spoils its device asks for another.
+      const json = await devices.during(subgroups, () => check.next());
+      const result = { ...(JSON.parse(json!) as OperatorResult), seconds: now() - begun };
       results.push(result);
       onResult?.(result);
       await pause();
     }
-    check.free();
-  });
+  } finally {
+    free(check);
+  }
   return results;
 }

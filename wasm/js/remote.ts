@@ -12,8 +12,17 @@ export interface Head {
   etag: string | null;
 }
 
-const failed = (url: string, why: string) =>
-  new NemoflashError('download', `${new URL(url).pathname.split('/').pop()}: ${why}. Try again: what came is kept`);
+class DownloadError extends NemoflashError {
+  constructor(
+    url: string,
+    why: string,
+    /** Whether it may go better the next time. */
+    readonly passing = false,
+  ) {
+    super('download', `${new URL(url).pathname.split('/').pop()}: ${why}. Try again: what came is kept`);
+  }
+}
+const words = (error: unknown) => (error as Error).message;
 
 export class RemoteFile {
   /** Bytes that came over the network. */
@@ -46,15 +55,14 @@ export class RemoteFile {
       try {
         if (!this.reader || this.at !== start + filled) await this.open(start + filled);
         const bytes = await this.next(length - filled);
-        if (!bytes) throw failed(this.url, 'the server stopped in the middle');
+        if (!bytes) throw new DownloadError(this.url, 'the server stopped in the middle', true);
         out.set(bytes, filled);
         filled += bytes.length;
         tries = 0;
       } catch (error) {
         await this.close();
         if (this.signal?.aborted) throw aborted();
-        if (error instanceof NemoflashError && !/stopped|status 5|reached/.test(error.message)) throw error;
-        if (++tries >= TRIES) throw error;
+        if (!(error instanceof DownloadError && error.passing) || ++tries >= TRIES) throw error;
         await new Promise((done) => setTimeout(done, WAIT_MS * 2 ** tries));
       }
     }
@@ -70,7 +78,9 @@ export class RemoteFile {
 
   private async next(most: number): Promise<Uint8Array | null> {
     while (this.rest.length === 0) {
-      const { value, done } = await this.reader!.read();
+      const { value, done } = await this.reader!.read().catch((error: unknown) => {
+        throw new DownloadError(this.url, `the connection broke (${words(error)})`, true);
+      });
       if (done) return null;
       this.fetched += value.length;
       this.rest = value as Uint8Array<ArrayBuffer>;
@@ -87,17 +97,18 @@ export class RemoteFile {
     if (this.signal?.aborted) throw aborted();
     let response: Response;
     try {
-      response = await fetch(this.url, { headers: { Range: `bytes=${start}-` }, signal: this.signal });
+      // Not through the browser's cache, which would hold gigabytes a second time.
+      response = await fetch(this.url, { headers: { Range: `bytes=${start}-` }, cache: 'no-store', signal: this.signal });
     } catch (error) {
       if (this.signal?.aborted) throw aborted();
-      throw failed(this.url, `the server cannot be reached (${(error as Error).message})`);
+      throw new DownloadError(this.url, `the server cannot be reached (${words(error)})`, true);
     }
     const { status, headers } = response;
-    const discard = async (why: string) => {
+    const discard = async (why: string, passing = false) => {
       await response.body?.cancel().catch(() => {});
-      throw failed(this.url, why);
+      throw new DownloadError(this.url, why, passing);
     };
-    if (status !== 200 && status !== 206) await discard(`the server answers with status ${status}`);
+    if (status !== 200 && status !== 206) await discard(`the server answers with status ${status}`, status >= 500);
     if (headers.get('content-type')?.includes('text/html')) await discard('the server answers with a page, not with the file');
     let length: number;
     let at = 0;
@@ -130,37 +141,40 @@ export class RemoteFile {
     this.at = at;
     this.rest = new Uint8Array(0);
     while (this.at < start) {
-      if (!(await this.next(start - this.at))) throw failed(this.url, 'the server stopped in the middle');
+      if (!(await this.next(start - this.at))) throw new DownloadError(this.url, 'the server stopped in the middle', true);
     }
   }
 }
 
-/** A small file as a whole; nothing if it is not there. */
-export async function fetchSmall(url: string, signal?: AbortSignal): Promise<Uint8Array | null> {
+/** A small file as a whole; nothing if it is not there, which the statuses in `absent` say. */
+export async function fetchSmall(url: string, signal?: AbortSignal, absent: readonly number[] = [404]): Promise<Uint8Array | null> {
   const MOST = 64 << 20;
   let response: Response;
   try {
     response = await fetch(url, { signal });
   } catch (error) {
     if (signal?.aborted) throw aborted();
-    throw failed(url, `the server cannot be reached (${(error as Error).message})`);
+    throw new DownloadError(url, `the server cannot be reached (${words(error)})`);
   }
-  const missing = response.status === 404 || response.headers.get('content-type')?.includes('text/html');
+  const missing = absent.includes(response.status) || response.headers.get('content-type')?.includes('text/html');
   if (missing) {
     await response.body?.cancel().catch(() => {});
     return null;
   }
-  if (!response.ok) throw failed(url, `the server answers with status ${response.status}`);
+  if (!response.ok) throw new DownloadError(url, `the server answers with status ${response.status}`);
   // Its length is not believed: the reader counts.
   const parts: Uint8Array[] = [];
   let length = 0;
   for (const reader = response.body!.getReader(); ; ) {
-    const { value, done } = await reader.read();
+    const { value, done } = await reader.read().catch((error: unknown) => {
+      if (signal?.aborted) throw aborted();
+      throw new DownloadError(url, `the connection broke (${words(error)})`);
+    });
     if (done) break;
     length += value.length;
     if (length > MOST) {
       await reader.cancel().catch(() => {});
-      throw failed(url, 'it is longer than any such file');
+      throw new DownloadError(url, 'it is longer than any such file');
     }
     parts.push(value);
   }

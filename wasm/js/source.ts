@@ -4,7 +4,7 @@ import { NemoflashError } from './errors.js';
 import { fetchSmall } from './remote.js';
 import type { Source } from './types.js';
 
-export const HUB = 'https://huggingface.co';
+const HUB = 'https://huggingface.co';
 export const SMALL = [
   'config.json',
   'tokenizer.json',
@@ -44,13 +44,24 @@ const missing = (name: string, where: string) =>
     'model.safetensors, or model.safetensors.index.json with its parts');
 
 /** Whether a text is an id on the hub: owner and name, with one slash. Everything else is an address. */
-export const isId = (text: string) => /^[\w.-]+\/[\w.-]+$/.test(text) && !text.startsWith('.');
+const isId = (text: string) => /^[\w.-]+\/[\w.-]+$/.test(text) && !text.startsWith('.');
 
-/** Where the source leads. */
+/** The same model for whoever reads it: a page's addresses are relative to the page, and a worker's would not be. */
+export function absolute(source: Source): Source {
+  const base = globalThis.document?.baseURI ?? globalThis.location?.href;
+  const address = (text: string) => {
+    if (URL.canParse(text, base)) return new URL(text, base).href;
+    throw new NemoflashError('parameter', `${text} is not an address. Give the URL of a model's folder, or owner/name on the hub`);
+  };
+  if (typeof source === 'string') return isId(source) ? source : address(source);
+  return 'hub' in source && source.endpoint !== undefined ? { ...source, endpoint: address(source.endpoint) } : source;
+}
+
+/** Where a source leads; its addresses are absolute. */
 export function filesOf(source: Source, signal?: AbortSignal): Files {
   if (typeof source === 'object' && 'files' in source) return folder(source.files, source.name);
-  if (typeof source === 'object') return hub(source.hub, source.revision ?? 'main', signal);
-  return isId(source) ? hub(source, 'main', signal) : site(source, signal);
+  if (typeof source === 'object') return hub(source, signal);
+  return isId(source) ? hub({ hub: source }, signal) : site(source, signal);
 }
 
 function folder(files: readonly File[], name?: string): Files {
@@ -80,7 +91,7 @@ function folder(files: readonly File[], name?: string): Files {
 }
 
 function site(url: string, signal?: AbortSignal): Files {
-  const base = new URL(url.endsWith('/') ? url : `${url}/`, globalThis.location?.href);
+  const base = new URL(url.endsWith('/') ? url : `${url}/`);
   const name = base.pathname.split('/').filter(Boolean).pop() ?? base.host;
   const at = (file: string) => new URL(file, base).href;
   return {
@@ -103,20 +114,22 @@ interface Listing {
   siblings?: { rfilename: string; size?: number; lfs?: { sha256?: string; size?: number } }[];
 }
 
-function hub(id: string, revision: string, signal?: AbortSignal): Files {
+function hub({ hub: id, revision = 'main', endpoint = HUB }: Extract<Source, { hub: string }>, signal?: AbortSignal): Files {
+  const base = endpoint.replace(/\/+$/, '');
   // One request names every file with its length and checksum, and the commit that the others then come from.
   let listing: Promise<Listing> | null = null;
   const list = () =>
     (listing ??= (async () => {
-      const bytes = await fetchSmall(`${HUB}/api/models/${id}/revision/${encodeURIComponent(revision)}?blobs=true`, signal);
-      if (!bytes) throw new NemoflashError('files', `${id} is not on the hub. Check its name`);
+      // To nobody in particular the hub says 401 for what it does not have, too.
+      const bytes = await fetchSmall(`${base}/api/models/${id}/revision/${encodeURIComponent(revision)}?blobs=true`, signal, [401, 404]);
+      if (!bytes) throw new NemoflashError('files', `${id} (${revision}) is not on the hub, or not for everyone. Check its name`);
       return JSON.parse(new TextDecoder().decode(bytes)) as Listing;
     })());
-  const at = async (file: string) => `${HUB}/${id}/resolve/${(await list()).sha ?? revision}/${file}`;
+  const at = async (file: string) => `${base}/${id}/resolve/${(await list()).sha ?? revision}/${file}`;
   const entry = async (file: string) => (await list()).siblings?.find(({ rfilename }) => rfilename === file);
   return {
     name: id.split('/')[1]!,
-    place: `${HUB}/${id}@${revision}`,
+    place: `${base}/${id}@${revision}`,
     small: async (wanted) => {
       const bytes = (await entry(wanted)) ? await fetchSmall(await at(wanted), signal) : null;
       if (!bytes && NEEDED.includes(wanted)) throw missing(wanted, id);

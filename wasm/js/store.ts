@@ -116,13 +116,10 @@ export class StoredFile {
   ) {}
 
   /** Begins anew if the journal is of another file. */
-  begin(url: string, length: number, etag: string | null): void {
+  async begin(url: string, length: number, etag: string | null): Promise<void> {
     const old = this.journal;
     const same = old && old.length === length && (!old.etag || !etag || old.etag === etag);
-    if (!same) {
-      this.access.truncate(0);
-      this.journal = { url, length, etag, pieces: [] };
-    }
+    if (!same) await this.empty({ url, length, etag, pieces: [] });
   }
 
   /** A piece, if it is there and every byte is right. */
@@ -146,8 +143,14 @@ export class StoredFile {
 
   /** Forgets everything: what is stored is not the file that was promised. */
   async reset(): Promise<void> {
+    if (this.journal) await this.empty({ ...this.journal, pieces: [] });
+  }
+
+  /** The journal goes first: it never promises what is not there. */
+  private async empty(journal: Journal): Promise<void> {
+    this.journal = journal;
+    await this.save(journal);
     this.access.truncate(0);
-    this.journal = null;
   }
 
   close(): void {

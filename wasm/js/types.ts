@@ -1,7 +1,10 @@
 // The package's interface. One `Engine`, the same in the page and in a worker.
 
-/** Where a model comes from: the URL of its folder, an id on the Hugging Face hub, or files of the person's own. */
-export type Source = string | { hub: string; revision?: string } | { files: readonly File[]; name?: string };
+/**
+ * Where a model comes from: the URL of its folder, an id on the Hugging Face hub, or files of the person's own. The hub is
+ * `https://huggingface.co` unless `endpoint` names a mirror of it.
+ */
+export type Source = string | { hub: string; revision?: string; endpoint?: string } | { files: readonly File[]; name?: string };
 
 /** What a model's progress is about. */
 export type Stage = 'device' | 'files' | 'weights' | 'compile' | 'ready';

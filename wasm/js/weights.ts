@@ -45,14 +45,12 @@ export class Weights {
       }
     }
     // Without a network, what is kept says how long the file is.
-    try {
-      const { length, etag } = await this.remote.stat();
-      this.length = length;
-      this.stored?.begin(file.url!, length, etag);
-    } catch (error) {
+    const head = await this.remote.stat().catch((error: unknown) => {
       if (!this.stored?.journal || this.signal?.aborted) throw error;
-      this.length = this.stored.journal.length;
-    }
+      return null;
+    });
+    this.length = head?.length ?? this.stored!.journal!.length;
+    if (head) await this.keep((stored) => stored.begin(file.url!, head.length, head.etag));
     if (file.sha256) this.hash = { sum: new Sha256(), next: 0 };
   }
 
@@ -76,17 +74,21 @@ export class Weights {
     const bytes = await this.remote!.read(start, end - start);
     this.counts.fetched += this.remote!.fetched - before;
     await this.check(i, bytes);
+    await this.keep((stored) => stored.put(i, bytes));
+    return bytes;
+  }
+
+  /** Something with the storage, if there is one. Where it fails, the model runs all the same. */
+  private async keep(work: (stored: StoredFile) => Promise<void>): Promise<void> {
     try {
-      await this.stored?.put(i, bytes);
+      if (this.stored) await work(this.stored);
     } catch (error) {
-      // The model runs all the same.
       this.stored?.close();
       this.stored = null;
       const full = (error as DOMException).name === 'QuotaExceededError';
       const why = full ? "the browser's storage is full" : `storage failed (${(error as Error).message})`;
       this.onNotice(`The model is not kept for the next time: ${why}. It runs from memory.`);
     }
-    return bytes;
   }
 
   /** Holds the whole file against the checksum that its host promises. */
@@ -98,7 +100,7 @@ export class Weights {
     const digest = this.hash.sum.hex();
     this.hash = null;
     if (digest !== this.file.sha256) {
-      await this.stored?.reset();
+      await this.keep((stored) => stored.reset());
       throw new NemoflashError('download', `${this.file.name}: its checksum is not the one that its host promises. Load it again`);
     }
   }

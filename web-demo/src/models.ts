@@ -71,6 +71,7 @@ export const MODELS: Model[] = [
   },
 ];
 
+const OWN = MODELS.at(-1)!;
 let own: File[] = [];
 
 export function chosen(): Model {
@@ -116,6 +117,7 @@ export function list(changed: () => void): void {
     own = [...(input('folder').files ?? [])];
     changed();
   });
+  byId('weights').addEventListener('change', () => (OWN.weights = byId<HTMLSelectElement>('weights').value as Model['weights']));
   drop(turned);
 }
 

@@ -102,17 +102,24 @@ impl Engine {
         self.arena.drop_saved(&mut self.exec, snapshot.saved);
     }
 
+    /// Checks that tokens fit behind those that are there.
+    pub(super) fn check_fits(&self, used: u32, tokens: &[u32]) -> Result<()> {
+        let context = self.options.context;
+        if tokens.len() as u64 > u64::from(context - used) {
+            let why = format!("{} tokens do not fit: {used} of {context} are used", tokens.len());
+            return Err(prompt(why, "Use a shorter prompt or a longer context"));
+        }
+        Ok(())
+    }
+
     /// Checks that tokens fit into a slot, and marks them as seen.
     pub(super) fn feed(&mut self, slot: u32, tokens: &[u32]) -> Result<u32> {
         self.model.check_ids(tokens)?;
         if tokens.is_empty() {
             return Err(prompt("it has no tokens".into(), "Give at least one"));
         }
-        let (used, context) = (self.position(slot)?, self.options.context);
-        if tokens.len() as u64 > u64::from(context - used) {
-            let why = format!("{} tokens do not fit: {used} of {context} are used", tokens.len());
-            return Err(prompt(why, "Use a shorter prompt or a longer context (`--context`)"));
-        }
+        let used = self.position(slot)?;
+        self.check_fits(used, tokens)?;
         let state = &mut self.slots[slot as usize];
         for &token in tokens {
             state.seen[token as usize / 32] |= 1 << (token % 32);

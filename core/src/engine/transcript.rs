@@ -60,6 +60,7 @@ impl Engine {
         max_tokens: u32,
         on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
     ) -> Result<()> {
+        self.check_fits(0, ids)?;
         // At least one token is left to run, for the one after it.
         let known = ids.iter().zip(&transcript.read).take_while(|(new, old)| new == old).count();
         let known = known.min(ids.len().saturating_sub(1));

@@ -72,7 +72,7 @@ fn instance(backend: Option<&str>) -> Result<(wgpu::Instance, wgpu::Backends)> {
         Some("gl") => wgpu::Backends::GL,
         Some(other) => {
             let why = format!("`{other}` is not one of vulkan, metal, dx12, gl");
-            return Err(Error::Parameter { name: "--backend", why });
+            return Err(Error::Parameter { name: "backend", why });
         }
     };
     let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
