@@ -18,10 +18,13 @@ struct Numbers {
 @group(0) @binding(4) var<storage, read_write> y: array<f32>; // [rows, stride]
 
 // Gate and up, gate and up.
-fn gate_lines(first: u32) -> Lines {
-    let a = min(first, n.outs - 1u);
-    let b = min(first + 1u, n.outs - 1u);
-    return Lines(a, a + n.outs, b, b + n.outs);
+fn line_of(first: u32, i: u32) -> u32 {
+    return min(first + i / 2u, n.outs - 1u) + i % 2u * n.outs;
+}
+
+// Four weights of the norm.
+fn norm_of(i: u32) -> vec4<f32> {
+    return scale[i];
 }
 
 @compute @workgroup_size(WG)
@@ -30,16 +33,17 @@ fn matvec_gate(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    let first = group_index(group, groups) * (OUTS / 2u);
-    var sum: array<vec4<f32>, ROWS>;
-    product(gate_lines(first), local, &sum);
-    let out = first + local;
-    if local >= (OUTS / 2u) || out >= n.outs {
-        return;
-    }
-    for (var r = 0u; r < ROWS; r++) {
-        let g = sum[r][2u * local];
-        let up = sum[r][2u * local + 1u];
-        y[r * n.stride + n.first + out] = up * g / (1.0 + exp(-g));
+    const PAIRS = TEAMS * OUTS / 2u;
+    let first = group_index(group, groups) * PAIRS;
+    product(first, local);
+    for (var i = local; i < ROWS * PAIRS; i += WG) {
+        let row = i / PAIRS;
+        let pair = i % PAIRS;
+        let out = first + pair;
+        if out >= n.outs {
+            continue;
+        }
+        let gate = result(row, 2u * pair);
+        y[row * n.stride + n.first + out] = result(row, 2u * pair + 1u) * gate / (1.0 + exp(-gate));
     }
 }

@@ -16,21 +16,32 @@ struct Numbers {
 @group(0) @binding(3) var<storage, read> scale: array<vec4<f32>>; // [cols], the norm's weight
 @group(0) @binding(4) var<storage, read_write> y: array<f32>; // [rows, stride]
 
+// The i-th line of a workgroup; past the end the last one, which nobody stores.
+fn line_of(first: u32, i: u32) -> u32 {
+    return min(first + i, n.outs - 1u);
+}
+
+// Four weights of the norm.
+fn norm_of(i: u32) -> vec4<f32> {
+    return scale[i];
+}
+
 @compute @workgroup_size(WG)
 fn matvec_relu2(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    let first = group_index(group, groups) * OUTS;
-    var sum: array<vec4<f32>, ROWS>;
-    product(lines(first, n.outs), local, &sum);
-    let out = first + local;
-    if local >= OUTS || out >= n.outs {
-        return;
-    }
-    for (var r = 0u; r < ROWS; r++) {
-        let up = max(sum[r][local], 0.0);
-        y[r * n.stride + n.first + out] = up * up;
+    let first = group_index(group, groups) * TEAMS * OUTS;
+    product(first, local);
+    for (var i = local; i < ROWS * TEAMS * OUTS; i += WG) {
+        let row = i / (TEAMS * OUTS);
+        let line = i % (TEAMS * OUTS);
+        let out = first + line;
+        if out >= n.outs {
+            continue;
+        }
+        let up = max(result(row, line), 0.0);
+        y[row * n.stride + n.first + out] = up * up;
     }
 }

@@ -66,12 +66,11 @@ impl Format {
 
     /// The constants of kernels that read it: see [`Part::Weights`](crate::kernel::Part::Weights).
     pub(crate) fn consts(self) -> Vec<Const> {
-        match self {
-            Format::Bf16 => vec![],
-            Format::Quant(Quant { bits, group, scale_f16 }) => {
-                vec![("BITS", bits), ("GROUP", group), ("SCALE_F16", scale_f16.into())]
-            }
+        let mut consts = vec![("PER", self.chunk() / 4)];
+        if let Format::Quant(Quant { bits, group, scale_f16 }) = self {
+            consts.extend([("BITS", bits), ("GROUP", group), ("SCALE_F16", scale_f16.into())]);
         }
+        consts
     }
 
     /// Weights that a thread takes at a time: what 16 bytes hold.

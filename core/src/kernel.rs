@@ -48,6 +48,8 @@ pub enum Part {
     Text(&'static str),
     /// `lib/reduce.wgsl`, or its subgroup twin where the device has subgroups.
     Reduce,
+    /// `lib/lines.wgsl`, or its subgroup twin where the device has subgroups.
+    Lines,
     /// `lib/weights_bf16.wgsl`, or `lib/weights_quant.wgsl` where the constants tell how matrices are quantised.
     Weights,
 }
@@ -77,7 +79,7 @@ impl Kernel {
         for (name, value) in consts {
             text.push_str(&format!("const {name}: u32 = {value}u;\n"));
         }
-        if self.parts.contains(&Part::Reduce) {
+        if self.parts.contains(&Part::Reduce) || self.parts.contains(&Part::Lines) {
             text.push_str(&format!("const SUBGROUP: u32 = {}u;\n", caps.subgroup.unwrap_or(1)));
         }
         for part in self.parts {
@@ -85,10 +87,59 @@ impl Kernel {
                 Part::Text(text) => text,
                 Part::Reduce if caps.subgroup.is_some() => wgsl::REDUCE_SUBGROUP,
                 Part::Reduce => wgsl::REDUCE,
+                Part::Lines if caps.subgroup.is_some() => wgsl::LINES_SUBGROUP,
+                Part::Lines => wgsl::LINES,
                 Part::Weights if consts.iter().any(|(name, _)| *name == "BITS") => wgsl::WEIGHTS_QUANT,
                 Part::Weights => wgsl::WEIGHTS_BF16,
             });
         }
-        text
+        unroll(&text, consts)
+    }
+}
+
+/// Writes loops out, because drivers unroll few of the loops that naga writes: the lines between `//#for NAME in CONST`
+/// and `//#end` once for each number below the constant, with the number for `#NAME`.
+fn unroll(text: &str, consts: &[Const]) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        let Some((name, count)) = line.trim_start().strip_prefix("//#for ").and_then(|head| head.split_once(" in "))
+        else {
+            out.push_str(line);
+            out.push('\n');
+            continue;
+        };
+        let (mut body, mut depth) = (String::new(), 1);
+        for line in lines.by_ref() {
+            match line.trim_start() {
+                line if line.starts_with("//#for ") => depth += 1,
+                "//#end" => depth -= 1,
+                _ => {}
+            }
+            if depth == 0 {
+                break;
+            }
+            body.push_str(line);
+            body.push('\n');
+        }
+        let count = consts.iter().find(|(name, _)| *name == count).map_or(0, |(_, value)| *value);
+        for i in 0..count {
+            out.push_str(&unroll(&body.replace(&format!("#{name}"), &i.to_string()), consts));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unroll;
+
+    #[test]
+    fn loops_are_written_out() {
+        let text = "a\n  //#for I in N\nb#I\n//#for J in M\nc#I_#J\n//#end\n//#end\nd\n";
+        let wanted = "a\nb0\nc0_0\nc0_1\nb1\nc1_0\nc1_1\nd\n";
+        assert_eq!(unroll(text, &[("N", 2), ("M", 2)]), wanted);
+        assert_eq!(unroll(text, &[("N", 0)]), "a\nd\n");
+        assert_eq!(unroll("no loop\n", &[]), "no loop\n");
     }
 }

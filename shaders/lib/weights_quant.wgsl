@@ -1,10 +1,9 @@
 // A matrix `w` [lines, cols] of integers of BITS bits, GROUP of them sharing a scale and a bias: a weight is
 // scale · q + bias. First all integers, [lines, cols · BITS / 32] words with the first in the lowest bits; then a
 // word for each group, [lines, cols / GROUP], with the scale in its low half and the bias in its high half, both
-// bf16 (f16 where SCALE_F16 is 1). Needs const BITS (4 or 8), GROUP (32, 64 or 128), SCALE_F16.
+// bf16 (f16 where SCALE_F16 is 1). Needs const BITS (4 or 8), GROUP (32, 64 or 128), SCALE_F16. A
+// chunk is what one vec4<u32> holds: PER vec4s of weights, a constant in front; a group has one or several chunks.
 
-// vec4s of weights in a chunk, which is what one vec4<u32> holds; a group has one or several chunks.
-const PER: u32 = 32u / BITS;
 
 struct Chunk {
     words: vec4<u32>,
@@ -27,21 +26,31 @@ fn chunk_of(line: u32, k: u32) -> Chunk {
     return Chunk(w[line * (n.cols * BITS / 128u) + k], pair.x, pair.y);
 }
 
-// The i-th four integers of a chunk. An integer in the mantissa of 2²³ is a number without a conversion, which GPUs
-// do at a fraction of the speed of an addition.
+// What `quad` is multiplied by to be integers: it leaves them at their places in a half word.
+const NEXT: f32 = 1.0 / f32(1u << BITS);
+const SPREAD: vec4<f32> = select(vec4<f32>(1.0, NEXT, NEXT * NEXT, NEXT * NEXT * NEXT), vec4<f32>(1.0, NEXT, 1.0, NEXT), BITS == 8u);
+
+// The i-th four integers of a chunk, each divided by its part of SPREAD. An integer in the mantissa of 2²³ is a number
+// without a conversion, which GPUs do at a fraction of the speed of an addition, and a half word of them needs no shift.
 fn quad(c: Chunk, i: u32) -> vec4<f32> {
-    let bit = i * 4u * BITS;
-    let q = vec4<u32>(c.words[bit / 32u]) >> (vec4<u32>(0u, BITS, 2u * BITS, 3u * BITS) + bit % 32u);
-    let mask = (1u << BITS) - 1u;
-    return bitcast<vec4<f32>>((q & vec4<u32>(mask)) | vec4<u32>(0x4b000000u)) - vec4<f32>(8388608.0);
+    let word = c.words[i * BITS / 8u];
+    let high = word >> 16u;
+    let halves = select(vec4<u32>(select(word, high, i % 2u == 1u)), vec4<u32>(word, word, high, high), BITS == 8u);
+    const MASK = (1u << BITS) - 1u;
+    const MASKS = select(
+        vec4<u32>(MASK, MASK << BITS, MASK << (2u * BITS % 32u), MASK << (3u * BITS % 32u)),
+        vec4<u32>(MASK, MASK << BITS, MASK, MASK << BITS),
+        BITS == 8u,
+    );
+    return bitcast<vec4<f32>>((halves & MASKS) | vec4<u32>(0x4b000000u)) - vec4<f32>(8388608.0);
 }
 
 // The same four weights as numbers.
 fn weights(c: Chunk, i: u32) -> vec4<f32> {
-    return c.scale * quad(c, i) + c.bias;
+    return c.scale * (quad(c, i) * SPREAD) + c.bias;
 }
 
-// The product of a chunk with some x, from the sums of quad ⊙ x and of x.
+// The product of a chunk with some x, from the sums of quad ⊙ SPREAD ⊙ x and of x.
 fn product_of(c: Chunk, product: f32, total: f32) -> f32 {
     return c.scale * product + c.bias * total;
 }

@@ -36,9 +36,9 @@ text! {
     PICK = "pick.wgsl";
     ROW_NORMS = "row_norms.wgsl";
     RANDOM_WEIGHTS = "random_weights.wgsl";
-    MATVEC = "lib/matvec.wgsl";
+    LINES = "lib/lines.wgsl";
+    LINES_SUBGROUP = "lib/lines_subgroup.wgsl";
     PRODUCT = "lib/product.wgsl";
-    PRODUCT_NORM = "lib/product_norm.wgsl";
     MATMUL = "lib/matmul.wgsl";
     KV_F16 = "lib/kv_f16.wgsl";
     KV_F32 = "lib/kv_f32.wgsl";

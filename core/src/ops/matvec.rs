@@ -22,13 +22,13 @@ const SCALE: Bind = read("scale", F32);
 /// An output from (the product of a line, the output's number, the operator, the divisor, the old value).
 type Combine<O> = fn(&dyn Fn(usize) -> f32, usize, &O, Option<&[f32]>, f32) -> f32;
 
-const fn parts(product: &'static str, kernel: &'static str) -> [Part; 6] {
+const fn parts(kernel: &'static str) -> [Part; 5] {
     use Part::Text;
-    [Part::Reduce, Text(wgsl::GRID), Part::Weights, Text(wgsl::MATVEC), Text(product), Text(kernel)]
+    [Part::Lines, Text(wgsl::GRID), Part::Weights, Text(wgsl::PRODUCT), Text(kernel)]
 }
 
 macro_rules! matvec {
-    ($(#[$doc:meta])* $op:ident, $name:literal, $product:ident, $text:ident, $binds:expr, $lines:literal, $combine:expr) => {
+    ($(#[$doc:meta])* $op:ident, $name:literal, $text:ident, $binds:expr, $lines:literal, $combine:expr) => {
         numbers! {
             $(#[$doc])*
             pub struct $op {
@@ -51,15 +51,22 @@ macro_rules! matvec {
             }
         }
 
+        impl $op {
+            fn shape(&self, caps: &Caps) -> Shape {
+                let norm = self.kernel().binds.contains(&SCALE);
+                Shape::new(self.cols, [self.outs, $lines], self.rows, norm, Format::of(self.format), caps)
+            }
+        }
+
         impl Op for $op {
             fn kernel(&self) -> Kernel {
-                const PARTS: &[Part] = &parts(wgsl::$product, wgsl::$text);
+                const PARTS: &[Part] = &parts(wgsl::$text);
                 const BINDS: &[Bind] = $binds;
                 Kernel { name: $name, parts: PARTS, binds: BINDS }
             }
 
             fn consts(&self, caps: &Caps) -> Vec<Const> {
-                consts(self.cols, self.outs, self.rows, Format::of(self.format), caps)
+                self.shape(caps).consts()
             }
 
             fn lens(&self) -> Vec<u64> {
@@ -75,8 +82,8 @@ macro_rules! matvec {
             }
 
             fn grid(&self, _: Size, caps: &Caps) -> [u32; 3] {
-                let per_group = outs_per_group(self.outs, Format::of(self.format)) / $lines;
-                caps.grid(u64::from(self.outs.div_ceil(per_group)))
+                let shape = self.shape(caps);
+                caps.grid(u64::from(self.outs.div_ceil(shape.teams * shape.outs / $lines)))
             }
 
             fn cpu(&self, size: Size, bufs: &mut [Vec<u32>]) {
@@ -129,54 +136,127 @@ macro_rules! matvec {
 
 matvec! {
     /// `y = W·RMSNorm(x)`: a projection into a mixer.
-    MatvecNorm, "matvec_norm", PRODUCT_NORM, MATVEC_NORM, &[W, X, SCALE, update("y", F32)], 1,
+    MatvecNorm, "matvec_norm", MATVEC_NORM, &[W, X, SCALE, update("y", F32)], 1,
     |line, i, _, _, _| line(i)
 }
 
 matvec! {
     /// `y += W·x`: an output projection with its residual.
-    MatvecAdd, "matvec_add", PRODUCT, MATVEC_ADD, &[W, X, update("y", F32)], 1,
+    MatvecAdd, "matvec_add", MATVEC_ADD, &[W, X, update("y", F32)], 1,
     |line, i, _, _, y| y + line(i)
 }
 
 matvec! {
     /// `y += W·RMSNorm(x)`: the output projection behind Mamba2's gated norm (spec 3.4 steps 6 and 7).
-    MatvecNormAdd, "matvec_norm_add", PRODUCT_NORM, MATVEC_NORM_ADD, &[W, X, SCALE, update("y", F32)], 1,
+    MatvecNormAdd, "matvec_norm_add", MATVEC_NORM_ADD, &[W, X, SCALE, update("y", F32)], 1,
     |line, i, _, _, y| y + line(i)
 }
 
 matvec! {
     /// `y = relu(W·RMSNorm(x))²`: the first half of an ungated FFN.
-    MatvecRelu2, "matvec_relu2", PRODUCT_NORM, MATVEC_RELU2, &[W, X, SCALE, update("y", F32)], 1,
+    MatvecRelu2, "matvec_relu2", MATVEC_RELU2, &[W, X, SCALE, update("y", F32)], 1,
     |line, i, _, _, _| line(i).max(0.0).powi(2)
 }
 
 matvec! {
     /// `y = silu(G·h) ⊙ (U·h)` with `h = RMSNorm(x)`: the first half of an FFN (spec 3.6). `w` holds
     /// `outs` lines of G, then as many of U.
-    MatvecGate, "matvec_gate", PRODUCT_NORM, MATVEC_GATE, &[W, X, SCALE, update("y", F32)], 2,
+    MatvecGate, "matvec_gate", MATVEC_GATE, &[W, X, SCALE, update("y", F32)], 2,
     |line, i, op, _, _| super::silu(line(i)) * line(i + op.outs as usize)
 }
 
 matvec! {
     /// `y = W·RMSNorm(x) ⊙ divisor`: logits, each divided by the length of its vocabulary row (spec 3.7).
-    Logits, "logits", PRODUCT_NORM, LOGITS, &[W, X, SCALE, read("divisor", F32), update("y", F32)], 1,
+    Logits, "logits", LOGITS, &[W, X, SCALE, read("divisor", F32), update("y", F32)], 1,
     |line, i, op, divisor, _| line(i) * divisor.map_or(1.0, |d| d[op.first as usize + i])
 }
 
-/// Lines per workgroup: many-lined matrices give each workgroup four, short ones two, so that a large device
-/// still gets enough workgroups. Lines of integers are short beside the x that they meet: always four.
-fn outs_per_group(outs: u32, format: Format) -> u32 {
-    if outs >= 8192 || format != Format::Bf16 { 4 } else { 2 }
+/// How a kernel is cut: see `lib/product.wgsl`.
+struct Shape {
+    /// Threads along a line.
+    lanes: u32,
+    teams: u32,
+    /// Lines of a team.
+    outs: u32,
+    rows: u32,
+    /// Rows of x in workgroup memory at a time.
+    staged: u32,
+    /// Chunks of a line that a thread asks for at a time.
+    steps: u32,
+    /// x comes through workgroup memory.
+    tiled: bool,
+    norm: bool,
+    format: Format,
 }
 
-fn consts(cols: u32, outs: u32, rows: u32, format: Format, caps: &Caps) -> Vec<Const> {
-    let widest = if outs >= 8192 { 32 } else { 128 };
-    let outs = outs_per_group(outs, format);
-    let wg = (cols / format.chunk()).next_power_of_two().clamp(8, widest).max(caps.subgroup.unwrap_or(1));
-    let mut consts = vec![("WG", wg), ("OUTS", outs), ("ROWS", rows)];
-    consts.extend(format.consts());
-    consts
+impl Shape {
+    /// For outputs that each take so many lines.
+    fn new(cols: u32, [outputs, per_output]: [u32; 2], rows: u32, norm: bool, format: Format, caps: &Caps) -> Shape {
+        let lines = outputs * per_output;
+        // Measured on an H100 (benches/NOTES.md). Few lines: a whole workgroup on each, so that a large device has enough
+        // of them; many lines: several for each team, so that x is worth reading.
+        let tiled = format != Format::Bf16;
+        let (lanes, teams, outs, steps) = match (tiled, lines) {
+            (false, 65_536..) => (128, 2, 2, 1),
+            (false, 8192..) => (32, 4, 2, 2),
+            (false, 2560..) => (64, 2, 2, 2),
+            (false, _) => (128, 2, 1, 1),
+            (true, 65_536..) => (32, 4, 4, 1),
+            (true, 8192..) => (32, 8, 2, 1),
+            (true, 2560..) => (32, 8, 1, 1),
+            (true, _) => (64, 4, 1, 1),
+        };
+        let chunks = cols / format.chunk();
+        let lanes = chunks.next_power_of_two().clamp(8, lanes).max(caps.subgroup.unwrap_or(1));
+        let steps = steps.min(chunks.div_ceil(lanes));
+        let teams = teams.min(caps.max_invocations / lanes);
+        // An output's lines meet in one workgroup.
+        let outs = outs.max(per_output);
+        let mut shape = Shape { lanes, teams, outs, rows, staged: rows, steps, tiled, norm, format };
+        // What does not fit into workgroup memory comes in smaller portions.
+        while shape.workgroup_bytes(caps) > caps.workgroup_bytes {
+            match shape {
+                Shape { steps: 2.., .. } => shape.steps /= 2,
+                Shape { staged: 2.., .. } => {
+                    shape.staged = (1..shape.staged).rev().find(|staged| rows.is_multiple_of(*staged)).unwrap_or(1);
+                }
+                _ => shape.teams /= 2,
+            }
+        }
+        shape
+    }
+
+    fn workgroup_bytes(&self, caps: &Caps) -> u32 {
+        let tile = match self.tiled {
+            true => self.staged * self.format.chunk() * (self.lanes * self.steps + 1) * 4,
+            false => 0,
+        };
+        let places = self.lanes * self.teams / caps.subgroup.unwrap_or(1);
+        tile + self.values() * places * 4
+    }
+
+    fn values(&self) -> u32 {
+        self.rows * (self.outs + u32::from(self.norm))
+    }
+
+    fn consts(&self) -> Vec<Const> {
+        let mut consts = vec![
+            ("WG", self.lanes * self.teams),
+            ("LANES", self.lanes),
+            ("TEAMS", self.teams),
+            ("OUTS", self.outs),
+            ("ROWS", self.rows),
+            ("BATCHES", self.rows / self.staged),
+            ("STAGED", self.staged),
+            ("STEPS", self.steps),
+            ("TILED", self.tiled.into()),
+            ("DIRECT", (!self.tiled).into()),
+            ("NORM", self.norm.into()),
+            ("VALUES", self.values()),
+        ];
+        consts.extend(self.format.consts());
+        consts
+    }
 }
 
 /// RMSNorm of one row, as in [`RmsNorm`](super::RmsNorm).
