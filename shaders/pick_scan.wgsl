@@ -1,5 +1,5 @@
 // All logits, down to two numbers for every block of BLOCK tokens (spec 6), from which pick chooses. The one pass
-// over the whole vocabulary, by as many workgroups as it takes: 16 threads a block, 8 logits a thread.
+// over the whole vocabulary, by as many workgroups as it takes: 8 logits a thread.
 //
 // The key of a block's largest logit is what pick needs whatever the settings: it finds the greedy token, and tells
 // where no token passes a filter. Its score is what else they need, see `score` in core/src/ops/pick_scan.rs.

@@ -1,6 +1,6 @@
 //! Token choice on the device (spec 6), so that decoding never waits for the host.
 
-use super::pick_scan::{BLOCK, BROKEN, PickScan, Score, scan, score};
+use super::pick_scan::{BROKEN, PickScan, Score, scan, score};
 use crate::batch::{BATCH_WORDS, Batch, MAX_ROWS, PICKED, Row, Size};
 use crate::buf::Elem::{F32, U32};
 use crate::caps::Caps;
@@ -54,7 +54,7 @@ impl Op for Pick {
     }
 
     fn consts(&self, _: &Caps) -> Vec<Const> {
-        vec![("WG", WG), ("BLOCK", BLOCK)]
+        vec![("WG", WG), ("BLOCK", PickScan::block(self.vocab))]
     }
 
     fn lens(&self) -> Vec<u64> {
@@ -137,7 +137,7 @@ impl Op for Pick {
     }
 
     fn bytes(&self, size: Size) -> Option<u64> {
-        let [block, blocks] = [BLOCK.min(self.vocab), PickScan::blocks(self.vocab)].map(u64::from);
+        let [block, blocks] = [PickScan::block(self.vocab).min(self.vocab), PickScan::blocks(self.vocab)].map(u64::from);
         Some(u64::from(size.segments) * (8 * blocks + 4 * block))
     }
 }
@@ -146,10 +146,10 @@ impl Op for Pick {
 // their order inside of a block, and whole blocks are seen or not.
 impl Pick {
     fn logits(&self, uniform: &mut dyn FnMut() -> f32) -> Vec<u32> {
-        let mut words = vec![];
+        let (mut words, block) = (vec![], PickScan::block(self.vocab));
         for row in 0..self.rows {
-            for first in (0..self.vocab).step_by(BLOCK as usize) {
-                let len = BLOCK.min(self.vocab - first);
+            for first in (0..self.vocab).step_by(block as usize) {
+                let len = block.min(self.vocab - first);
                 let turn = (uniform() * len as f32) as u32;
                 words.extend((0..len).map(|i| logit(row, first + (i + turn) % len).to_bits()));
             }
@@ -200,7 +200,8 @@ fn logit(row: u32, token: u32) -> f32 {
 
 /// Every other block.
 fn seen_blocks(vocab: u32) -> Vec<u32> {
-    (0..seen_words(vocab) as u32).map(|word| if word / (BLOCK / 32) % 2 == 1 { u32::MAX } else { 0 }).collect()
+    let words = PickScan::block(vocab) / 32;
+    (0..seen_words(vocab) as u32).map(|word| if word / words % 2 == 1 { u32::MAX } else { 0 }).collect()
 }
 
 /// (token, logit) of these logits, the first of which is of the token `first`. Penalised as the kernels do, in f32, so
@@ -248,8 +249,9 @@ fn choose(
     let blocks = (0..).zip(maxima.iter().zip(scores)).filter(|(_, (max, _))| **max > 0);
     let by_draw = score(how, logits.len() as u32) == Score::Draw;
     let decides = |max: u32, score: f32| if by_draw { f64::from(score) } else { f64::from(max) };
-    let first = first_of_largest(blocks.map(|(block, (max, score))| (block, decides(*max, *score))))? * BLOCK;
-    let block = &logits[first as usize..logits.len().min((first + BLOCK) as usize)];
+    let size = PickScan::block(logits.len() as u32);
+    let first = first_of_largest(blocks.map(|(block, (max, score))| (block, decides(*max, *score))))? * size;
+    let block = &logits[first as usize..logits.len().min((first + size) as usize)];
     first_of_largest(candidates(block, first).map(value))
 }
 

@@ -11,7 +11,7 @@ use crate::sampling::{SAMPLING_WORDS, Sampling, seen_words};
 use nemoflash_shaders as wgsl;
 
 numbers! {
-    /// Brings the logits of every segment that wants a token down to two numbers a block of [`BLOCK`] tokens.
+    /// Brings the logits of every segment that wants a token down to two numbers a block of [`PickScan::block`] tokens.
     ///
     /// `maxima` is the key of the block's largest logit after the repetition penalty: an unsigned integer in the order
     /// of the floats; 0 if all are -inf or `f32::MIN`, [`BROKEN`] if one is NaN or +inf. `scores` is what the slot's
@@ -27,13 +27,11 @@ numbers! {
     }
 }
 
-/// Tokens of a block. A thread of the kernel takes 8, and those of a block reduce by 4.
-pub(super) const BLOCK: u32 = 128;
 /// The largest key of a block in which a logit is NaN or +inf.
 pub(super) const BROKEN: u32 = u32::MAX;
 const WG: u32 = 128;
-/// Blocks of a workgroup.
-const AT_A_TIME: u32 = WG / (BLOCK / 8);
+/// Tokens of a workgroup: a thread takes 8.
+const AT_A_TIME: u32 = 8 * WG;
 
 const KERNEL: Kernel = Kernel {
     name: "pick_scan",
@@ -49,9 +47,15 @@ const KERNEL: Kernel = Kernel {
 };
 
 impl PickScan {
+    /// Tokens of a block: more in a large vocabulary, of which the blocks should be some hundreds up to a thousand. An
+    /// eighth of it is a power of 4, by which the kernel reduces.
+    pub const fn block(vocab: u32) -> u32 {
+        if vocab <= 1 << 15 { 32 } else { 128 }
+    }
+
     /// Blocks of a vocabulary: `maxima` and `scores` have as many values a row.
     pub const fn blocks(vocab: u32) -> u32 {
-        vocab.div_ceil(BLOCK)
+        vocab.div_ceil(Self::block(vocab))
     }
 }
 
@@ -61,7 +65,7 @@ impl Op for PickScan {
     }
 
     fn consts(&self, _: &Caps) -> Vec<Const> {
-        vec![("WG", WG), ("BLOCK", BLOCK)]
+        vec![("WG", WG), ("BLOCK", Self::block(self.vocab))]
     }
 
     fn lens(&self) -> Vec<u64> {
@@ -71,7 +75,7 @@ impl Op for PickScan {
     }
 
     fn grid(&self, size: Size, caps: &Caps) -> [u32; 3] {
-        caps.grid(u64::from(size.segments) * u64::from(Self::blocks(self.vocab).div_ceil(AT_A_TIME)))
+        caps.grid(u64::from(size.segments) * u64::from(self.vocab.div_ceil(AT_A_TIME)))
     }
 
     fn cpu(&self, size: Size, bufs: &mut [Vec<u32>]) {
@@ -148,7 +152,8 @@ pub(super) fn scan(
 ) {
     let score = score(how, logits.len() as u32);
     let temperature = f64::from(how.temperature);
-    let blocks = logits.chunks(BLOCK as usize).zip((0..).step_by(BLOCK as usize));
+    let size = PickScan::block(logits.len() as u32) as usize;
+    let blocks = logits.chunks(size).zip((0..).step_by(size));
     for ((block, first), (max, to)) in blocks.zip(maxima.iter_mut().zip(scores)) {
         let all = penalised(block, first, seen, how);
         // Without a penalty by the logits themselves: this loop has no branch and is all that greedy costs.
