@@ -14,7 +14,7 @@ numbers! {
     /// Brings the logits of every segment that wants a token down to two numbers a block of [`PickScan::block`] tokens.
     ///
     /// `maxima` is the key of the block's largest logit after the repetition penalty: an unsigned integer in the order
-    /// of the floats; 0 if all are -inf or `f32::MIN`, [`BROKEN`] if one is NaN or +inf. `scores` is what the slot's
+    /// of the floats; 0 if all are -inf or `f32::MIN`, `u32::MAX` if one is NaN or +inf. `scores` is what the slot's
     /// settings need besides, 0 if nothing: the best draw of the block if nothing is filtered, or for top-p on its own
     /// the sum of exp((l - the block's largest) / temperature).
     pub struct PickScan {
