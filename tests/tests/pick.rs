@@ -1,118 +1,12 @@
 //! Token choice: the same token on every device, the right distribution, and nothing outside of a filter's set.
 #![forbid(unsafe_code)]
 
-use nemoflash::batch::{Batch, PICKED, Size};
-use nemoflash::op::Op;
-use nemoflash::ops::Pick;
-use nemoflash::plan::Plan;
-use nemoflash::sampling::{NOT_FINITE, seen};
-use nemoflash::{Buf, Exec, Sampling};
-use nemoflash_tests::{Mode, Random, loud, targets};
+use nemoflash::batch::{Batch, PICKED};
+use nemoflash::sampling::NOT_FINITE;
+use nemoflash::{Exec, Sampling};
+use nemoflash_tests::scene::{GREEDY, Outcome, Scene, WARM, everywhere, on_devices};
+use nemoflash_tests::{Random, loud};
 use std::collections::BTreeSet;
-
-/// One segment for each element: its logits, its settings, the tokens it has seen, its position.
-#[derive(Clone, Default)]
-struct Scene {
-    logits: Vec<Vec<f32>>,
-    how: Vec<Sampling>,
-    seen: Vec<Vec<u32>>,
-    position: Vec<u32>,
-    rows: Vec<u32>,
-}
-
-impl Scene {
-    fn add(&mut self, logits: &[f32], how: Sampling, seen: &[u32], position: u32) {
-        how.validate().expect("a test's settings are valid");
-        self.logits.push(logits.to_vec());
-        self.how.push(how);
-        self.seen.push(seen.to_vec());
-        self.position.push(position);
-        self.rows.push(1);
-    }
-
-    /// The same logits once for each of these settings and positions.
-    fn of(logits: &[f32], each: impl IntoIterator<Item = (Sampling, u32)>) -> Scene {
-        let mut scene = Scene::default();
-        each.into_iter().for_each(|(how, position)| scene.add(logits, how, &[], position));
-        scene
-    }
-
-    fn vocab(&self) -> u32 {
-        self.logits[0].len() as u32
-    }
-
-    /// Segment i has slot len - 1 - i, so that a slot is not mistaken for a segment.
-    fn batch(&self) -> Batch {
-        let (mut batch, last) = (Batch::default(), self.how.len() as u32 - 1);
-        for (i, (&position, &rows)) in (0..).zip(self.position.iter().zip(&self.rows)) {
-            batch.push(last - i, position + 1 - rows, &vec![i; rows as usize], true);
-        }
-        batch
-    }
-
-    fn buffers(&self, exec: &mut Exec) -> (Plan, Vec<Buf>, Size) {
-        let op = Pick { rows: self.how.len() as u32, vocab: self.vocab(), slots: self.how.len() as u32 };
-        let batch = self.batch();
-        let by_slot = |words: &mut dyn FnMut(usize) -> Vec<u32>| (0..self.how.len()).rev().flat_map(words).collect();
-        let words: [Vec<u32>; 5] = [
-            batch.words(),
-            self.logits.iter().flatten().map(|l| l.to_bits()).collect(),
-            by_slot(&mut |i| self.how[i].words().to_vec()),
-            by_slot(&mut |i| seen(self.vocab(), &self.seen[i])),
-            vec![7; self.how.len()],
-        ];
-        let mut bufs = vec![];
-        for ((bind, len), words) in op.kernel().binds.iter().zip(op.lens()).zip(&words) {
-            let buf = pollster::block_on(exec.alloc(bind.name, len, bind.elem)).expect("room for a small test");
-            exec.write(buf, 0, words);
-            bufs.push(buf);
-        }
-        let mut plan = Plan::default();
-        plan.add(op, &bufs);
-        pollster::block_on(exec.prepare(&mut plan)).expect("the kernel compiles");
-        (plan, bufs, batch.size())
-    }
-
-    /// What a step leaves, in the order of the segments.
-    fn run(&self, exec: &mut Exec) -> Outcome {
-        let (plan, bufs, size) = self.buffers(exec);
-        let (tokens, seen, batch) = pollster::block_on(async {
-            let ticket = exec.submit(&[(&plan, size)], None)?;
-            exec.collect(ticket).await?;
-            let tokens: Vec<u32> = exec.read(bufs[4]).await?.into_iter().rev().collect();
-            Ok::<_, nemoflash::Error>((tokens, exec.read(bufs[3]).await?, exec.read(bufs[0]).await?))
-        })
-        .unwrap_or_else(|e| panic!("{e}"));
-        bufs.into_iter().for_each(|buf| exec.free(buf));
-        Outcome { tokens, seen, batch: Batch::from_words(&batch) }
-    }
-}
-
-#[derive(Debug, PartialEq)]
-struct Outcome {
-    tokens: Vec<u32>,
-    seen: Vec<u32>,
-    batch: Batch,
-}
-
-/// Runs `each` on every adapter, with a name for messages. The kernel uses no optional feature, so its text is
-/// the same in every mode; the suite of all operators runs it in each.
-fn devices(suite: &str, mut each: impl FnMut(&str, &mut Exec)) {
-    for target in targets(suite).into_iter().filter(|target| target.mode == Mode::Floor) {
-        let mut device = target.open().unwrap_or_else(|e| panic!("{target}: {e}"));
-        each(&device.label.clone(), &mut device.exec);
-    }
-}
-
-/// The same, and on the CPU.
-fn everywhere(suite: &str, mut each: impl FnMut(&str, &mut Exec)) {
-    each("CPU", &mut Exec::cpu());
-    devices(suite, each);
-}
-
-const GREEDY: Sampling =
-    Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, repetition_penalty: 1.0, seed: 0 };
-const WARM: Sampling = Sampling { temperature: 1.0, ..GREEDY };
 
 fn settings() -> Vec<Sampling> {
     let base = Sampling { temperature: 0.8, ..GREEDY };
@@ -149,8 +43,8 @@ fn random_scene(vocab: usize, segments: usize, seed: u64) -> Scene {
 
 #[test]
 fn same_token_on_every_device() {
-    let mut scenes: Vec<Scene> = [257, 300, 4096].map(|vocab| random_scene(vocab, 150, vocab as u64)).into();
-    scenes.push(random_scene(131_072, settings().len(), 1));
+    let mut scenes: Vec<Scene> = [257, 300, 129, 4096].map(|vocab| random_scene(vocab, 150, vocab as u64)).into();
+    scenes.extend([131_072, 140_001].map(|vocab| random_scene(vocab, settings().len(), 1)));
     let want: Vec<Outcome> = scenes.iter().map(|scene| scene.run(&mut Exec::cpu())).collect();
     for (scene, want) in scenes.iter().zip(&want) {
         for (i, (&token, &rows)) in want.tokens.iter().zip(&scene.rows).enumerate() {
@@ -305,7 +199,7 @@ fn draws_follow_softmax() {
         let deviations = (equal - pairs * chance) / (pairs * chance).sqrt();
         assert!(deviations.abs() < 4.0, "{deviations} standard deviations");
     }
-    devices("draws_follow_softmax", |name, exec| {
+    on_devices("draws_follow_softmax", |name, exec| {
         assert_eq!(Scene::of(&logits, (0..512).map(over_positions)).run(exec).tokens, all[0][..512], "{name}");
         assert_eq!(Scene::of(&logits, (0..512).map(over_seeds)).run(exec).tokens, all[1][..512], "{name}");
     });
@@ -401,7 +295,7 @@ fn decoding_needs_no_host() {
             let scene = Scene::of(&logits, [(how, 256)]);
             let (plan, bufs, size) = scene.buffers(exec);
             for _ in 0..STEPS {
-                let ticket = exec.submit(&[(&plan, size)], Some((bufs[4], 1))).expect("submitted");
+                let ticket = exec.submit(&[(&plan, size)], Some((bufs[6], 1))).expect("submitted");
                 tokens.extend(pollster::block_on(exec.collect(ticket)).expect("collected"));
             }
             let batch = pollster::block_on(exec.read(bufs[0])).expect("read");

@@ -96,6 +96,10 @@ pub struct Engine {
     last: Buf,
     /// [slots rounded up, vocab_size].
     logits: Buf,
+    /// What a step leaves of the logits for the choice of a token, see [`ops::PickScan`]: [slots rounded up, blocks].
+    maxima: Buf,
+    /// The same.
+    scores: Buf,
     /// [LOGIT_ROWS, vocab_size], once [`Engine::logits`] was called.
     all_logits: Option<Buf>,
     bodies: HashMap<(u32, bool), Plan>,
@@ -135,6 +139,7 @@ impl Engine {
         let rotaries = rotaries(exec_ref, blocks(), positions).await?;
         let ends = u64::from(bucket(slots));
         let [vocab, hidden] = [config.vocab_size, config.hidden_size].map(u64::from);
+        let blocks_of_tokens = u64::from(ops::PickScan::blocks(config.vocab_size));
         let seen = u64::from(slots) * vocab.div_ceil(32);
         let mut engine = Engine {
             batch: exec.alloc("batch", BATCH_WORDS, Elem::U32).await?,
@@ -143,6 +148,8 @@ impl Engine {
             seen: exec.alloc("seen", seen, Elem::U32).await?,
             last: exec.alloc("last rows", ends * hidden, Elem::F32).await?,
             logits: exec.alloc("logits", ends * vocab, Elem::F32).await?,
+            maxima: exec.alloc("maxima", ends * blocks_of_tokens, Elem::U32).await?,
+            scores: exec.alloc("scores", ends * blocks_of_tokens, Elem::F32).await?,
             all_logits: None,
             exec,
             model,
@@ -218,8 +225,9 @@ impl Engine {
 
     /// Bytes of (weights, arena, scratch) on the device.
     pub fn device_bytes(&self) -> (u64, u64, u64) {
-        let small = [self.batch, self.picked, self.sampling, self.seen, self.last, self.logits];
-        let ends = small.iter().map(Buf::bytes).sum::<u64>() + self.all_logits.map_or(0, |buf| buf.bytes());
+        let found = [self.last, self.logits, self.maxima, self.scores];
+        let small = [self.batch, self.picked, self.sampling, self.seen].into_iter().chain(found);
+        let ends = small.map(|buf| buf.bytes()).sum::<u64>() + self.all_logits.map_or(0, |buf| buf.bytes());
         let rotary: u64 = self.rotaries.iter().flatten().map(Buf::bytes).sum();
         (self.model.bytes(), self.arena.bytes(), self.scratch.bytes() + ends + rotary)
     }
@@ -273,7 +281,9 @@ impl Engine {
         let (Ends::Rows(rows) | Ends::Gathered(rows)) = ends else { return };
         self.model.logits(plan, rows, x, self.scratch.h, self.logits);
         plan.part = "pick";
-        let bufs = [self.batch, self.logits, self.sampling, self.seen, self.picked];
+        let Engine { batch, logits, maxima, scores, sampling, seen, picked, .. } = *self;
+        plan.add(ops::PickScan { rows, vocab, slots }, &[batch, logits, sampling, seen, maxima, scores]);
+        let bufs = [batch, logits, maxima, scores, sampling, seen, picked];
         plan.add(ops::Pick { rows, vocab, slots }, &bufs);
     }
 

@@ -54,6 +54,7 @@ operators! {
     embed::{Embed};
     gather_last::{GatherLast};
     pick::{Pick};
+    pick_scan::{PickScan};
     rms_norm::{RmsNorm};
     row_norms::{RowNorms};
     random_weights::{RandomWeights};

@@ -1,5 +1,6 @@
 //! Token choice on the device (spec 6), so that decoding never waits for the host.
 
+use super::pick_scan::{BROKEN, PickScan, Score, scan, score};
 use crate::batch::{BATCH_WORDS, Batch, MAX_ROWS, PICKED, Row, Size};
 use crate::buf::Elem::{F32, U32};
 use crate::caps::Caps;
@@ -10,7 +11,8 @@ use crate::sampling::{NOT_FINITE, SAMPLING_WORDS, Sampling, seen_words};
 use nemoflash_shaders as wgsl;
 
 numbers! {
-    /// Chooses a token for every segment that wants one, after [`Sampling`] of its slot.
+    /// Chooses a token for every segment that wants one, after [`Sampling`] of its slot, from its logits and what
+    /// [`PickScan`] found in them.
     ///
     /// Per segment: `picked[slot]` becomes the token, or [`NOT_FINITE`] if a logit is NaN or +inf or none is
     /// finite; the token's bit in `seen` is set; and a segment of one row advances: the row's position by 1,
@@ -34,8 +36,16 @@ const WG: u32 = 256;
 
 const KERNEL: Kernel = Kernel {
     name: "pick",
-    parts: &[Part::Text(wgsl::BATCH), Part::Text(wgsl::PICK)],
-    binds: &[update("batch", U32), read("logits", F32), read("sampling", U32), update("seen", U32), update("picked", U32)],
+    parts: &[Part::Text(wgsl::BATCH), Part::Text(wgsl::CHOICE), Part::Text(wgsl::PICK)],
+    binds: &[
+        update("batch", U32),
+        read("logits", F32),
+        read("maxima", U32),
+        read("scores", F32),
+        read("sampling", U32),
+        update("seen", U32),
+        update("picked", U32),
+    ],
 };
 
 impl Op for Pick {
@@ -44,13 +54,21 @@ impl Op for Pick {
     }
 
     fn consts(&self, _: &Caps) -> Vec<Const> {
-        vec![("WG", WG)]
+        vec![("WG", WG), ("BLOCK", PickScan::block(self.vocab))]
     }
 
     fn lens(&self) -> Vec<u64> {
-        let slots = u64::from(self.slots);
-        let logits = u64::from(self.rows) * u64::from(self.vocab);
-        vec![BATCH_WORDS, logits, slots * SAMPLING_WORDS, slots * seen_words(self.vocab), slots]
+        let [rows, vocab, slots] = [self.rows, self.vocab, self.slots].map(u64::from);
+        let blocks = rows * u64::from(PickScan::blocks(self.vocab));
+        vec![
+            BATCH_WORDS,
+            rows * vocab,
+            blocks,
+            blocks,
+            slots * SAMPLING_WORDS,
+            slots * seen_words(self.vocab),
+            slots,
+        ]
     }
 
     fn grid(&self, size: Size, caps: &Caps) -> [u32; 3] {
@@ -58,18 +76,17 @@ impl Op for Pick {
     }
 
     fn cpu(&self, size: Size, bufs: &mut [Vec<u32>]) {
-        let [batch, logits, sampling, seen, picked] = bufs else { unreachable!() };
+        let [batch, logits, maxima, scores, sampling, seen, picked] = bufs else { unreachable!() };
         let Batch { segments, rows } = Batch::from_words(batch);
-        let rows_of_logits = floats(logits).chunks(self.vocab as usize);
-        for (segment, logits) in segments.iter().zip(rows_of_logits).take(size.segments as usize) {
-            if segment.pick != 1 {
-                continue;
-            }
+        let blocks = PickScan::blocks(self.vocab) as usize;
+        let found = maxima.chunks(blocks).zip(floats(scores).chunks(blocks));
+        let all = segments.iter().zip(floats(logits).chunks(self.vocab as usize).zip(found));
+        for (segment, (logits, found)) in all.take(size.segments as usize).filter(|(segment, _)| segment.pick == 1) {
             let slot = segment.slot as usize;
             let seen = seen.chunks_mut(seen_words(self.vocab) as usize).nth(slot).expect("a slot has its bits");
             let position = rows[(segment.first + segment.rows - 1) as usize].position;
             let words = &sampling[slot * SAMPLING_WORDS as usize..];
-            let token = choose(logits, seen, &Sampling::from_words(words), position);
+            let token = choose(logits, found, seen, &Sampling::from_words(words), position);
             picked[slot] = token.unwrap_or(NOT_FINITE);
             if let Some(token) = token {
                 seen[token as usize / 32] |= 1 << (token % 32);
@@ -83,75 +100,165 @@ impl Op for Pick {
     }
 
     fn examples() -> Vec<Example<Self>> {
-        let case = |rows, vocab, segments: &[_]| Example::segments(Pick { rows, vocab, slots: 8 }, segments);
-        let every_slot: Vec<_> = (0..8).map(|slot| (7 - slot, 300 * slot, 1 + slot % 2)).collect();
-        let mut unwanted = case(9, 1023, &every_slot);
-        unwanted.batch.segments[3].pick = 0;
+        // Segment i has slot `slots` - 1 - i, which `input` counts on, and with it one of its settings.
+        let case = |slots: u32, vocab, segments: &[(u32, u32)]| {
+            let rows = segments.len() as u32;
+            let segments: Vec<_> = (0..).zip(segments).map(|(i, &(at, rows))| (slots - 1 - i, at, rows)).collect();
+            Example::segments(Pick { rows, vocab, slots }, &segments)
+        };
+        let every_slot: Vec<_> = (0..8).map(|slot| (300 * slot, 1 + slot % 2)).collect();
+        let mut unwanted = case(8, 1023, &every_slot);
+        (unwanted.op.rows, unwanted.batch.segments[3].pick) = (9, 0);
         vec![
-            case(1, 1, &[(0, 0, 1)]),
-            case(2, 2, &[(2, 5, 1), (7, 1, 3)]),
+            case(1, 1, &[(0, 1)]),
+            case(8, 2, &[(5, 1), (1, 3)]),
             case(8, 255, &every_slot),
             case(8, 257, &every_slot),
             unwanted,
             case(8, 4096, &every_slot),
-            case(1, 131_072, &[(7, 256, 1)]),
+            // Greedy, a plain draw, top-k, and top-p of logits so even that thousands of tokens pass.
+            case(1, 131_072, &[(256, 1)]),
+            case(3, 131_072, &[(256, 1)]),
+            case(4, 131_072, &[(256, 1)]),
+            case(5, 131_072, &[(256, 1)]),
+            case(8, 131_072, &[(256, 1)]),
         ]
     }
 
     fn input(&self, bind: usize, uniform: &mut dyn FnMut() -> f32) -> Option<Vec<u32>> {
-        let base = Sampling { temperature: 0.8, seed: 1 << 40 | 77, ..Sampling::default() };
-        let settings = [
-            Sampling::default(),
-            Sampling { repetition_penalty: 1.5, ..Sampling::default() },
-            base,
-            Sampling { top_k: 5, ..base },
-            Sampling { top_p: 0.6, ..base },
-            Sampling { min_p: 0.1, ..base },
-            Sampling { temperature: 1.3, top_k: 50, top_p: 0.9, ..base },
-            Sampling { top_k: 40, top_p: 0.95, min_p: 0.02, repetition_penalty: 1.2, ..base },
-        ];
         match bind {
-            1 => Some((0..self.lens()[1]).map(|_| (16.0 * uniform() - 8.0).to_bits()).collect()),
-            2 => Some((0..self.slots as usize).flat_map(|slot| settings[slot % 8].words()).collect()),
-            3 => Some((0..self.lens()[3]).map(|_| uniform().to_bits() << 9 & 0x1111_1111).collect()),
+            1 => Some(self.logits(uniform)),
+            2 => Some(self.found(uniform).0),
+            3 => Some(self.found(uniform).1),
+            4 => Some((0..self.slots as usize).flat_map(|slot| settings()[slot % 8].words()).collect()),
+            5 => Some((0..self.slots).flat_map(|_| seen_blocks(self.vocab)).collect()),
             _ => None,
         }
     }
 
     fn bytes(&self, size: Size) -> Option<u64> {
-        Some(u64::from(size.segments) * u64::from(self.vocab) * 4)
+        let [block, blocks] = [PickScan::block(self.vocab).min(self.vocab), PickScan::blocks(self.vocab)].map(u64::from);
+        Some(u64::from(size.segments) * (8 * blocks + 4 * block))
     }
 }
 
-/// The token that these settings choose, or none if the logits are not finite.
-fn choose(logits: &[f32], seen: &[u32], how: &Sampling, position: u32) -> Option<u32> {
-    if logits.iter().any(|l| l.is_nan()) {
-        return None;
+// Inputs of examples are made binding by binding and must fit each other: logits depend on row and token alone, up to
+// their order inside of a block, and whole blocks are seen or not.
+impl Pick {
+    fn logits(&self, uniform: &mut dyn FnMut() -> f32) -> Vec<u32> {
+        let (mut words, block) = (vec![], PickScan::block(self.vocab));
+        for row in 0..self.rows {
+            for first in (0..self.vocab).step_by(block as usize) {
+                let len = block.min(self.vocab - first);
+                let turn = (uniform() * len as f32) as u32;
+                words.extend((0..len).map(|i| logit(row, first + (i + turn) % len).to_bits()));
+            }
+        }
+        words
     }
-    // Penalised as the kernel does, in f32, so that equal logits stay equal.
+
+    /// `maxima` and `scores`. Draws may be any: the block with the best one has the token.
+    fn found(&self, uniform: &mut dyn FnMut() -> f32) -> (Vec<u32>, Vec<u32>) {
+        let blocks = PickScan::blocks(self.vocab) as usize;
+        let seen = seen_blocks(self.vocab);
+        let (mut all_maxima, mut all_scores) = (vec![], vec![]);
+        for row in 0..self.rows {
+            let how = &settings()[self.slots.saturating_sub(1 + row) as usize % 8];
+            let logits: Vec<f32> = (0..self.vocab).map(|token| logit(row, token)).collect();
+            let (mut maxima, mut scores) = (vec![0; blocks], vec![0.0; blocks]);
+            scan(&logits, &seen, how, 0, &mut maxima, &mut scores);
+            if score(how, self.vocab) == Score::Draw {
+                scores.iter_mut().for_each(|score| *score = 16.0 * uniform() - 8.0);
+            }
+            all_maxima.extend(maxima);
+            all_scores.extend(scores.into_iter().map(f32::to_bits));
+        }
+        (all_maxima, all_scores)
+    }
+}
+
+/// Settings of the examples' slots.
+fn settings() -> [Sampling; 8] {
+    let base = Sampling { temperature: 0.8, seed: 1 << 40 | 77, ..Sampling::default() };
+    [
+        Sampling::default(),
+        Sampling { repetition_penalty: 1.5, ..Sampling::default() },
+        base,
+        Sampling { top_k: 5, ..base },
+        Sampling { top_p: 0.6, ..base },
+        Sampling { min_p: 0.1, ..base },
+        Sampling { temperature: 1.3, top_k: 50, top_p: 0.9, ..base },
+        Sampling { top_k: 40, top_p: 0.95, min_p: 0.02, repetition_penalty: 1.2, ..base },
+    ]
+}
+
+/// A number from -8 to 8.
+fn logit(row: u32, token: u32) -> f32 {
+    let [.., bits] = pcg4d([token, row, 0, 0]);
+    bits as f32 / 2f32.powi(28) - 8.0
+}
+
+/// Every other block.
+fn seen_blocks(vocab: u32) -> Vec<u32> {
+    let words = PickScan::block(vocab) / 32;
+    (0..seen_words(vocab) as u32).map(|word| if word / words % 2 == 1 { u32::MAX } else { 0 }).collect()
+}
+
+/// (token, logit) of these logits, the first of which is of the token `first`. Penalised as the kernels do, in f32, so
+/// that equal logits stay equal.
+pub(super) fn penalised<'a>(
+    logits: &'a [f32],
+    first: u32,
+    seen: &'a [u32],
+    how: &Sampling,
+) -> impl Iterator<Item = (u32, f32)> + Clone + use<'a> {
     let (up, down) = (how.repetition_penalty, 1.0 / how.repetition_penalty);
-    let penalised = |(token, &l): (u32, &f32)| {
+    (first..).zip(logits).map(move |(token, &l)| {
         let seen = seen[token as usize / 32] >> (token % 32) & 1 == 1;
         let factor = if !seen || up == 1.0 { 1.0 } else if l > 0.0 { down } else { up };
         (token, l * factor)
-    };
-    let all = (0..).zip(logits).map(penalised);
-    if all.clone().any(|(_, l)| l == f32::INFINITY) {
+    })
+}
+
+/// The token that these settings choose, or none if the logits are not finite. `found` is what [`scan`] gave; where
+/// filters are on, only whether the logits are finite is taken from it, so that what the kernel does with it has
+/// an oracle.
+fn choose(
+    logits: &[f32],
+    (maxima, scores): (&[u32], &[f32]),
+    seen: &[u32],
+    how: &Sampling,
+    position: u32,
+) -> Option<u32> {
+    if maxima.contains(&BROKEN) {
         return None;
     }
-    let all = all.filter(|(_, l)| *l > f32::MIN);
-    let score = |(token, l): (u32, f32)| {
-        (token, if how.temperature > 0.0 { f64::from(l) + f64::from(how.temperature) * gumbel(how.seed, position, token) } else { f64::from(l) })
+    let temperature = f64::from(how.temperature);
+    let value = |(token, l): (u32, f32)| match temperature > 0.0 {
+        true => (token, f64::from(l) + temperature * gumbel(how.seed, position, token)),
+        false => (token, f64::from(l)),
     };
-    // Strictly larger, so that the first of equal ones stays.
-    let better = |best: (u32, f64), next: (u32, f64)| if next.1 > best.1 { next } else { best };
+    let candidates = |logits, first| penalised(logits, first, seen, how).filter(|(_, l)| *l > f32::MIN);
     let off = how.top_k == 0 && how.top_p >= 1.0 && how.min_p <= 0.0;
-    if how.temperature <= 0.0 || off {
-        return all.map(score).reduce(better).map(|(token, _)| token);
+    if temperature > 0.0 && !off {
+        let mut kept = filtered(candidates(logits, 0).collect(), how);
+        kept.sort_unstable_by_key(|(token, _)| *token);
+        return first_of_largest(kept.into_iter().map(value));
     }
-    let mut kept = filtered(all.collect(), how);
-    kept.sort_unstable_by_key(|(token, _)| *token);
-    kept.into_iter().map(score).reduce(better).map(|(token, _)| token)
+    // One block has the token.
+    let blocks = (0..).zip(maxima.iter().zip(scores)).filter(|(_, (max, _))| **max > 0);
+    let by_draw = score(how, logits.len() as u32) == Score::Draw;
+    let decides = |max: u32, score: f32| if by_draw { f64::from(score) } else { f64::from(max) };
+    let size = PickScan::block(logits.len() as u32);
+    let first = first_of_largest(blocks.map(|(block, (max, score))| (block, decides(*max, *score))))? * size;
+    let block = &logits[first as usize..logits.len().min((first + size) as usize)];
+    first_of_largest(candidates(block, first).map(value))
+}
+
+/// Of (number, value): the number of the largest value, the first of equal ones.
+fn first_of_largest(all: impl Iterator<Item = (u32, f64)>) -> Option<u32> {
+    let better = |best: (u32, f64), next: (u32, f64)| if next.1 > best.1 { next } else { best };
+    all.reduce(better).map(|(number, _)| number)
 }
 
 /// The (token, logit) that top-k, top-p and min-p leave.
@@ -187,7 +294,7 @@ fn filtered(mut list: Vec<(u32, f32)>, how: &Sampling) -> Vec<(u32, f32)> {
 }
 
 /// A standard Gumbel number for a token at a position: -ln(-ln u) of a hashed u.
-fn gumbel(seed: u64, position: u32, token: u32) -> f64 {
+pub(super) fn gumbel(seed: u64, position: u32, token: u32) -> f64 {
     let [.., bits] = pcg4d([token, seed as u32, (seed >> 32) as u32, position]);
     let u = (f64::from(bits) + 0.5) / 2f64.powi(32);
     // 1 - u is as uniform as u, and ln_1p keeps all of its digits where it is close to 1.
