@@ -1,7 +1,7 @@
 //! `config.json`, resolved: what the model is, not what the file says. Spec sections 1 and 3.
 //!
 //! A config is hostile until proven otherwise: every value that is used is range-checked, and the
-//! first that does not fit is named in an [`Error::Config`](crate::Error::Config). Keys that nothing here uses are
+//! first that does not fit is named in an [`Error::Config`]. Keys that nothing here uses are
 //! ignored.
 
 mod keys;
@@ -167,7 +167,7 @@ impl Config {
     /// Reads a `config.json` that tells every dimension.
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) names the first field that is missing, of the wrong type, out of range
+    /// [`Error::Config`] names the first field that is missing, of the wrong type, out of range
     /// or not supported, or `(file)` where the text is not a JSON object.
     pub fn parse(json: &[u8]) -> Result<Config> {
         Self::resolve(json, &[])
@@ -200,7 +200,7 @@ impl Config {
     /// Tokens of text that a sequence may have: the wanted ones, or 4096 where the model allows it.
     ///
     /// # Errors
-    /// [`Error::Parameter`](crate::Error::Parameter) for more than the model was made for.
+    /// [`Error::Parameter`] for more than the model was made for.
     pub fn context(&self, wanted: Option<u32>) -> Result<u32> {
         const USUAL: u32 = 4096;
         let most = self.max_position_embeddings.saturating_sub(self.memory_tokens).max(1);
@@ -218,7 +218,7 @@ impl Config {
 /// Tokens that end a text according to a `generation_config.json`.
 ///
 /// # Errors
-/// [`Error::Config`](crate::Error::Config) if it cannot be read.
+/// [`Error::Config`] if it cannot be read.
 pub fn generation_eos(json: &[u8]) -> Result<Vec<u32>> {
     #[derive(serde::Deserialize)]
     struct Generation {
