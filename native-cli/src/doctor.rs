@@ -38,7 +38,7 @@ pub async fn run(common: &Common) -> Result<Exit> {
             if terminal::watched() && !common.json {
                 terminal::note("checking every operator ...");
             }
-            (report.operators, lost) = operators::check(&mut exec, ops::examples(), OPERATORS, &again).await;
+            (report.operators, lost) = operators::check(&mut exec, ops::seeded(), OPERATORS, &again).await;
         }
         Exec::Cpu(_) | Exec::Dry(_) => {
             report.checks.push(Item::not_run("operators", "no GPU is used, so there is no kernel to check"))

@@ -4,17 +4,17 @@
 use nemoflash::batch::Size;
 use nemoflash::kernel::{Access, Const, Kernel, Part, write};
 use nemoflash::op::{Example, Op};
-use nemoflash::ops::{Case, examples};
+use nemoflash::ops::{Case, seeded};
 use nemoflash::{Caps, Elem, Error};
 use nemoflash_tests::{Job, Mode, check_case, close, loud, targets};
 use std::collections::BTreeMap;
 use std::time::Instant;
 
 /// The examples, or those of the kernels that `NEMOFLASH_OPS` names.
-fn cases() -> Vec<Case> {
-    let Ok(names) = std::env::var("NEMOFLASH_OPS") else { return examples() };
-    let some: Vec<Case> =
-        examples().into_iter().filter(|case| names.split(',').any(|name| name == case.op.kernel().name)).collect();
+fn cases() -> Vec<(u64, Case)> {
+    let Ok(names) = std::env::var("NEMOFLASH_OPS") else { return seeded() };
+    let wanted = |case: &Case| names.split(',').any(|name| name == case.op.kernel().name);
+    let some: Vec<_> = seeded().into_iter().filter(|(_, case)| wanted(case)).collect();
     loud(&format!("ops: only the {} examples of NEMOFLASH_OPS={names}", some.len()));
     assert!(!some.is_empty(), "no kernel is named like that");
     some
@@ -31,7 +31,7 @@ fn operators(mode: Mode) {
             Err(e) => failures.push(format!("{target}: {e}")),
         }
     }
-    for (case, seed) in cases().into_iter().zip(1..) {
+    for (seed, case) in cases() {
         let mut job = match Job::new(case, seed) {
             Ok(job) => job,
             Err(e) => {
@@ -80,7 +80,7 @@ fn every_input_matters() {
     let Some(target) = all.iter().find(|target| target.mode == Mode::Full) else { return };
     let mut device = target.open().expect("the first device opens");
     let mut silent: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for (again, case) in cases().into_iter().zip(cases()) {
+    for ((_, again), (_, case)) in cases().into_iter().zip(cases()) {
         let kernel = case.op.kernel();
         let readable = kernel.binds.iter().filter(|b| b.access != Access::Write && b.name != "batch");
         // Integers are indices, and an operator that gives them gives the same ones again.

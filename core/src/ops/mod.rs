@@ -27,6 +27,23 @@ fn cases<O: Op>(list: &mut Vec<Case>) {
     list.extend(O::examples().into_iter().map(|e| Case { op: Box::new(e.op), batch: e.batch }));
 }
 
+/// [`examples`], each with the seed of its inputs. It depends on the operator and the example's place among the
+/// operator's own, so that another operator does not change what is tested.
+pub fn seeded() -> Vec<(u64, Case)> {
+    let mut counts = std::collections::HashMap::new();
+    let seed = |case: &Case| {
+        let name = case.op.kernel().name;
+        let place = counts.entry(name).or_insert(0u64);
+        *place += 1;
+        // FNV-1a, and room for the place.
+        let hash = name.bytes().fold(0x811c_9dc5u32, |hash, b| (hash ^ u32::from(b)).wrapping_mul(0x0100_0193));
+        u64::from(hash) << 8 | *place
+    };
+    let cases = examples();
+    let seeds: Vec<_> = cases.iter().map(seed).collect();
+    seeds.into_iter().zip(cases).collect()
+}
+
 macro_rules! operators {
     ($($module:ident::{$($op:ident),+};)*) => {
         $(mod $module;)*

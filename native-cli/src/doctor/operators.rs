@@ -14,7 +14,7 @@ const LARGE: u64 = 32 << 20;
 /// has spoilt is opened `again` for the next one. If it is lost, that is told, and nothing more is run.
 pub async fn check(
     exec: &mut Exec,
-    cases: Vec<Case>,
+    cases: Vec<(u64, Case)>,
     time: Duration,
     again: &impl AsyncFn() -> Result<Exec>,
 ) -> (Vec<Operator>, Option<String>) {
@@ -22,7 +22,7 @@ pub async fn check(
     let mut operators: Vec<Operator> = vec![];
     let mut lost = None;
     // Each with the inputs that it has in the test suite.
-    for (seed, case) in by_size((1..).zip(cases).collect()) {
+    for (seed, case) in by_size(cases) {
         let name = case.op.kernel().name;
         let known = operators.iter().position(|operator| operator.name == name);
         let at = known.unwrap_or_else(|| {
@@ -68,7 +68,7 @@ mod tests {
     use nemoflash::batch::Size;
     use nemoflash::kernel::{Const, Kernel, Part, write};
     use nemoflash::op::{Example, Op};
-    use nemoflash::ops::examples;
+    use nemoflash::ops::seeded;
     use nemoflash::{Caps, Elem, Gpu, GpuOptions};
     use pollster::block_on;
     use std::collections::HashSet;
@@ -117,9 +117,9 @@ fn planted(@builtin(global_invocation_id) id: vec3<u32>) {";
         }
     }
 
-    fn planted(faults: &[u32]) -> Vec<Case> {
+    fn planted(faults: &[u32]) -> Vec<(u64, Case)> {
         let case = |&fault| Example::rows(Planted { fault }, 1);
-        faults.iter().map(case).map(|e| Case { op: Box::new(e.op), batch: e.batch }).collect()
+        (1..).zip(faults.iter().map(case).map(|e| Case { op: Box::new(e.op), batch: e.batch })).collect()
     }
 
     fn verdicts(operators: &[Operator]) -> Vec<(&'static str, Verdict, usize, usize)> {
@@ -162,7 +162,7 @@ fn planted(@builtin(global_invocation_id) id: vec3<u32>) {";
     #[test]
     fn the_smallest_of_each_comes_first() {
         let names = |cases: &[(u64, Case)]| cases.iter().map(|(_, case)| case.op.kernel().name).collect::<Vec<_>>();
-        let cases = by_size((1..).zip(examples()).collect());
+        let cases = by_size(seeded());
         let all = names(&cases);
         let kernels = all.iter().collect::<HashSet<_>>().len();
         assert_eq!(all[..kernels].iter().collect::<HashSet<_>>().len(), kernels);
