@@ -346,23 +346,32 @@ fn put(kind: u32, at: u32, id: u32, l: f32) {
 fn gather(c: Choice, source: Source, floor: f32, local: u32) -> Source {
     let all_blocks = source.kind == MAXIMA;
     var mine = 0u;
-    for (var round = 0u; round < source.rounds; round++) {
-        mine += count(items(c, source, round, local).l >= vec4<f32>(floor));
-    }
-    var at = before(mine, local);
-    let all = workgroupUniformLoad(&counts[WG - 1u]);
-    if all > select(LIST_ROOM, LIVE_ROOM, all_blocks) {
-        if all_blocks {
-            return source_of(ALL, blocks());
-        }
-        return source;
-    }
-    for (var round = 0u; round < source.rounds; round++) {
-        let found = items(c, source, round, local);
-        for (var i = 0u; i < 4u; i++) {
-            if found.l[i] >= floor {
-                put(source.kind, at, found.ids[i], found.l[i]);
+    var at = 0u;
+    var all = 0u;
+    // Once to count and once to put.
+    for (var turn = 0u; turn < 2u; turn++) {
+        for (var round = 0u; round < source.rounds; round++) {
+            let found = items(c, source, round, local);
+            let kept = found.l >= vec4<f32>(floor);
+            if turn == 0u {
+                mine += count(kept);
+                continue;
+            }
+            //#for I in 4
+            if kept[#I] {
+                put(source.kind, at, found.ids[#I], found.l[#I]);
                 at += 1u;
+            }
+            //#end
+        }
+        if turn == 0u {
+            at = before(mine, local);
+            all = workgroupUniformLoad(&counts[WG - 1u]);
+            if all > select(LIST_ROOM, LIVE_ROOM, all_blocks) {
+                if all_blocks {
+                    return source_of(ALL, blocks());
+                }
+                return source;
             }
         }
     }
@@ -378,36 +387,40 @@ struct Rest {
 
 fn filter_tokens(c: Choice, top: f32, local: u32) -> Rest {
     let how = c.how;
-    let maximal = source_of(MAXIMA, blocks());
     var budgets = vec2<f32>(f32(how.top_k) - 1.0, -1.0);
     if by_mass(how) && !by_count(how) {
         budgets.y = how.top_p * whole(c, top, local);
-    }
-    var floor = LOWEST;
-    // Among fewer blocks than tokens are kept there is no floor.
-    if (by_count(how) && how.top_k <= blocks()) || budgets.y >= 0.0 {
-        let budget = SLACK * select(budgets.y, budgets.x, by_count(how));
-        floor = cut_at(c, maximal, !by_count(how), budget, top, LOWEST, COARSE, local);
     }
     var least = LOWEST;
     if how.min_p > 0.0 {
         // exp((l - top) / T) >= min_p; the log of 1 may come out above 0.
         least = max(least, top + min(how.temperature * log(how.min_p), 0.0));
-        // Top-p measures its share of all that top-k leaves; nothing else asks for what min-p drops.
-        if !(by_count(how) && by_mass(how)) {
-            floor = max(floor, least);
+    }
+    // A floor from the blocks, the blocks above it, their tokens; then top-k, then top-p. One loop, because compilers
+    // write a function out wherever it is called, and this one is long.
+    var source = source_of(MAXIMA, blocks());
+    var cut = LOWEST;
+    for (var stage = 0u; stage < 5u; stage++) {
+        if stage == 1u || stage == 2u {
+            source = gather(c, source, cut, local);
+            continue;
         }
-    }
-    // First the blocks, then their tokens.
-    var source = maximal;
-    for (var turn = 0u; turn < 2u; turn++) {
-        source = gather(c, source, floor, local);
-    }
-    // First top-k, then top-p. Kernels are made faster where functions are called in one place: compilers inline them.
-    var cut = floor;
-    for (var turn = 0u; turn < 2u; turn++) {
-        if (turn == 0u && by_count(how)) || (turn == 1u && by_mass(how)) {
-            cut = cut_at(c, source, turn == 1u, budgets[turn], top, cut, 0u, local);
+        let counted = stage == 3u || (stage == 0u && by_count(how));
+        var on = select(by_mass(how), by_count(how), stage == 3u);
+        var slack = 1.0;
+        var coarse = 0u;
+        if stage == 0u {
+            // Among fewer blocks than tokens are kept there is no floor.
+            on = (by_count(how) && how.top_k <= blocks()) || budgets.y >= 0.0;
+            slack = SLACK;
+            coarse = COARSE;
+        }
+        if on {
+            cut = cut_at(c, source, !counted, slack * select(budgets.y, budgets.x, counted), top, cut, coarse, local);
+        }
+        // Top-p measures its share of all that top-k leaves; nothing else asks for what min-p drops.
+        if stage == 0u && !(by_count(how) && by_mass(how)) {
+            cut = max(cut, least);
         }
     }
     return Rest(source, max(cut, least));

@@ -97,8 +97,8 @@ impl Kernel {
     }
 }
 
-/// Writes loops out, because drivers unroll few of the loops that naga writes: the lines between `//#for NAME in CONST`
-/// and `//#end` once for each number below the constant, with the number for `#NAME`.
+/// Writes loops out, because drivers unroll few of the loops that naga writes: the lines between `//#for NAME in COUNT`
+/// and `//#end` once for each number below the count, a constant or a number, with the number for `#NAME`.
 fn unroll(text: &str, consts: &[Const]) -> String {
     let mut out = String::with_capacity(text.len());
     let mut lines = text.lines();
@@ -122,7 +122,8 @@ fn unroll(text: &str, consts: &[Const]) -> String {
             body.push_str(line);
             body.push('\n');
         }
-        let count = consts.iter().find(|(name, _)| *name == count).map_or(0, |(_, value)| *value);
+        let value = |name: &str| consts.iter().find(|(other, _)| *other == name).map_or(0, |(_, value)| *value);
+        let count = count.parse().unwrap_or_else(|_| value(count));
         for i in 0..count {
             out.push_str(&unroll(&body.replace(&format!("#{name}"), &i.to_string()), consts));
         }
@@ -140,6 +141,7 @@ mod tests {
         let wanted = "a\nb0\nc0_0\nc0_1\nb1\nc1_0\nc1_1\nd\n";
         assert_eq!(unroll(text, &[("N", 2), ("M", 2)]), wanted);
         assert_eq!(unroll(text, &[("N", 0)]), "a\nd\n");
+        assert_eq!(unroll("//#for I in 2\n#I\n//#end\n", &[]), "0\n1\n");
         assert_eq!(unroll("no loop\n", &[]), "no loop\n");
     }
 }

@@ -24,14 +24,14 @@ fn matmul_tile(group: vec3<u32>, local: u32) {
         var even_w = vec4<f32>();
         var odd_w = vec4<f32>();
         if inside {
-            for (var i = 0u; i < 4u; i++) {
-                let pair = x[min(first_row + four * 4u + i, n.rows - 1u) * (n.cols / 2u) + k / 2u + part];
-                even[i] = pair.x;
-                odd[i] = pair.y;
-                let pair_w = weight_pair(n.line + min(first_out + four * 4u + i, n.outs - 1u), k + 2u * part);
-                even_w[i] = pair_w.x;
-                odd_w[i] = pair_w.y;
-            }
+            //#for I in 4
+            let pair_#I = x[min(first_row + four * 4u + #Iu, n.rows - 1u) * (n.cols / 2u) + k / 2u + part];
+            let pair_w_#I = weight_pair(n.line + min(first_out + four * 4u + #Iu, n.outs - 1u), k + 2u * part);
+            //#end
+            even = vec4<f32>(pair_0.x, pair_1.x, pair_2.x, pair_3.x);
+            odd = vec4<f32>(pair_0.y, pair_1.y, pair_2.y, pair_3.y);
+            even_w = vec4<f32>(pair_w_0.x, pair_w_1.x, pair_w_2.x, pair_w_3.x);
+            odd_w = vec4<f32>(pair_w_0.y, pair_w_1.y, pair_w_2.y, pair_w_3.y);
         }
         workgroupBarrier();
         tile_x[2u * part * 16u + four] = even;
@@ -50,12 +50,12 @@ fn matmul_tile(group: vec3<u32>, local: u32) {
     }
     let row = first_row + four * 4u;
     let out = first_out + part * 4u;
-    for (var i = 0u; i < 4u; i++) {
-        if out + i < n.outs {
-            store(row, out + i, c0[i]);
-            store(row + 1u, out + i, c1[i]);
-            store(row + 2u, out + i, c2[i]);
-            store(row + 3u, out + i, c3[i]);
-        }
+    //#for I in 4
+    if out + #Iu < n.outs {
+        store(row, out + #Iu, c0[#I]);
+        store(row + 1u, out + #Iu, c1[#I]);
+        store(row + 2u, out + #Iu, c2[#I]);
+        store(row + 3u, out + #Iu, c3[#I]);
     }
+    //#end
 }
