@@ -29,7 +29,7 @@ pub struct Answer {
     pub ids: Vec<u32>,
     /// Why it ended.
     pub end: End,
-    /// Tokens of the prompt.
+    /// Tokens of the prompt that had to be read: those behind the transcript's snapshot.
     pub prompt: usize,
     /// From the prompt to the first token.
     pub first: Duration,
@@ -102,7 +102,7 @@ pub async fn answer(
     let start = Instant::now();
     let mut writer = Writer::new(tokenizer, until.clone())?;
     let (mut text, mut failed, mut bar) = (String::new(), None, None::<ProgressBar>);
-    let (mut first, mut last) = (None, start);
+    let (mut first, mut last, mut prompt) = (None, start, 0);
     let mut put = |piece: &str| {
         text.push_str(piece);
         if piece.is_empty() { Ok(()) } else { show(piece) }
@@ -110,6 +110,7 @@ pub async fn answer(
     let mut on_event = |event| {
         match event {
             Event::Prefill { done, total } => {
+                prompt = total;
                 let bar = bar.get_or_insert_with(|| match done < total {
                     true => terminal::bar("reading", total as u64, false),
                     false => ProgressBar::hidden(),
@@ -143,5 +144,5 @@ pub async fn answer(
     put(&held)?;
     let first = first.unwrap_or(last);
     transcript.set_read([ids, &ids_out].concat());
-    Ok(Answer { text, ids: ids_out, end, prompt: ids.len(), first: first - start, rest: last - first })
+    Ok(Answer { text, ids: ids_out, end, prompt, first: first - start, rest: last - first })
 }

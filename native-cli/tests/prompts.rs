@@ -60,7 +60,6 @@ fn generate(model: &str, prompt: &str, more: &[&str]) -> Value {
 
 #[test]
 fn every_turn_continues_the_whole_conversation_as_the_template_writes_it() {
-    let mut lengths = vec![];
     for source in [TEMPLATE.to_owned(), stable()] {
         let (_folder, model) = with_template(&source);
         let (t, mut template) = (tokenizer(&model), ChatTemplate::new(&source).unwrap());
@@ -69,7 +68,7 @@ fn every_turn_continues_the_whole_conversation_as_the_template_writes_it() {
         let turns = chat(&model, &said.join("\n"), &["--system", "Tell tales."]);
         assert_eq!(turns.len(), said.len());
         let mut messages = vec![Message::new(Role::System, "Tell tales.")];
-        for (said, turn) in said.into_iter().zip(&turns) {
+        for (index, (said, turn)) in said.into_iter().zip(&turns).enumerate() {
             messages.push(Message::new(Role::User, said));
             let ids = template.encode(&t, &messages, true).unwrap();
             assert_eq!(turn["ids"], continued(&model, &ids), "{said}");
@@ -77,11 +76,15 @@ fn every_turn_continues_the_whole_conversation_as_the_template_writes_it() {
             let fooled = t.encode_trusted(&template.render(&messages, true).unwrap()).unwrap();
             assert_eq!(fooled == ids, !messages.iter().any(|message| message.content.contains("</s>")));
             messages.push(Message::new(Role::Assistant, turn["text"].as_str().unwrap()));
+            // From the third turn on, a snapshot spares the beginning: even under the template that cuts answers.
+            let read = turn["timings"]["prefill_tokens"].as_u64().unwrap() as usize;
+            assert!(
+                if index < 2 { read == ids.len() } else { read < ids.len() },
+                "turn {index}: {read} of {}",
+                ids.len()
+            );
         }
-        lengths.push(turns[3]["timings"]["prefill_tokens"].as_u64().unwrap());
     }
-    // Where the beginning stays as it is, only the new turn is read.
-    assert!(lengths[0] > lengths[1], "{lengths:?}");
 }
 
 #[test]
@@ -178,7 +181,7 @@ fn a_bad_template_is_told_and_can_be_passed_by() {
         ("{% set ns = namespace() %}{% for i in range(9) %}{% set ns.x = [ns] %}{% endfor %}", &["holds too much"]),
     ] {
         let (folder, model) = with_template(source);
-        let words = [words, &["chat template", "--format text"]].concat();
+        let words = [words, &["chat template", "format text"]].concat();
         let asked = ["--model", &model, "--format", "template", "What?"];
         cpu(&asked).refused(1, &words);
         let chat = ["chat", "--model", &model, "--max-tokens", "2"];
