@@ -1,6 +1,6 @@
-//! `cargo bench -p nemoflash-benches --bench model -- [--arch NAME] [--weights bf16|q8|q4] [--depth LIST] [--json]`: a
-//! published shape with random weights from end to end on one GPU: prefill, decode at each depth, and where a decode
-//! step's time goes by kernel. `cargo test` runs nothing of it but its arguments.
+//! `cargo bench -p nemoflash-benches --bench model -- [--arch NAME] [--weights bf16|q8|q4] [--depth LIST] [--batch LIST]
+//! [--json]`: a published shape with random weights from end to end on one GPU: prefill, decode at each depth, decode of
+//! many sequences at a time, and where the time of a step goes by kernel. `cargo test` runs nothing of it but its arguments.
 #![forbid(unsafe_code)]
 
 use anyhow::{Context as _, bail};
@@ -41,6 +41,9 @@ struct Options {
     /// Prompts whose prefill is timed
     #[arg(long, value_delimiter = ',', default_value = "512")]
     prompt: Vec<u32>,
+    /// Sequences decoded at a time, at the largest depth
+    #[arg(long, value_delimiter = ',')]
+    batch: Vec<u32>,
     /// Runs; the median counts
     #[arg(long, default_value_t = 5)]
     runs: usize,
@@ -91,7 +94,8 @@ async fn measure(options: &Options) -> anyhow::Result<Value> {
     let model = Synthetic { seed: 0 }.model(&mut exec, config.as_bytes(), load).await?;
     let most = options.depth.iter().max().copied().unwrap_or(0).max(*options.prompt.iter().max().unwrap_or(&0));
     let context = most + options.tokens + 1;
-    let mut engine = Engine::new(exec, model, EngineOptions { context, ..Default::default() }).await?;
+    let slots = options.batch.iter().max().copied().unwrap_or(1);
+    let mut engine = Engine::new(exec, model, EngineOptions { context, slots, ..Default::default() }).await?;
     let mut prefill = vec![];
     for &prompt in &options.prompt {
         let ids = ids(&engine, prompt);
@@ -104,7 +108,12 @@ async fn measure(options: &Options) -> anyhow::Result<Value> {
         }
         // The first compiles and warms up.
         let seconds = median(&mut samples[1..]);
-        prefill.push(json!({ "tokens": prompt, "seconds": seconds, "tokens_per_second": f64::from(prompt) / seconds }));
+        let last = ids.len().saturating_sub(MAX_ROWS);
+        let kernels = profile(&mut engine, &ids[..last], &ids[last..], options.profile).await?;
+        prefill.push(json!({
+            "tokens": prompt, "seconds": seconds, "tokens_per_second": f64::from(prompt) / seconds,
+            "samples": samples[1..].to_vec(), "kernels": kernels,
+        }));
     }
     let mut decode = vec![];
     for &depth in &options.depth {
@@ -124,18 +133,60 @@ async fn measure(options: &Options) -> anyhow::Result<Value> {
             let (first, last) = first.zip(last).context("no token came")?;
             samples.push((last - first).as_secs_f64() / f64::from(options.tokens));
         }
-        let kernels = profile(&mut engine, &ids, options.profile).await?;
+        let kernels = profile(&mut engine, &ids, &[1], options.profile).await?;
         let seconds = median(&mut samples[1..]);
         decode.push(json!({
             "depth": depth, "milliseconds": seconds * 1e3, "tokens_per_second": 1.0 / seconds,
             "samples": samples[1..].to_vec(), "kernels": kernels,
         }));
     }
+    let mut batches = vec![];
+    for &batch in &options.batch {
+        batches.push(throughput(&mut engine, batch, most, options).await?);
+    }
     let explain = engine.explain();
     Ok(json!({
         "adapter": adapter, "arch": options.arch, "weights": options.weights,
         "dispatches_per_token": explain.dispatches_per_token, "bytes_per_token": explain.bytes_per_token,
-        "prefill": prefill, "decode": decode,
+        "prefill": prefill, "decode": decode, "batches": batches,
+    }))
+}
+
+/// Tokens per second of `batch` sequences of `depth` tokens, one step after another.
+async fn throughput(engine: &mut Engine, batch: u32, depth: u32, options: &Options) -> anyhow::Result<Value> {
+    let ids = ids(engine, depth.max(1));
+    engine.begin(0, &Sampling::default())?;
+    for tokens in ids.chunks(MAX_ROWS) {
+        engine.step(&[Piece { slot: 0, tokens, pick: false }]).await?;
+    }
+    let snapshot = engine.snapshot(0).await?;
+    let mut samples = vec![];
+    for run in 0..=options.runs {
+        for slot in 0..batch {
+            engine.begin(slot, &Sampling::default())?;
+            engine.restore(slot, &snapshot)?;
+        }
+        let mut tokens: Vec<u32> = (1..=batch).collect();
+        let mut begin = Instant::now();
+        for step in 0..=options.tokens {
+            let pieces = tokens.iter().zip(0..);
+            let pieces: Vec<_> =
+                pieces.map(|(token, slot)| Piece { slot, tokens: std::slice::from_ref(token), pick: true }).collect();
+            tokens = engine.step(&pieces).await?.into_iter().flatten().collect();
+            if step == 0 {
+                // The first one waits for the copies.
+                begin = Instant::now();
+            }
+        }
+        if run > 0 {
+            samples.push(begin.elapsed().as_secs_f64() / f64::from(options.tokens));
+        }
+    }
+    engine.release(snapshot);
+    let seconds = median(&mut samples);
+    Ok(json!({
+        "batch": batch, "depth": depth, "milliseconds": seconds * 1e3, "tokens_per_second": f64::from(batch) / seconds,
+        "samples": samples,
     }))
 }
 
@@ -148,8 +199,8 @@ fn median(samples: &mut [f64]) -> f64 {
     samples[samples.len() / 2]
 }
 
-/// Mean seconds of each operator of a decode step behind these tokens, those with the same numbers together.
-async fn profile(engine: &mut Engine, ids: &[u32], steps: usize) -> anyhow::Result<Vec<Value>> {
+/// Mean seconds of each operator of a step over `tokens` behind `ids`, those with the same numbers together.
+async fn profile(engine: &mut Engine, ids: &[u32], tokens: &[u32], steps: usize) -> anyhow::Result<Vec<Value>> {
     if steps == 0 {
         return Ok(vec![]);
     }
@@ -159,7 +210,7 @@ async fn profile(engine: &mut Engine, ids: &[u32], steps: usize) -> anyhow::Resu
     }
     let mut sums: BTreeMap<(&str, String), (usize, f64, u64, &str)> = BTreeMap::new();
     for i in 0..=steps {
-        for Dispatch { part, kernel, op, bytes, seconds } in engine.profile(0, 1).await? {
+        for Dispatch { part, kernel, op, bytes, seconds } in engine.profile(0, tokens).await? {
             if i > 0 {
                 let sum = sums.entry((kernel, op)).or_insert((0, 0.0, 0, part));
                 *sum = (sum.0 + 1, sum.1 + seconds, sum.2 + bytes, part);
@@ -183,23 +234,34 @@ fn table(rows: &Value) {
     println!("{} {} on {}", rows["arch"], rows["weights"], rows["adapter"]);
     println!("{} dispatches, {} bytes a token", rows["dispatches_per_token"], rows["bytes_per_token"]);
     let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
-    for row in rows["prefill"].as_array().into_iter().flatten() {
+    let list = |name: &str| rows[name].as_array().cloned().unwrap_or_default();
+    for row in list("prefill") {
         println!("prefill {:>6} tokens: {:>10.1} tokens/s", row["tokens"], number(&row["tokens_per_second"]));
+        kernels(&row);
     }
-    for row in rows["decode"].as_array().into_iter().flatten() {
+    for row in list("decode") {
         let (ms, rate) = (number(&row["milliseconds"]), number(&row["tokens_per_second"]));
         println!("decode at depth {:>6}: {ms:.4} ms/token, {rate:.1} tokens/s", row["depth"]);
-        for kernel in row["kernels"].as_array().into_iter().flatten() {
-            println!(
-                "  {:<16} {:<10} {:>4} x {:>7.2} µs = {:>8.1} µs  {:>7.0} GB/s  {}",
-                kernel["kernel"].as_str().unwrap_or_default(),
-                kernel["part"].as_str().unwrap_or_default(),
-                number(&kernel["dispatches"]),
-                number(&kernel["microseconds_each"]),
-                number(&kernel["microseconds"]),
-                number(&kernel["gigabytes_per_second"]),
-                kernel["op"].as_str().unwrap_or_default(),
-            );
-        }
+        kernels(&row);
+    }
+    for row in list("batches") {
+        let (ms, rate) = (number(&row["milliseconds"]), number(&row["tokens_per_second"]));
+        println!("{} sequences at depth {:>6}: {ms:.4} ms/step, {rate:.1} tokens/s", row["batch"], row["depth"]);
+    }
+}
+
+fn kernels(row: &Value) {
+    let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
+    for kernel in row["kernels"].as_array().into_iter().flatten() {
+        println!(
+            "  {:<16} {:<10} {:>4} x {:>7.2} µs = {:>8.1} µs  {:>7.0} GB/s  {}",
+            kernel["kernel"].as_str().unwrap_or_default(),
+            kernel["part"].as_str().unwrap_or_default(),
+            number(&kernel["dispatches"]),
+            number(&kernel["microseconds_each"]),
+            number(&kernel["microseconds"]),
+            number(&kernel["gigabytes_per_second"]),
+            kernel["op"].as_str().unwrap_or_default(),
+        );
     }
 }

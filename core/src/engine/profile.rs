@@ -21,28 +21,31 @@ pub struct Dispatch {
 }
 
 impl Engine {
-    /// Runs one decode step of a slot that holds a sequence, and times each dispatch of it. The slot's position stays
-    /// where it was, so that the same step can be profiled again, but its states have moved: the sequence is spent.
+    /// Runs the next tokens of a slot in one step with a choice of the token after them, and times each dispatch: one
+    /// token for a decode step, more for prefill. The slot's position stays where it was, so that the same step can be
+    /// profiled again, but its states have moved: the sequence is spent.
     ///
     /// # Errors
     /// [`Error::Limit`] where the device has no timestamps inside passes, and on the CPU; as [`Engine::step`].
-    pub async fn profile(&mut self, slot: u32, token: u32) -> Result<Vec<Dispatch>> {
-        let position = self.feed(slot, &[token])?;
+    pub async fn profile(&mut self, slot: u32, tokens: &[u32]) -> Result<Vec<Dispatch>> {
+        let position = self.feed(slot, tokens)?;
         let mut batch = Batch::default();
-        batch.push(slot, position, &[token], true);
-        self.prepare(1, true, Ends::Rows(1)).await?;
+        batch.push(slot, position, tokens, true);
+        let (rows, steps) = (self.rows_for(tokens.len())?, tokens.len() == 1);
+        let ends = if steps { Ends::Rows(1) } else { Ends::Gathered(1) };
+        self.prepare(rows, steps, ends).await?;
         self.exec.write(self.batch, 0, &batch.words());
-        let size = Size { rows: 1, segments: 1 };
-        let plans = [&self.bodies[&(1, true)], &self.ends[&Ends::Rows(1)]];
+        let sizes = [batch.size(), Size { rows: 1, segments: 1 }];
+        let plans = [&self.bodies[&(rows, steps)], &self.ends[&ends]];
         let Exec::Gpu(gpu) = &mut self.exec else {
             let (what, limit) = ("a profile of single dispatches".into(), "timestamps inside passes");
             return Err(Error::Limit { what, limit, need: 1, have: 0, next: "Use a GPU" });
         };
-        let seconds = gpu.profile(&plans.map(|plan| (plan, size))).await?;
-        let steps = plans.iter().flat_map(|plan| &plan.steps);
+        let seconds = gpu.profile(&[(plans[0], sizes[0]), (plans[1], sizes[1])]).await?;
+        let steps = plans.iter().zip(sizes).flat_map(|(plan, size)| plan.steps.iter().map(move |step| (step, size)));
         Ok(steps
             .zip(seconds)
-            .map(|(step, seconds)| Dispatch {
+            .map(|((step, size), seconds)| Dispatch {
                 part: step.part,
                 kernel: step.op.kernel().name,
                 op: format!("{:?}", step.op),

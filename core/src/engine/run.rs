@@ -36,17 +36,22 @@ pub enum Event {
 }
 
 impl Engine {
+    /// Rows of the plan for a step of so many tokens, if it fits.
+    pub(super) fn rows_for(&self, tokens: usize) -> Result<u32> {
+        let most = self.scratch.x.len / u64::from(self.model.config.hidden_size);
+        if tokens as u64 > most {
+            return Err(prompt(format!("a step of {tokens} tokens, of at most {most}"), "Use several steps"));
+        }
+        Ok(bucket(tokens as u32))
+    }
+
     /// One step over the next tokens of any sequences, each slot at most once and at most 512 tokens in all.
     /// Returns the chosen token of each piece that picks.
     ///
     /// # Errors
     /// [`Error::Prompt`] for tokens that do not fit, [`Error::NonFinite`], [`Error::Device`].
     pub async fn step(&mut self, pieces: &[Piece<'_>]) -> Result<Vec<Option<u32>>> {
-        let rows: usize = pieces.iter().map(|piece| piece.tokens.len()).sum();
-        let most = self.scratch.x.len / u64::from(self.model.config.hidden_size);
-        if rows as u64 > most {
-            return Err(prompt(format!("a step of {rows} tokens, of at most {most}"), "Use several steps"));
-        }
+        self.rows_for(pieces.iter().map(|piece| piece.tokens.len()).sum())?;
         let mut batch = Batch::default();
         for (i, piece) in pieces.iter().enumerate() {
             if pieces[..i].iter().any(|other| other.slot == piece.slot) {
