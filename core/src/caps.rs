@@ -80,6 +80,11 @@ impl Caps {
         }
     }
 
+    /// Whether this is a CPU in disguise: its subgroups are the vectors of a CPU. Little text and few threads are best there.
+    pub fn software(&self) -> bool {
+        self.subgroup.is_some_and(|subgroup| subgroup <= 8)
+    }
+
     /// A grid of `n` workgroups, folded into two dimensions where one does not hold them. Kernels find
     /// their number with `group_index` of `shaders/lib/grid.wgsl`.
     pub fn grid(&self, n: u64) -> [u32; 3] {

@@ -33,9 +33,17 @@ numbers! {
     }
 }
 
-const fn parts(kv_lib: &'static str) -> [Part; 6] {
+/// Keys that a workgroup takes at a time.
+const KEYS: u32 = 32;
+
+/// Queries of a workgroup. Many spare reading of keys; a CPU gains nothing by that, and wastes less on few rows.
+fn queries(caps: &Caps) -> u32 {
+    if caps.software() { 16 } else { 64 }
+}
+
+const fn parts(kv_lib: &'static str) -> [Part; 5] {
     use Part::Text;
-    [Text(wgsl::GRID), Text(wgsl::BATCH), Text(wgsl::TILE), Text(kv_lib), Text(wgsl::ATTEND), Text(wgsl::ATTENTION)]
+    [Text(wgsl::GRID), Text(wgsl::BATCH), Text(wgsl::TILE), Text(kv_lib), Text(wgsl::ATTENTION)]
 }
 const fn binds(kv: Bind) -> [Bind; 4] {
     [read("batch", U32), read("qkv", F32), kv, write("y", F32)]
@@ -53,14 +61,16 @@ impl Op for Attention {
         }
     }
 
-    fn consts(&self, _: &Caps) -> Vec<Const> {
-        let (queries, keys) = tile(self.head_dim);
+    fn consts(&self, caps: &Caps) -> Vec<Const> {
+        let queries = queries(caps);
         vec![
-            ("WG", queries * keys),
+            ("WG", queries / 4 * (KEYS / 2)),
             ("QUERIES", queries),
-            ("KEYS", keys),
+            ("KEYS", KEYS),
             ("HEAD_DIM", self.head_dim),
+            ("OUTS", (self.head_dim / 4).div_ceil(KEYS / 2)),
             ("TILE_HEADS", (self.heads / self.kv_heads).min(queries)),
+            ("STEPS", if caps.software() { 1 } else { 4 }),
             ("KV_IS_F16", self.kv_f16),
         ]
     }
@@ -71,7 +81,7 @@ impl Op for Attention {
     }
 
     fn grid(&self, size: Size, caps: &Caps) -> [u32; 3] {
-        let (queries, _) = tile(self.head_dim);
+        let queries = queries(caps);
         let share = self.heads / self.kv_heads;
         let heads = share.min(queries);
         let tiles = max_tiles(size, queries / heads);

@@ -195,9 +195,8 @@ impl Shape {
     fn new(cols: u32, [outputs, per_output]: [u32; 2], rows: u32, norm: bool, format: Format, caps: &Caps) -> Shape {
         let lines = outputs * per_output;
         // Measured (benches/NOTES.md). Few lines: a whole workgroup on each, so that a large device has enough of them;
-        // many lines: several for each team, so that x is worth reading. Subgroups of 4 or 8 are a CPU's vectors, and
-        // there the fewest threads are best.
-        let software = caps.subgroup.is_some_and(|subgroup| subgroup <= 8);
+        // many lines: several for each team, so that x is worth reading.
+        let software = caps.software();
         let tiled = format != Format::Bf16;
         let (lanes, teams, outs, steps) = match (tiled, lines) {
             _ if software => (8, 1, 4, 1),

@@ -22,8 +22,6 @@ numbers! {
     }
 }
 
-const WG: u32 = 64;
-
 const KERNEL: Kernel = Kernel {
     name: "rms_norm",
     parts: &[Part::Reduce, Part::Text(wgsl::GRID), Part::Text(wgsl::RMS_NORM)],
@@ -36,7 +34,8 @@ impl Op for RmsNorm {
     }
 
     fn consts(&self, _: &Caps) -> Vec<Const> {
-        vec![("WG", WG)]
+        // About eight values for a thread.
+        vec![("WG", if self.width < 1024 { 64 } else { 256 })]
     }
 
     fn lens(&self) -> Vec<u64> {
