@@ -1,7 +1,8 @@
 // The delta rule token by token (spec 3.5 steps 6 and 7). One workgroup per (segment, head, four value columns).
 // The state stays in registers: a thread holds QUADS tiles of 4 key rows x 4 value columns, as matrices whose
 // column j is key row j, so that `tile * k` is its part of Sᵀk. With d = beta (v - Sᵀk), the new state's read-out
-// (S + k dᵀ)ᵀ q is Sᵀq + d (k·q): one reduction per token, and no barrier where a workgroup is one subgroup.
+// (S + k dᵀ)ᵀ q is Sᵀq + d (k·q): only Sᵀk is summed at once for every token, and there is no barrier where a workgroup
+// is one subgroup.
 struct Numbers {
     rows: u32,
     heads: u32,
@@ -75,25 +76,40 @@ fn delta_serial(
         }
     }
 
+    // TOKENS tokens at a time: the next ones are asked for meanwhile, and what they read out is summed together.
     let scale = 1.0 / sqrt(f32(n.head_dim));
-    var next = load(segment.first, head, column, local);
-    for (var t = 0u; t < segment.rows; t++) {
-        var token = next;
-        // The next token's loads run while this one is reduced.
-        next = load(segment.first + min(t + 1u, segment.rows - 1u), head, column, local);
-        var part = Sums();
+    let end = segment.first + segment.rows;
+    //#for T in TOKENS
+    var next_#T = load(min(segment.first + #Tu, end - 1u), head, column, local);
+    //#end
+    for (var row = segment.first; row < end; row += TOKENS) {
+        //#for T in TOKENS
+        let token_#T = next_#T;
+        next_#T = load(min(row + TOKENS + #Tu, end - 1u), head, column, local);
+        //#end
+        var read: array<vec4<f32>, TOKENS>; // of Sᵀq, then of the new state's
+        //#for T in TOKENS
+        var known_#T = vec4<f32>(); // of Sᵀk
+        var both_#T = 0.0; // of k·q
         for (var i = 0u; i < QUADS; i++) {
-            part.a += s[i] * token.k[i];
-            part.b += s[i] * token.q[i];
-            part.c += dot(token.k[i], token.q[i]);
+            known_#T += s[i] * token_#T.k[i];
+            read[#T] += s[i] * token_#T.q[i];
+            both_#T += dot(token_#T.k[i], token_#T.q[i]);
         }
-        let sum = sum9(part, local);
-        let d = token.beta * (token.v - sum.a);
+        // A token past the end changes nothing.
+        let beta_#T = select(0.0, token_#T.beta, row + #Tu < end);
+        let d_#T = beta_#T * (token_#T.v - sum4(known_#T, local));
         for (var i = 0u; i < QUADS; i++) {
-            s[i] += outer(d, token.k[i]);
+            s[i] += outer(d_#T, token_#T.k[i]);
         }
-        if local == 0u {
-            out[((segment.first + t) * n.heads + head) * quads + column] = (sum.b + d * sum.c) * scale;
+        read[#T] += d_#T * both_#T;
+        //#end
+        fold(read, local);
+        for (var i = local; i < 4u * TOKENS; i += WG) {
+            let t = row + i / 4u;
+            if t < end {
+                out[(t * n.heads + head) * quads + column][i % 4u] = folded(i) * scale;
+            }
         }
     }
 

@@ -22,21 +22,39 @@ struct Numbers {
 // Block b of a lane is at places 4 (b WG + lane).. of d_state.
 var<private> s: array<mat4x4<f32>, BLOCKS>;
 
-// Moves the state by one token, and gives the lane's part of S C. A token that is not live changes nothing.
-fn token(row: u32, live: bool, head: u32, quad: u32, lane: u32) -> vec4<f32> {
+// What a lane needs of one token.
+struct Token {
+    dt: f32, // as projected
+    x: vec4<f32>,
+    b: array<vec4<f32>, BLOCKS>,
+    c: array<vec4<f32>, BLOCKS>,
+}
+
+fn load(row: u32, head: u32, quad: u32, lane: u32) -> Token {
     let places = n.d_state / 4u;
     let d_inner = n.heads * n.head_dim / 4u;
     let at = row * (d_inner + 2u * places);
-    let raw = p[row * n.in_stride + n.in_stride - n.heads + head];
-    let dt = select(0.0, softplus(raw + params[2u * n.heads + head]), live);
+    var token: Token;
+    token.dt = p[row * n.in_stride + n.in_stride - n.heads + head];
+    token.x = xbc[at + head * (n.head_dim / 4u) + quad];
+    for (var b = 0u; b < BLOCKS; b++) {
+        let place = min(b * WG + lane, places - 1u);
+        token.b[b] = xbc[at + d_inner + place];
+        token.c[b] = xbc[at + d_inner + places + place];
+    }
+    return token;
+}
+
+// Moves the state by one token, and gives the lane's part of S C. A token that is not live changes nothing.
+fn move_on(token: Token, live: bool, head: u32, lane: u32) -> vec4<f32> {
+    let dt = select(0.0, softplus(token.dt + params[2u * n.heads + head]), live);
     let decay = exp(dt * params[head]);
-    let dx = dt * xbc[at + head * (n.head_dim / 4u) + quad];
+    let dx = dt * token.x;
     var part = vec4<f32>(0.0);
     for (var b = 0u; b < BLOCKS; b++) {
-        let place = b * WG + lane;
-        if place < places {
-            s[b] = s[b] * decay + outer(xbc[at + d_inner + place], dx);
-            part += xbc[at + d_inner + places + place] * s[b];
+        if b * WG + lane < n.d_state / 4u {
+            s[b] = s[b] * decay + outer(token.b[b], dx);
+            part += token.c[b] * s[b];
         }
     }
     return part;
@@ -66,20 +84,27 @@ fn ssd_serial(
         }
     }
 
-    // Four tokens at a time: their loads and sums do not wait for each other.
+    // TOKENS tokens at a time: their sums do not wait for each other, and the next ones are asked for meanwhile.
     let skip = params[n.heads + head];
     let end = segment.first + segment.rows;
-    for (var row = segment.first; row < end; row += 4u) {
-        let rows = min(vec4<u32>(row, row + 1u, row + 2u, row + 3u), vec4<u32>(end - 1u));
-        let part0 = token(rows.x, true, head, quad, local);
-        let part1 = token(rows.y, row + 1u < end, head, quad, local);
-        let part2 = token(rows.z, row + 2u < end, head, quad, local);
-        let part3 = token(rows.w, row + 3u < end, head, quad, local);
-        let sums = mat4x4<f32>(sum4(part0, local), sum4(part1, local), sum4(part2, local), sum4(part3, local));
-        for (var t = local; t < 4u; t += WG) {
-            if row + t < end {
-                let x = xbc[(row + t) * (n.heads * quads + 2u * places) + head * quads + quad];
-                y[((row + t) * n.heads + head) * quads + quad] = sums[t] + skip * x;
+    //#for T in TOKENS
+    var next_#T = load(min(segment.first + #Tu, end - 1u), head, quad, local);
+    //#end
+    for (var row = segment.first; row < end; row += TOKENS) {
+        //#for T in TOKENS
+        let token_#T = next_#T;
+        next_#T = load(min(row + TOKENS + #Tu, end - 1u), head, quad, local);
+        //#end
+        var parts: array<vec4<f32>, TOKENS>;
+        //#for T in TOKENS
+        parts[#T] = move_on(token_#T, row + #Tu < end, head, local);
+        //#end
+        fold(parts, local);
+        for (var i = local; i < 4u * TOKENS; i += WG) {
+            let t = row + i / 4u;
+            if t < end {
+                let x = xbc[t * (n.heads * quads + 2u * places) + head * quads + quad][i % 4u];
+                y[(t * n.heads + head) * quads + quad][i % 4u] = folded(i) + skip * x;
             }
         }
     }

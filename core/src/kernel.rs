@@ -48,6 +48,8 @@ pub enum Part {
     Text(&'static str),
     /// `lib/reduce.wgsl`, or its subgroup twin where the device has subgroups.
     Reduce,
+    /// `lib/fold.wgsl`, or its subgroup twin where the device has subgroups.
+    Fold,
     /// `lib/lines.wgsl`, or its subgroup twin where the device has subgroups.
     Lines,
     /// `lib/weights_bf16.wgsl`, or `lib/weights_quant.wgsl` where the constants tell how matrices are quantised.
@@ -87,6 +89,8 @@ impl Kernel {
                 Part::Text(text) => text,
                 Part::Reduce if caps.subgroup.is_some() => wgsl::REDUCE_SUBGROUP,
                 Part::Reduce => wgsl::REDUCE,
+                Part::Fold if caps.subgroup.is_some() => wgsl::FOLD_SUBGROUP,
+                Part::Fold => wgsl::FOLD,
                 Part::Lines if caps.subgroup.is_some() => wgsl::LINES_SUBGROUP,
                 Part::Lines => wgsl::LINES,
                 Part::Weights if consts.iter().any(|(name, _)| *name == "BITS") => wgsl::WEIGHTS_QUANT,

@@ -18,27 +18,3 @@ fn sum4(value: vec4<f32>, local: u32) -> vec4<f32> {
 fn sum1(value: f32, local: u32) -> f32 {
     return sum4(vec4<f32>(value, 0.0, 0.0, 0.0), local).x;
 }
-
-// Nine sums for the price of one.
-struct Sums {
-    a: vec4<f32>,
-    b: vec4<f32>,
-    c: f32,
-}
-
-var<workgroup> sums_shared: array<Sums, WG>;
-
-fn sum9(value: Sums, local: u32) -> Sums {
-    workgroupBarrier();
-    sums_shared[local] = value;
-    for (var step = WG / 2u; step > 0u; step = step / 2u) {
-        workgroupBarrier();
-        if local < step {
-            let other = sums_shared[local + step];
-            let own = sums_shared[local];
-            sums_shared[local] = Sums(own.a + other.a, own.b + other.b, own.c + other.c);
-        }
-    }
-    workgroupBarrier();
-    return sums_shared[0];
-}

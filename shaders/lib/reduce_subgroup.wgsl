@@ -25,17 +25,3 @@ fn sum1(value: f32, local: u32) -> f32 {
     }
     return sum4(vec4<f32>(value, 0.0, 0.0, 0.0), local).x;
 }
-
-// Nine sums at once.
-struct Sums {
-    a: vec4<f32>,
-    b: vec4<f32>,
-    c: f32,
-}
-
-fn sum9(value: Sums, local: u32) -> Sums {
-    if WG <= SUBGROUP {
-        return Sums(subgroupAdd(value.a), subgroupAdd(value.b), subgroupAdd(value.c));
-    }
-    return Sums(sum4(value.a, local), sum4(value.b, local), sum1(value.c, local));
-}

@@ -15,6 +15,8 @@ macro_rules! text {
 text! {
     REDUCE = "lib/reduce.wgsl";
     REDUCE_SUBGROUP = "lib/reduce_subgroup.wgsl";
+    FOLD = "lib/fold.wgsl";
+    FOLD_SUBGROUP = "lib/fold_subgroup.wgsl";
     BATCH = "lib/batch.wgsl";
     WEIGHTS_BF16 = "lib/weights_bf16.wgsl";
     WEIGHTS_QUANT = "lib/weights_quant.wgsl";

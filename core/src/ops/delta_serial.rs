@@ -1,5 +1,6 @@
 //! The delta rule, token by token (spec 3.5 steps 6 and 7).
 
+use super::fold;
 use super::delta_gates::lanes;
 use crate::batch::{BATCH_WORDS, Batch, Size};
 use crate::buf::Elem::{F32, U32};
@@ -35,6 +36,7 @@ const KERNEL: Kernel = Kernel {
     name: "delta_serial",
     parts: &[
         Part::Reduce,
+        Part::Fold,
         Part::Text(wgsl::GRID),
         Part::Text(wgsl::BATCH),
         Part::Text(wgsl::OUTER),
@@ -50,7 +52,7 @@ impl Op for DeltaSerial {
 
     fn consts(&self, caps: &Caps) -> Vec<Const> {
         let lanes = lanes(self.head_dim, caps);
-        vec![("WG", lanes), ("QUADS", (self.head_dim / 4).div_ceil(lanes))]
+        [&fold(lanes, caps)[..], &[("QUADS", (self.head_dim / 4).div_ceil(lanes))]].concat()
     }
 
     fn lens(&self) -> Vec<u64> {

@@ -4,6 +4,8 @@
 //! a line in the list below. Tests and benches find it there.
 
 use crate::batch::Batch;
+use crate::caps::Caps;
+use crate::kernel::Const;
 use crate::op::{AnyOp, Op};
 
 /// An operator on one of its example sizes.
@@ -21,6 +23,14 @@ pub use matvec::MATVEC_ROWS;
 /// `x·σ(x)`, the activation of gates and convolutions.
 fn silu(x: f32) -> f32 {
     x / (1.0 + (-x).exp())
+}
+
+/// What [`Part::Fold`](crate::kernel::Part::Fold) needs: a workgroup of so many lanes, and how many tokens a serial scan
+/// takes at a time. A CPU gains nothing by several, and compiles longer.
+fn fold(lanes: u32, caps: &Caps) -> [Const; 4] {
+    let tokens = if caps.software() { 1 } else { 4 };
+    let wide = u32::from(tokens == 4 && lanes >= 16);
+    [("WG", lanes), ("TOKENS", tokens), ("FOLD_WIDE", wide), ("FOLD_NARROW", 1 - wide)]
 }
 
 fn cases<O: Op>(list: &mut Vec<Case>) {

@@ -1,5 +1,6 @@
 //! Mamba2 scan, one token after the other (spec 3.4 steps 4 and 5).
 
+use super::fold;
 use super::mamba2::{Dims, convolved, numbers, params, scan_examples};
 use crate::batch::{BATCH_WORDS, Batch, Size};
 use crate::buf::Elem::{F32, U32};
@@ -36,7 +37,7 @@ numbers! {
 const KERNEL: Kernel = Kernel {
     name: "ssd_serial",
     parts: &[
-        Part::Reduce,
+        Part::Fold,
         Part::Text(wgsl::GRID),
         Part::Text(wgsl::BATCH),
         Part::Text(wgsl::SSD),
@@ -68,7 +69,7 @@ impl Op for SsdSerial {
     fn consts(&self, caps: &Caps) -> Vec<Const> {
         // A lane takes four places of d_state at a time; more lanes than that would idle.
         let lanes = (self.d_state / 4).next_power_of_two().min(caps.subgroup.unwrap_or(32));
-        vec![("WG", lanes), ("BLOCKS", (self.d_state / 4).div_ceil(lanes))]
+        [&fold(lanes, caps)[..], &[("BLOCKS", (self.d_state / 4).div_ceil(lanes))]].concat()
     }
 
     fn lens(&self) -> Vec<u64> {
