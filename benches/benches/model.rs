@@ -8,7 +8,7 @@ use clap::Parser;
 use nemoflash::batch::MAX_ROWS;
 use nemoflash::{
     ARCHS, Deny, Dispatch, Engine, EngineOptions, Event, Exec, Gpu, GpuOptions, LoadOptions, Piece, Quant, Sampling,
-    Synthetic,
+    Scan, Synthetic,
 };
 use pollster::block_on;
 use serde_json::{Value, json};
@@ -41,6 +41,9 @@ struct Options {
     /// Prompts whose prefill is timed
     #[arg(long, value_delimiter = ',', default_value = "512")]
     prompt: Vec<u32>,
+    /// serial or chunked scans in prefill
+    #[arg(long, default_value = "serial")]
+    scan: String,
     /// Sequences decoded at a time, at the largest depth
     #[arg(long, value_delimiter = ',')]
     batch: Vec<u32>,
@@ -95,7 +98,12 @@ async fn measure(options: &Options) -> anyhow::Result<Value> {
     let most = options.depth.iter().max().copied().unwrap_or(0).max(*options.prompt.iter().max().unwrap_or(&0));
     let context = most + options.tokens + 1;
     let slots = options.batch.iter().max().copied().unwrap_or(1);
-    let mut engine = Engine::new(exec, model, EngineOptions { context, slots, ..Default::default() }).await?;
+    let scan = match options.scan.as_str() {
+        "serial" => Scan::Serial,
+        "chunked" => Scan::Chunked,
+        other => bail!("--scan: `{other}` is not one of serial, chunked"),
+    };
+    let mut engine = Engine::new(exec, model, EngineOptions { context, slots, scan, ..Default::default() }).await?;
     let mut prefill = vec![];
     for &prompt in &options.prompt {
         let ids = ids(&engine, prompt);

@@ -2,8 +2,9 @@
 //! blocks, meta tokens), and dense Qwen3 beside them, on any GPU through WebGPU: Vulkan, Metal and DX12 natively, and the
 //! CPU where there is none.
 //!
-//! What this crate does not do: read files, open connections, start threads or look at the clock. Bytes come in
-//! through [`Loader::push`], tokens come out of [`Engine`]. It brings no server and downloads nothing.
+//! What this crate does not do: read files, open connections, start threads or look at the clock, unless the caller lends
+//! one ([`EngineOptions::clock`]). Bytes come in through [`Loader::push`], tokens come out of [`Engine`]. It brings no server
+//! and downloads nothing.
 //!
 //! # Example
 //!
@@ -90,7 +91,7 @@ pub use caps::{Caps, Deny};
 pub use config::Config;
 pub use cpu::{Cpu, Pause};
 pub use dry::Dry;
-pub use engine::{Dispatch, Engine, EngineOptions, Event, Kv, Piece, Snapshot, Transcript};
+pub use engine::{Clock, Dispatch, Engine, EngineOptions, Event, Kv, Piece, Snapshot, Transcript};
 pub use error::{Error, Result};
 pub use exec::{Exec, Ticket};
 pub use explain::{BUDGET, DeviceBytes, Explain, KernelUse, PartCost};

@@ -7,6 +7,7 @@ use crate::style::Style;
 use crate::{quiet, terminal};
 use anyhow::Result;
 use nemoflash::{Engine, EngineOptions, Error, Exec, Gpu, Tokenizer};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 /// What to install where a GPU has no driver.
@@ -17,6 +18,12 @@ pub const INSTALL: &str = if cfg!(target_os = "linux") {
 } else {
     "To use a GPU, run on a system with Metal, Vulkan or DX12"
 };
+
+/// The engine's clock: seconds since it was first asked.
+fn seconds() -> f64 {
+    static BEGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    BEGIN.elapsed().as_secs_f64()
+}
 
 /// A model that is ready to run.
 #[derive(Debug)]
@@ -75,7 +82,7 @@ async fn engine(common: &Common, source: Source, start: Instant) -> Result<Opene
     bar.finish_and_clear();
     let model = model?;
     let context = model.config.context(common.context)?;
-    let options = EngineOptions { slots: 1, context, kv: common.kv(), ..Default::default() };
+    let options = EngineOptions { slots: 1, context, kv: common.kv(), clock: Some(seconds), ..Default::default() };
     let engine = Engine::new(exec, model, options).await?;
     Ok(Opened { engine, adapter, name, load: start.elapsed() })
 }

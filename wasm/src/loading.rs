@@ -99,6 +99,7 @@ impl Loading {
             context: self.loader.config().and_then(|config| config.context(self.options.context)).map_err(fail)?,
             kv: if self.options.kv_f32 { Kv::F32 } else { Kv::F16 },
             prefill_rows: if self.device.slow() { SLOW_ROWS } else { usual.prefill_rows },
+            clock: Some(|| js_sys::Date::now() / 1e3),
             ..usual
         })
     }

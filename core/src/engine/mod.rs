@@ -1,10 +1,12 @@
 //! The engine: model, arena and plans. Takes rows, gives tokens.
 
+mod pace;
 mod profile;
 mod run;
 mod sequences;
 mod transcript;
 
+pub use pace::Clock;
 pub use profile::Dispatch;
 pub use run::{Event, Piece};
 pub use sequences::Snapshot;
@@ -23,6 +25,7 @@ use crate::rotary::rotaries;
 use crate::sampling::SAMPLING_WORDS;
 use crate::scratch::Scratch;
 use crate::{Error, Result};
+use pace::Pace;
 use sequences::Slot;
 use std::collections::HashMap;
 
@@ -56,13 +59,22 @@ pub struct EngineOptions {
     pub kv: Kv,
     /// The scan of prefill.
     pub scan: Scan,
-    /// Rows of one prefill step, at most 512. Fewer bound the time of one submission on slow devices.
+    /// Rows of one prefill step, at most 512.
     pub prefill_rows: u32,
+    /// With a clock, prompts are cut so that a step takes less than a tenth of a second, where the device can.
+    pub clock: Option<Clock>,
 }
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        EngineOptions { slots: 1, context: 4096, kv: Kv::F16, scan: Scan::Serial, prefill_rows: MAX_ROWS as u32 }
+        EngineOptions {
+            slots: 1,
+            context: 4096,
+            kv: Kv::F16,
+            scan: Scan::Serial,
+            prefill_rows: MAX_ROWS as u32,
+            clock: None,
+        }
     }
 }
 
@@ -85,6 +97,7 @@ pub struct Engine {
     exec: Exec,
     model: Model,
     options: EngineOptions,
+    pace: Pace,
     arena: Arena,
     rotaries: Vec<Option<Buf>>,
     scratch: Scratch,
@@ -154,6 +167,7 @@ impl Engine {
             exec,
             model,
             options,
+            pace: Pace::new(options.clock, prefill_rows),
             arena,
             rotaries,
             scratch,
@@ -179,14 +193,13 @@ impl Engine {
             return Ok(());
         }
         let ids: Vec<u32> = (vocab_size..vocab_size + memory_tokens).collect();
-        let mut position = 0;
-        for chunk in ids.chunks(self.options.prefill_rows as usize) {
+        let (mut position, mut rest) = (0, &ids[..]);
+        while let Some(chunk) = self.next_chunk(&mut rest) {
             let mut batch = Batch::default();
             batch.push(0, position, chunk, false);
             position += chunk.len() as u32;
             // One meta token on its own still needs the plan that knows meta tokens.
-            let ticket = self.submit(&batch, false, Ends::None, true).await?;
-            self.exec.collect(ticket).await?;
+            self.run(&batch, false, Ends::None).await?;
         }
         self.prefix = Some(self.arena.save(&mut self.exec, 0, memory_tokens).await?);
         Ok(())
@@ -302,6 +315,24 @@ impl Engine {
         let plans = [(&self.bodies[&(rows, steps)], size), (&self.ends[&ends], ends_size)];
         let read = (ends != Ends::None).then_some((self.picked, u64::from(self.options.slots)));
         self.exec.submit(&plans, read)
+    }
+
+    /// Takes the tokens of the next prefill step off the front.
+    fn next_chunk<'a>(&self, rest: &mut &'a [u32]) -> Option<&'a [u32]> {
+        let (chunk, more) = rest.split_at(self.pace.rows().min(rest.len()));
+        *rest = more;
+        (!chunk.is_empty()).then_some(chunk)
+    }
+
+    /// Submits a prefill step and waits for it. What it compiles does not count as its time.
+    async fn run(&mut self, batch: &Batch, steps: bool, ends: Ends) -> Result<Vec<u32>> {
+        let rows = batch.size().rows;
+        self.prepare(bucket(rows), steps, ends).await?;
+        let begin = self.pace.begin();
+        let ticket = self.submit(batch, steps, ends, true).await?;
+        let read = self.exec.collect(ticket).await?;
+        self.pace.end(rows as usize, begin);
+        Ok(read)
     }
 
     /// The plans of one decode step of one sequence, in order.

@@ -99,10 +99,9 @@ impl Engine {
         // The last token chosen is not run through the model, so one more than the room can be chosen.
         let max_tokens = max_tokens.min(room + 1);
         self.slots[slot as usize].position = None;
-        let chunk = self.options.prefill_rows as usize;
-        let mut first = None;
-        for (i, tokens) in ids.chunks(chunk).enumerate() {
-            let done = i * chunk + tokens.len();
+        let (mut first, mut rest) = (None, ids);
+        while let Some(tokens) = self.next_chunk(&mut rest) {
+            let done = ids.len() - rest.len();
             let pick = done == ids.len() && max_tokens > 0;
             let mut batch = Batch::default();
             batch.push(slot, position, tokens, pick);
@@ -113,8 +112,7 @@ impl Engine {
                 (true, true) => Ends::Rows(1),
                 (true, false) => Ends::Gathered(1),
             };
-            let ticket = self.submit(&batch, steps, ends, true).await?;
-            let picked = self.exec.collect(ticket).await?;
+            let picked = self.run(&batch, steps, ends).await?;
             first = pick.then(|| picked[slot as usize]);
             if on_event(Event::Prefill { done, total: ids.len() }).is_break() {
                 return Ok(());

@@ -74,8 +74,11 @@ impl Engine {
             None => 0,
         };
         let (mut done, total) = (0, ids.len() - start);
-        for tokens in ids[start..known].chunks(self.options.prefill_rows as usize) {
+        let mut rest = &ids[start..known];
+        while let Some(tokens) = self.next_chunk(&mut rest) {
+            let begin = self.pace.begin();
             self.step(&[Piece { slot, tokens, pick: false }]).await?;
+            self.pace.end(tokens.len(), begin);
             done += tokens.len();
             if on_event(Event::Prefill { done, total }).is_break() {
                 return Ok(());

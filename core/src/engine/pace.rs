@@ -1,0 +1,86 @@
+//! How many rows of a prompt go into one step, so that none keeps the device, and whoever wants to stop it, for long.
+
+/// Seconds from any fixed moment. The core has no clock of its own; a caller can lend one.
+pub type Clock = fn() -> f64;
+
+/// Rows of the first step, on a device of unknown speed.
+const FIRST: u32 = 64;
+/// Seconds that a step may take before the next ones are made shorter: watchdogs allow one or two.
+const LONG: f64 = 0.1;
+
+/// Follows the time that steps take.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    clock: Option<Clock>,
+    most: u32,
+    rows: u32,
+}
+
+impl Pace {
+    /// At most `most` rows; always that many without a clock.
+    pub fn new(clock: Option<Clock>, most: u32) -> Pace {
+        Pace { clock, most, rows: if clock.is_some() { most.min(FIRST) } else { most } }
+    }
+
+    /// Rows of the next step.
+    pub fn rows(&self) -> usize {
+        self.rows as usize
+    }
+
+    /// The moment before a step.
+    pub fn begin(&self) -> f64 {
+        self.clock.map_or(0.0, |clock| clock())
+    }
+
+    /// After a step of so many rows that began at `begin`. A step with few rows says nothing about long ones, unless it
+    /// took long itself.
+    pub fn end(&mut self, rows: usize, begin: f64) {
+        let Some(clock) = self.clock else { return };
+        let seconds = (clock() - begin).max(1e-6);
+        let fitting = rows as f64 * LONG / 2.0 / seconds;
+        if seconds > LONG || (rows == self.rows() && fitting >= 2.0 * rows as f64) {
+            let fitting = (fitting as u32).clamp(1, 8 * self.rows).min(self.most);
+            // Plans and tiles hold powers of two.
+            self.rows = if fitting == self.most { fitting } else { 1 << fitting.ilog2() };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+    static MILLISECONDS: AtomicU64 = AtomicU64::new(0);
+
+    fn now() -> f64 {
+        MILLISECONDS.load(Relaxed) as f64 / 1e3
+    }
+
+    fn step(pace: &mut Pace, rows: usize, seconds: f64) -> usize {
+        let begin = pace.begin();
+        MILLISECONDS.fetch_add((seconds * 1e3) as u64, Relaxed);
+        pace.end(rows, begin);
+        pace.rows()
+    }
+
+    #[test]
+    fn steps_take_half_of_what_is_long() {
+        let mut pace = Pace::new(Some(now), 512);
+        assert_eq!(pace.rows(), 64);
+        // A fast device is at full length after one step, a slower one where 50 ms end.
+        assert_eq!(step(&mut pace, 64, 0.004), 512);
+        assert_eq!(step(&mut pace, 512, 0.09), 512);
+        assert_eq!(step(&mut pace, 512, 0.4), 64);
+        assert_eq!(step(&mut pace, 64, 0.05), 64);
+        // The end of a prompt is short and tells nothing; a step that is long whatever it holds ends at one row.
+        assert_eq!(step(&mut pace, 3, 0.05), 64);
+        assert_eq!(step(&mut pace, 64, 6.4), 1);
+        assert_eq!(step(&mut pace, 1, 0.1), 1);
+        assert_eq!(step(&mut pace, 1, 0.001), 8);
+        assert_eq!(step(&mut pace, 8, 0.0), 64);
+
+        let mut still = Pace::new(None, 100);
+        assert_eq!((still.rows(), step(&mut still, 100, 9.0)), (100, 100));
+    }
+}
