@@ -1,4 +1,6 @@
-// Joins the splits of attention_step: a weighted mean under the common maximum. One thread per four values.
+// Joins the splits of attention_step: a weighted mean under the common maximum. One workgroup per (row, head); its
+// TEAMS teams of QUADS threads, one for each four-vector of a head, take AT_ONCE splits at a time, and are merged at
+// the end. Of an empty split nothing counts, not even NaN.
 struct Numbers {
     rows: u32,
     heads: u32,
@@ -8,8 +10,15 @@ struct Numbers {
 
 @group(0) @binding(0) var<uniform> n: Numbers;
 @group(0) @binding(1) var<storage, read> parts: array<vec4<f32>>; // [rows, heads, splits, head_dim]
-@group(0) @binding(2) var<storage, read> weights: array<vec2<f32>>; // [rows, heads, splits]: maximum, sum
+@group(0) @binding(2) var<storage, read> weights: array<vec2<f32>>; // [rows, heads, splits]: maximum in powers of two, sum
 @group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>; // [rows, heads, head_dim]
+
+// A maximum before there is a split, and that of an empty split: it weighs 0 even under the former.
+const NOTHING: f32 = -1.0e30;
+const MASKED: f32 = -3.0e38;
+
+var<workgroup> sums: array<vec4<f32>, TEAMS * QUADS>; // [TEAMS, QUADS]
+var<workgroup> ends: array<vec2<f32>, TEAMS>; // maximum, sum of weights
 
 @compute @workgroup_size(WG)
 fn attention_join(
@@ -17,26 +26,59 @@ fn attention_join(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    let i = group_index(group, groups) * WG + local;
-    let quads = n.head_dim / 4u;
-    let head = i / quads; // of all rows
+    let head = group_index(group, groups); // of all rows
     if head >= n.rows * n.heads {
         return;
     }
-    var top = -3.0e38;
-    for (var s = 0u; s < n.splits; s++) {
-        let w = weights[head * n.splits + s];
-        if w.y > 0.0 {
-            top = max(top, w.x);
-        }
-    }
+    let team = local / QUADS;
+    let quad = local % QUADS;
+    var top = NOTHING;
+    var weight = 0.0;
     var sum = vec4<f32>();
-    var total = 0.0;
-    for (var s = 0u; s < n.splits; s++) {
-        let w = weights[head * n.splits + s];
-        let scale = exp(min(w.x - top, 0.0));
-        sum += parts[(head * n.splits + s) * quads + i % quads] * scale;
-        total += w.y * scale;
+    for (var first = team; first < n.splits; first += TEAMS * AT_ONCE) {
+        var now = top;
+        //#for I in AT_ONCE
+        let at_#I = head * n.splits + min(first + #Iu * TEAMS, n.splits - 1u);
+        let weight_#I = weights[at_#I];
+        let part_#I = parts[at_#I * QUADS + quad];
+        let counts_#I = first + #Iu * TEAMS < n.splits && weight_#I.y > 0.0;
+        let top_#I = select(MASKED, weight_#I.x, counts_#I);
+        now = max(now, top_#I);
+        //#end
+        let shrink = exp2(top - now);
+        top = now;
+        weight *= shrink;
+        sum *= shrink;
+        //#for I in AT_ONCE
+        if counts_#I {
+            let scale = exp2(top_#I - now);
+            weight += weight_#I.y * scale;
+            sum += part_#I * scale;
+        }
+        //#end
     }
-    y[i] = sum / total;
+    //#for A in ALONE
+    y[head * QUADS + quad] = sum / weight;
+    //#end
+    //#for T in TOGETHER
+    sums[local] = sum;
+    if quad == 0u {
+        ends[team] = vec2<f32>(top, weight);
+    }
+    workgroupBarrier();
+    if local < QUADS {
+        //#for I in TEAMS
+        let end_#I = ends[#I];
+        top = max(top, end_#I.x);
+        //#end
+        weight = 0.0;
+        sum = vec4<f32>();
+        //#for I in TEAMS
+        let scale_#I = exp2(end_#I.x - top);
+        weight += end_#I.y * scale_#I;
+        sum += sums[#Iu * QUADS + local] * scale_#I;
+        //#end
+        y[head * QUADS + local] = sum / weight;
+    }
+    //#end
 }

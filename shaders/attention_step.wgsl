@@ -1,7 +1,12 @@
 // One decode step of attention in one dispatch: qk norm, rotary embedding, the write of the new key and value,
 // and attention over a share of the keys (spec 3.3). Every row is a segment of its own. One workgroup per row, KV
-// head and split; the splits' results are joined by attention_join. A split takes whole tiles of keys, so the
-// number of splits is fixed and short contexts leave the later ones empty.
+// head and split, for all QUERIES query heads of that KV head; the splits' results are joined by attention_join. A
+// split takes at least LEAST keys, so in short contexts the later ones are empty and leave at once. The new key never
+// comes from memory: it is the first key of split 0.
+//
+// A workgroup is TEAMS teams of LANES threads. A team takes KEYS keys at a time, and a lane holds SHARE four-vectors
+// of each: LANES apart, so that neighbours read side by side. Keys go straight into registers, the next ones while
+// these are in use. Each team has running sums of its own; they are merged at the end.
 struct Numbers {
     rows: u32,
     heads: u32,
@@ -23,15 +28,29 @@ struct Numbers {
 @group(0) @binding(3) var<storage, read> norms: array<vec4<f32>>; // [q | k, head_dim]
 @group(0) @binding(4) var<storage, read> qkv: array<vec4<f32>>; // [rows, q: heads | k: kv_heads | v: kv_heads, head_dim], as projected
 @group(0) @binding(5) var<storage, read_write> kv: array<Kv4>; // [slots, positions, k | v, kv_heads, head_dim]
-@group(0) @binding(6) var<storage, read_write> y: array<vec4<f32>>; // [rows, heads, SPLITS, head_dim]; normalised where SPLITS is 1
-@group(0) @binding(7) var<storage, read_write> weights: array<vec2<f32>>; // [rows, heads, SPLITS]: maximum, sum
+@group(0) @binding(6) var<storage, read_write> y: array<vec4<f32>>; // [rows, heads, SPLITS, head_dim], nothing for empty splits; normalised where SPLITS is 1
+@group(0) @binding(7) var<storage, read_write> weights: array<vec2<f32>>; // [rows, heads, SPLITS]: maximum in powers of two, sum; sum 0 for empty splits
 
+const QUADS: u32 = HEAD_DIM / 4u;
 const HALF: u32 = QUADS / 2u;
-// The new row's heads that a workgroup prepares: its queries and the new key.
-var<workgroup> rms: array<f32, QUERIES + 1u>;
+const LOG2_E: f32 = 1.4426950408889634;
+// A maximum before there is a key, and the score of a key that is not there: it weighs 0 even under the former.
+const NOTHING: f32 = -1.0e30;
+const MASKED: f32 = -3.0e38;
 
+// First the prepared heads: queries | new key | new value, [QUERIES + 2, QUADS]; later sums of the teams.
+var<workgroup> room: array<vec4<f32>, ROOM>;
+var<workgroup> ends: array<vec2<f32>, TEAMS * QUERIES>; // [TEAMS, QUERIES]: maximum, sum of weights
+var<workgroup> whole: array<vec2<f32>, QUERIES>; // the same of all teams
+
+// First quad of a head of the new row.
 fn line_of(row: u32, head: u32) -> u32 {
     return (row * (n.heads + 2u * n.kv_heads) + head) * QUADS;
+}
+
+// First quad of a key; its value lies n.kv_heads heads further.
+fn key_at(slot: u32, position: u32, kv_head: u32) -> u32 {
+    return (((slot * n.positions + position) * 2u) * n.kv_heads + kv_head) * QUADS;
 }
 
 @compute @workgroup_size(WG)
@@ -40,7 +59,6 @@ fn attention_step(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    let share = TILE_HEADS; // all heads of one KV head
     let index = group_index(group, groups);
     let split = index % SPLITS;
     let kv_head = index / SPLITS % n.kv_heads;
@@ -49,69 +67,233 @@ fn attention_step(
         return;
     }
     let row = batch.row[r];
+    let first_head = r * n.heads + kv_head * QUERIES; // of all rows
+    // The split's share of the keys before the new one.
     let oldest = select(row.position - min(row.position, n.window), 0u, n.window == 0u);
-    let tiles = (row.position + 1u - oldest + KEYS - 1u) / KEYS;
-    let per_split = (tiles + SPLITS - 1u) / SPLITS * KEYS;
-    let from_key = min(oldest + split * per_split, row.position + 1u);
-    let to_key = min(from_key + per_split, row.position + 1u);
-    let is_last = from_key <= row.position && row.position < to_key;
-
-    if n.qk_norm == 1u && local <= share {
-        let line = line_of(r, select(kv_head * share + local, n.heads + kv_head, local == share));
-        var squares = 0.0;
-        for (var i = 0u; i < QUADS; i++) {
-            squares += dot(qkv[line + i], qkv[line + i]);
+    let keys = row.position - oldest;
+    let per_split = max(LEAST, (keys + SPLITS - 1u) / SPLITS);
+    let from_key = oldest + min(split * per_split, keys);
+    let to_key = oldest + min(split * per_split + per_split, keys);
+    if split > 0u && from_key == to_key {
+        for (var q = local; q < QUERIES; q += WG) {
+            weights[(first_head + q) * SPLITS + split] = vec2<f32>();
         }
-        rms[local] = sqrt(squares / f32(HEAD_DIM) + n.eps);
+        return;
+    }
+    let team = local / LANES;
+    let lane = local % LANES;
+    let value_at = n.kv_heads * QUADS;
+    //#for S in SHARE
+    let inside_#S = lane + #Su * LANES < QUADS;
+    let quad_#S = min(lane + #Su * LANES, QUADS - 1u);
+    //#end
+
+    // The first keys and values are under way while queries are made. Past the last key, that one is read again; where
+    // there is none, what is read is not used.
+    let last = max(to_key, 1u) - 1u;
+    //#for K in KEYS
+    let first_#K = key_at(row.slot, min(from_key + #Ku * TEAMS + team, last), kv_head);
+    //#for S in SHARE
+    var next_k_#K_#S = kv[first_#K + quad_#S];
+    var next_v_#K_#S = kv[first_#K + value_at + quad_#S];
+    //#end
+    //#end
+
+    // Queries, scaled so that weights are powers of two, and in split 0 the new key; a team for each head.
+    for (var first = 0u; first < select(QUERIES, QUERIES + 1u, split == 0u); first += TEAMS) {
+        let head = min(first + team, QUERIES);
+        let is_key = head == QUERIES;
+        let line = line_of(r, select(kv_head * QUERIES + head, n.heads + kv_head, is_key));
+        //#for P in PAIRS
+        let pair_#P = min(lane + #Pu * LANES, HALF - 1u);
+        var pairs_#P = Pairs(qkv[line + pair_#P], qkv[line + pair_#P + HALF]);
+        //#end
+        if n.qk_norm == 1u {
+            var squares = 0.0;
+            //#for P in PAIRS
+            if lane + #Pu * LANES < HALF {
+                squares += dot(pairs_#P.low, pairs_#P.low) + dot(pairs_#P.high, pairs_#P.high);
+            }
+            //#end
+            let rms = sqrt(team_sum(squares, local) / f32(HEAD_DIM) + n.eps);
+            let w = select(0u, QUADS, is_key);
+            //#for P in PAIRS
+            pairs_#P = Pairs(pairs_#P.low / rms * norms[w + pair_#P], pairs_#P.high / rms * norms[w + pair_#P + HALF]);
+            //#end
+        }
+        //#for P in PAIRS
+        if lane + #Pu * LANES < HALF && first + team <= QUERIES {
+            var v = rotate(pairs_#P, row.position, pair_#P);
+            if !is_key {
+                v = Pairs(v.low * (n.scale * LOG2_E), v.high * (n.scale * LOG2_E));
+            } else if split == 0u {
+                let at = key_at(row.slot, row.position, kv_head) + pair_#P;
+                let low = kv_pack(v.low);
+                let high = kv_pack(v.high);
+                kv[at] = low;
+                kv[at + HALF] = high;
+                v = Pairs(kv_unpack(low), kv_unpack(high)); // as later steps will see it
+            }
+            room[head * QUADS + pair_#P] = v.low;
+            room[head * QUADS + pair_#P + HALF] = v.high;
+        }
+        //#end
+    }
+    if split == 0u {
+        for (var i = local; i < QUADS; i += WG) {
+            let value = kv_pack(qkv[line_of(r, n.heads + n.kv_heads + kv_head) + i]);
+            kv[key_at(row.slot, row.position, kv_head) + value_at + i] = value;
+            room[(QUERIES + 1u) * QUADS + i] = kv_unpack(value);
+        }
     }
     workgroupBarrier();
-    // Queries, then the key as one more head where this split owns the new position.
-    for (var i = local; i < (QUERIES + 1u) * HALF; i += WG) {
-        let q = i / HALF;
-        let quad = i % HALF;
-        let is_key = q == QUERIES;
-        if is_key && !is_last {
-            continue;
-        }
-        let line = line_of(r, select(kv_head * share + min(q, share - 1u), n.heads + kv_head, is_key)) + quad;
-        var v = Pairs(qkv[line], qkv[line + HALF]);
-        if n.qk_norm == 1u {
-            let w = select(0u, QUADS, is_key) + quad;
-            let scale = rms[select(min(q, share - 1u), share, is_key)];
-            v = Pairs(v.low / scale * norms[w], v.high / scale * norms[w + HALF]);
-        }
-        v = rotate(v, row.position, quad);
-        if is_key {
-            let at = key_at(row.slot, row.position, kv_head) + quad;
-            kv[at] = kv_pack(v.low);
-            kv[at + HALF] = kv_pack(v.high);
-        } else {
-            tile_q[q * QUADS + quad] = v.low;
-            tile_q[q * QUADS + quad + HALF] = v.high;
-        }
-    }
-    if is_last {
-        for (var i = local; i < QUADS; i += WG) {
-            let at = key_at(row.slot, row.position, kv_head) + n.kv_heads * QUADS + i;
-            kv[at] = kv_pack(qkv[line_of(r, n.heads + n.kv_heads + kv_head) + i]);
-        }
-    }
-    storageBarrier();
-    let out = attend(row.slot, kv_head, row.position, from_key, to_key, local);
-    for (var j = 0u; j < SHARE; j++) {
-        let i = local + j * WG;
-        let q = i / QUADS;
-        if q < share {
-            let at = (r * n.heads + kv_head * share + q) * SPLITS + split;
-            if SPLITS == 1u {
-                y[at * QUADS + i % QUADS] = out.sum[j] / out.weight[j];
-            } else {
-                y[at * QUADS + i % QUADS] = out.sum[j];
-                if i % QUADS == 0u {
-                    // An empty split weighs nothing, whatever its maximum.
-                    weights[at] = vec2<f32>(select(0.0, top[q], out.weight[j] > 0.0), out.weight[j]);
-                }
-            }
+    //#for Q in QUERIES
+    var top_#Q = NOTHING;
+    var weight_#Q = 0.0;
+    //#for S in SHARE
+    let q_#Q_#S = select(vec4<f32>(), room[#Qu * QUADS + quad_#S], inside_#S);
+    var sum_#Q_#S = vec4<f32>();
+    //#end
+    //#end
+
+    // The new key, of weight 1 under its own score, is where the first team begins.
+    if split == 0u {
+        //#for Q in QUERIES
+        var new_#Q = 0.0;
+        //#for S in SHARE
+        new_#Q += dot(q_#Q_#S, room[QUERIES * QUADS + quad_#S]);
+        //#end
+        //#end
+        let scores = team_sums(array<f32, VALUES>(
+            //#for K in KEYS
+            //#for Q in QUERIES
+            new_#Q, // KEYS times the same, of which one is used
+            //#end
+            //#end
+        ), local);
+        if team == 0u {
+            //#for Q in QUERIES
+            top_#Q = scores[#Q];
+            weight_#Q = 1.0;
+            //#for S in SHARE
+            sum_#Q_#S = room[(QUERIES + 1u) * QUADS + quad_#S];
+            //#end
+            //#end
         }
     }
+
+    for (var start = from_key; start < to_key; start += TEAMS * KEYS) {
+        //#for K in KEYS
+        let key_#K = start + #Ku * TEAMS + team;
+        let next_#K = key_at(row.slot, min(key_#K + TEAMS * KEYS, last), kv_head);
+        //#for S in SHARE
+        let k_#K_#S = kv_unpack(next_k_#K_#S);
+        let v_#K_#S = kv_unpack(next_v_#K_#S);
+        next_k_#K_#S = kv[next_#K + quad_#S];
+        next_v_#K_#S = kv[next_#K + value_at + quad_#S];
+        //#end
+        //#for Q in QUERIES
+        var part_#K_#Q = 0.0;
+        //#for S in SHARE
+        part_#K_#Q += dot(q_#Q_#S, k_#K_#S);
+        //#end
+        //#end
+        //#end
+        let scores = team_sums(array<f32, VALUES>(
+            //#for K in KEYS
+            //#for Q in QUERIES
+            part_#K_#Q,
+            //#end
+            //#end
+        ), local);
+        //#for Q in QUERIES
+        {
+            var now = top_#Q;
+            //#for K in KEYS
+            let score_#K = select(MASKED, scores[#K * QUERIES + #Q], key_#K < to_key);
+            now = max(now, score_#K);
+            //#end
+            let shrink = exp2(top_#Q - now);
+            top_#Q = now;
+            weight_#Q *= shrink;
+            //#for S in SHARE
+            sum_#Q_#S *= shrink;
+            //#end
+            //#for K in KEYS
+            let p_#K = exp2(score_#K - now);
+            weight_#Q += p_#K;
+            //#for S in SHARE
+            sum_#Q_#S = fma(vec4<f32>(p_#K), v_#K_#S, sum_#Q_#S);
+            //#end
+            //#end
+        }
+        //#end
+    }
+
+    // A single team's sums are the split's.
+    //#for A in ALONE
+    //#for Q in QUERIES
+    {
+        let at = (first_head + #Qu) * SPLITS + split;
+        //#for S in SHARE
+        if inside_#S {
+            y[at * QUADS + quad_#S] = select(sum_#Q_#S, sum_#Q_#S / weight_#Q, SPLITS == 1u);
+        }
+        //#end
+        if SPLITS > 1u && lane == 0u {
+            weights[at] = vec2<f32>(top_#Q, weight_#Q);
+        }
+    }
+    //#end
+    //#end
+
+    // Several teams': first the common maximum, then the sums under it, MERGED queries at a time.
+    //#for T in TOGETHER
+    if lane == 0u {
+        //#for Q in QUERIES
+        ends[team * QUERIES + #Qu] = vec2<f32>(top_#Q, weight_#Q);
+        //#end
+    }
+    workgroupBarrier();
+    if local < QUERIES {
+        var top = NOTHING;
+        //#for I in TEAMS
+        let end_#I = ends[#Iu * QUERIES + local];
+        top = max(top, end_#I.x);
+        //#end
+        var weight = 0.0;
+        //#for I in TEAMS
+        weight += end_#I.y * exp2(end_#I.x - top);
+        //#end
+        whole[local] = vec2<f32>(top, weight);
+        if SPLITS > 1u {
+            weights[(first_head + local) * SPLITS + split] = vec2<f32>(top, weight);
+        }
+    }
+    workgroupBarrier();
+    //#for Q in QUERIES
+    {
+        let scale = exp2(top_#Q - whole[#Q].x);
+        //#for S in SHARE
+        if inside_#S {
+            room[(#Qu % MERGED * TEAMS + team) * QUADS + quad_#S] = sum_#Q_#S * scale;
+        }
+        //#end
+    }
+    if #Qu % MERGED == MERGED - 1u || #Qu == QUERIES - 1u {
+        workgroupBarrier();
+        for (var i = local; i < (#Qu % MERGED + 1u) * QUADS; i += WG) {
+            var sum = vec4<f32>();
+            //#for I in TEAMS
+            sum += room[(i / QUADS * TEAMS + #Iu) * QUADS + i % QUADS];
+            //#end
+            let q = #Qu / MERGED * MERGED + i / QUADS;
+            y[((first_head + q) * SPLITS + split) * QUADS + i % QUADS] = select(sum, sum / whole[q].y, SPLITS == 1u);
+        }
+        if #Qu < QUERIES - 1u {
+            workgroupBarrier();
+        }
+    }
+    //#end
+    //#end
 }

@@ -52,6 +52,8 @@ pub enum Part {
     Fold,
     /// `lib/lines.wgsl`, or its subgroup twin where the device has subgroups.
     Lines,
+    /// `lib/team.wgsl`, or its subgroup twin where the device has subgroups.
+    Team,
     /// `lib/weights_bf16.wgsl`, or `lib/weights_quant.wgsl` where the constants tell how matrices are quantised.
     Weights,
 }
@@ -81,7 +83,7 @@ impl Kernel {
         for (name, value) in consts {
             text.push_str(&format!("const {name}: u32 = {value}u;\n"));
         }
-        if self.parts.contains(&Part::Reduce) || self.parts.contains(&Part::Lines) {
+        if self.parts.iter().any(|part| matches!(part, Part::Reduce | Part::Lines | Part::Team)) {
             text.push_str(&format!("const SUBGROUP: u32 = {}u;\n", caps.subgroup.unwrap_or(1)));
         }
         for part in self.parts {
@@ -93,6 +95,8 @@ impl Kernel {
                 Part::Fold => wgsl::FOLD,
                 Part::Lines if caps.subgroup.is_some() => wgsl::LINES_SUBGROUP,
                 Part::Lines => wgsl::LINES,
+                Part::Team if caps.subgroup.is_some() => wgsl::TEAM_SUBGROUP,
+                Part::Team => wgsl::TEAM,
                 Part::Weights if consts.iter().any(|(name, _)| *name == "BITS") => wgsl::WEIGHTS_QUANT,
                 Part::Weights => wgsl::WEIGHTS_BF16,
             });

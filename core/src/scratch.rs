@@ -27,11 +27,11 @@ pub struct Scratch {
     pub u: Buf,
     /// Scores within chunks, of either scan.
     pub scores: Buf,
-    /// Splits of the keys that a decode step's attention makes.
-    pub splits: u32,
-    /// Sums of the splits, [MATVEC_ROWS rows, heads, splits, head_dim].
+    /// Splits of the keys that a decode step's attention makes for a single row.
+    most_splits: u32,
+    /// Sums of the splits, [rows, heads, splits, head_dim].
     pub parts: Buf,
-    /// Maxima and weights of the splits, [MATVEC_ROWS rows, heads, splits, 2].
+    /// Maxima and weights of the splits, [rows, heads, splits, 2].
     pub weights: Buf,
 }
 
@@ -53,8 +53,8 @@ impl Scratch {
             delta: if a.delta.0 > b.delta.0 { a.delta } else { b.delta },
             ssd: a.ssd || b.ssd,
         });
-        let splits = splits(positions);
-        let steps = rows.min(ops::MATVEC_ROWS) * w.heads.0 * splits;
+        let most_splits = most_splits(positions);
+        let steps = (rows * most_splits).min(ROW_SPLITS) * w.heads.0;
         let delta = u64::from(w.delta.0 * w.delta.1);
         let chunk = ops::SsdScores { rows, d_inner: 4, d_state: 4, slots };
         let ssd = if w.ssd { chunk.lens()[2] } else { 0 };
@@ -70,10 +70,15 @@ impl Scratch {
             w: exec.alloc("w", rows * delta, Elem::F32).await?,
             u: exec.alloc("u", rows * delta, Elem::F32).await?,
             scores: exec.alloc("scores", scores, Elem::F32).await?,
-            splits,
+            most_splits,
             parts: exec.alloc("parts", u64::from(steps * w.heads.1), Elem::F32).await?,
             weights: exec.alloc("weights", u64::from(steps * 2), Elem::F32).await?,
         })
+    }
+
+    /// Splits of the keys in a plan of this many rows. Rows fill a device too, so many of them are split less.
+    pub fn splits(&self, rows: u32) -> u32 {
+        (ROW_SPLITS / rows).clamp(1, self.most_splits)
     }
 
     /// Bytes on the device.
@@ -83,8 +88,13 @@ impl Scratch {
     }
 }
 
+/// Splits of all rows together, at most, where a row has more than one.
+const ROW_SPLITS: u32 = 256;
+/// Splits of a row at most.
+const MOST_SPLITS: u32 = 64;
+
 /// Splits of the keys at decode: grids may not depend on the position, so it follows the slot's size. One split
-/// (and no step to join them) up to 256 positions, then one for every 128, at most 32.
-fn splits(positions: u32) -> u32 {
-    if positions <= 256 { 1 } else { (positions / 128).clamp(2, 32) }
+/// (and no step to join them) up to 256 positions, then one for every 64.
+fn most_splits(positions: u32) -> u32 {
+    if positions <= 256 { 1 } else { (positions / 64).clamp(2, MOST_SPLITS) }
 }

@@ -42,6 +42,8 @@ text! {
     RANDOM_WEIGHTS = "random_weights.wgsl";
     LINES = "lib/lines.wgsl";
     LINES_SUBGROUP = "lib/lines_subgroup.wgsl";
+    TEAM = "lib/team.wgsl";
+    TEAM_SUBGROUP = "lib/team_subgroup.wgsl";
     PRODUCT = "lib/product.wgsl";
     MATMUL = "lib/matmul.wgsl";
     KV_F16 = "lib/kv_f16.wgsl";

@@ -49,8 +49,8 @@ impl Attention {
         let window = window.unwrap_or(0);
         let scale = (f64::from(head_dim)).powf(-0.5) as f32;
         run.project(plan, s.x, norm, &self.qkv, s.p);
-        if run.steps && run.few() && ops::fits_step(heads, kv_heads, head_dim) {
-            let splits = s.splits;
+        if run.steps && ops::fits_step(heads, kv_heads, head_dim) {
+            let splits = s.splits(rows);
             let step = ops::AttentionStep {
                 rows,
                 heads,

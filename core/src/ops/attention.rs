@@ -139,13 +139,8 @@ impl Attention {
 }
 
 /// Queries and keys of a tile: what fits into 16 KiB of workgroup memory.
-pub(super) fn tile(head_dim: u32) -> (u32, u32) {
+fn tile(head_dim: u32) -> (u32, u32) {
     if head_dim <= 128 { (8, 16) } else { (4, 8) }
-}
-
-/// Whether [`AttentionStep`](super::AttentionStep) serves these heads.
-pub fn fits_step(heads: u32, kv_heads: u32, head_dim: u32) -> bool {
-    heads / kv_heads <= tile(head_dim).0
 }
 
 /// Layout of keys and values: [slots, positions, k | v, kv_heads, head_dim].
@@ -198,7 +193,7 @@ impl Kv {
         }
     }
 
-    /// (weighted values, sum of weights, maximum score) of one query over a range of keys.
+    /// (weighted values, sum of weights, maximum score) of one query over some keys.
     pub fn attend(
         &self,
         kv: &[u32],
@@ -206,7 +201,7 @@ impl Kv {
         kv_head: u32,
         query: &[f32],
         scale: f32,
-        keys: std::ops::Range<u32>,
+        keys: impl Iterator<Item = u32> + Clone,
     ) -> (Vec<f32>, f32, f32) {
         let mut head = vec![0f32; query.len()];
         let scores: Vec<f32> = keys

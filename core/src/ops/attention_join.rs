@@ -22,7 +22,10 @@ numbers! {
     }
 }
 
-const WG: u32 = 64;
+/// Threads of a workgroup at most, beyond one for each four-vector of a head.
+const THREADS: u32 = 256;
+/// Splits of a thread at a time.
+const AT_ONCE: u32 = 8;
 
 const KERNEL: Kernel = Kernel {
     name: "attention_join",
@@ -35,8 +38,20 @@ impl Op for AttentionJoin {
         KERNEL
     }
 
-    fn consts(&self, _: &Caps) -> Vec<Const> {
-        vec![("WG", WG)]
+    fn consts(&self, caps: &Caps) -> Vec<Const> {
+        let quads = self.head_dim / 4;
+        // Few threads, and little text to compile, on a CPU (see `AttentionStep`).
+        let software = caps.subgroup.is_some_and(|subgroup| subgroup <= 8);
+        let teams = if software { 1 } else { (THREADS / quads).min(self.splits) };
+        let at_once = if software { 1 } else { self.splits.div_ceil(teams).min(AT_ONCE) };
+        vec![
+            ("WG", teams * quads),
+            ("QUADS", quads),
+            ("TEAMS", teams),
+            ("ALONE", (teams == 1).into()),
+            ("TOGETHER", (teams > 1).into()),
+            ("AT_ONCE", at_once),
+        ]
     }
 
     fn lens(&self) -> Vec<u64> {
@@ -46,8 +61,7 @@ impl Op for AttentionJoin {
     }
 
     fn grid(&self, size: Size, caps: &Caps) -> [u32; 3] {
-        let quads = u64::from(size.rows) * u64::from(self.heads) * u64::from(self.head_dim) / 4;
-        caps.grid(quads.div_ceil(u64::from(WG)))
+        caps.grid(u64::from(size.rows) * u64::from(self.heads))
     }
 
     fn cpu(&self, size: Size, bufs: &mut [Vec<u32>]) {
@@ -58,9 +72,9 @@ impl Op for AttentionJoin {
             let filled: Vec<usize> =
                 (head * splits..(head + 1) * splits).filter(|s| weights[2 * s + 1] > 0.0).collect();
             let top = filled.iter().map(|s| weights[2 * s]).fold(f32::NEG_INFINITY, f32::max);
-            let total: f32 = filled.iter().map(|s| weights[2 * s + 1] * (weights[2 * s] - top).exp()).sum();
+            let total: f32 = filled.iter().map(|s| weights[2 * s + 1] * (weights[2 * s] - top).exp2()).sum();
             for j in 0..d {
-                let sum: f32 = filled.iter().map(|s| parts[s * d + j] * (weights[2 * s] - top).exp()).sum();
+                let sum: f32 = filled.iter().map(|s| parts[s * d + j] * (weights[2 * s] - top).exp2()).sum();
                 y[head * d + j] = sum / total;
             }
         }
@@ -70,21 +84,22 @@ impl Op for AttentionJoin {
         let case = |rows, heads, head_dim, splits| {
             Example::rows(AttentionJoin { rows, heads, head_dim, splits }, rows)
         };
-        vec![case(1, 4, 64, 32), case(3, 3, 8, 2), case(8, 16, 128, 4)]
+        vec![case(1, 4, 64, 32), case(3, 3, 8, 2), case(8, 16, 128, 4), case(1, 2, 256, 64), case(2, 3, 40, 61)]
     }
 
     fn input(&self, bind: usize, uniform: &mut dyn FnMut() -> f32) -> Option<Vec<u32>> {
-        // Maxima of some spread; every third split is empty: sum and weight zero.
+        // Maxima of some spread; every third split is empty: its weight is zero and its sum was never written.
         let splits = (self.rows * self.heads * self.splits) as usize;
-        let value = |s: usize, v: f32| if s % 3 == 2 { 0.0 } else { v };
+        let value = |s: usize, v: f32, empty: f32| if s % 3 == 2 { empty } else { v };
         match bind {
             0 => {
                 let d = self.head_dim as usize;
-                Some((0..splits * d).map(|i| value(i / d, uniform() - 0.5).to_bits()).collect())
+                Some((0..splits * d).map(|i| value(i / d, uniform() - 0.5, f32::NAN).to_bits()).collect())
             }
-            1 => Some(
-                (0..splits).flat_map(|s| [value(s, uniform() * 9.0 - 4.0), value(s, uniform() + 0.5)]).map(f32::to_bits).collect(),
-            ),
+            1 => {
+                let mut both = |s| [value(s, uniform() * 9.0 - 4.0, 0.0), value(s, uniform() + 0.5, 0.0)];
+                Some((0..splits).flat_map(|s| both(s)).map(f32::to_bits).collect())
+            }
             _ => None,
         }
     }

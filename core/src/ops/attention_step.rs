@@ -1,6 +1,6 @@
 //! One decode step of attention in one dispatch, over a fixed number of splits (design: decode budget).
 
-use super::attention::{Kv, kv_bind, tile};
+use super::attention::{Kv, kv_bind};
 use super::rope_kv::{random_rotary, turn};
 use crate::batch::{BATCH_WORDS, Batch, Size};
 use crate::buf::Elem::{F16, F32, U32};
@@ -9,10 +9,11 @@ use crate::kernel::{Bind, Const, Kernel, Part, read, update, write};
 use crate::numbers;
 use crate::op::{Example, Op, floats, floats_mut};
 use nemoflash_shaders as wgsl;
+use std::f32::consts::LOG2_E;
 
 numbers! {
     /// qk norm, rotary embedding, the write of the new key and value, and attention over each split's keys.
-    /// Every row is a segment of its own. At most 8 (4 past head_dim 128) query heads share a KV head.
+    /// Every row is a segment of its own. At most 8 (4 past head_dim 128) query heads share a KV head: [`fits_step`].
     pub struct AttentionStep {
         /// Rows that the buffers hold.
         pub rows: u32,
@@ -41,14 +42,17 @@ numbers! {
     }
 }
 
+/// Keys of a split at least: with fewer, what every split does once would be more than what it shares.
+const LEAST: u32 = 32;
+
 const fn parts(kv_lib: &'static str) -> [Part; 6] {
     use Part::Text;
     [
+        Part::Team,
         Text(wgsl::GRID),
         Text(wgsl::BATCH),
         Text(kv_lib),
         Text(wgsl::ROTARY),
-        Text(wgsl::ATTEND),
         Text(wgsl::ATTENTION_STEP),
     ]
 }
@@ -76,17 +80,10 @@ impl Op for AttentionStep {
         }
     }
 
-    fn consts(&self, _: &Caps) -> Vec<Const> {
-        let (queries, keys) = tile(self.head_dim);
-        vec![
-            ("WG", queries * keys),
-            ("QUERIES", queries),
-            ("KEYS", keys),
-            ("HEAD_DIM", self.head_dim),
-            ("TILE_HEADS", self.heads / self.kv_heads),
-            ("SPLITS", self.splits),
-            ("KV_IS_F16", self.kv_f16),
-        ]
+    fn consts(&self, caps: &Caps) -> Vec<Const> {
+        let mut consts = Shape::new(self.head_dim, self.heads / self.kv_heads, caps).consts();
+        consts.extend([("SPLITS", self.splits), ("LEAST", LEAST), ("KV_IS_F16", self.kv_f16)]);
+        consts
     }
 
     fn lens(&self) -> Vec<u64> {
@@ -99,7 +96,7 @@ impl Op for AttentionStep {
             rows * u64::from(self.heads + 2 * self.kv_heads) * d,
             self.kv().len(),
             parts * d,
-            parts * 2,
+            if self.splits == 1 { 0 } else { parts * 2 },
         ]
     }
 
@@ -111,7 +108,6 @@ impl Op for AttentionStep {
         let [batch, rotary, norms, qkv, kv, y, weights] = bufs else { unreachable!() };
         let d = self.head_dim as usize;
         let (heads, kv_heads, splits) = (self.heads as usize, self.kv_heads as usize, self.splits as usize);
-        let keys = tile(self.head_dim).1;
         for (r, row) in Batch::from_words(batch).rows.iter().enumerate() {
             let mut line = floats(qkv)[r * (heads + 2 * kv_heads) * d..][..(heads + 2 * kv_heads) * d].to_vec();
             for (h, head) in line.chunks_mut(d).enumerate() {
@@ -124,24 +120,26 @@ impl Op for AttentionStep {
                     self.kv().put(kv, row.slot, row.position, part as u32, kv_head as u32, head);
                 }
             }
-            let end = row.position + 1;
             let oldest = if self.window == 0 { 0 } else { row.position.saturating_sub(self.window) };
-            // A split takes whole tiles of keys.
-            let per_split = (end - oldest).div_ceil(keys).div_ceil(self.splits) * keys;
+            let per_split = (row.position - oldest).div_ceil(self.splits).max(LEAST);
             for h in 0..heads {
                 let head = (h / (heads / kv_heads)) as u32;
                 for s in 0..splits {
-                    let from = (oldest + s as u32 * per_split).min(end);
-                    let range = from..(from + per_split).min(end);
-                    let empty = range.is_empty();
-                    let (mut out, weight, top) =
-                        self.kv().attend(kv, row.slot, head, &line[h * d..][..d], self.scale, range);
+                    let from = (oldest + s as u32 * per_split).min(row.position);
+                    // The first split has the new key too.
+                    let new = (s == 0).then_some(row.position);
+                    let keys = (from..(from + per_split).min(row.position)).chain(new);
                     let at = (r * heads + h) * splits + s;
+                    if keys.clone().next().is_none() {
+                        floats_mut(weights)[2 * at..][..2].fill(0.0);
+                        continue;
+                    }
+                    let (mut out, weight, top) =
+                        self.kv().attend(kv, row.slot, head, &line[h * d..][..d], self.scale, keys);
                     if splits == 1 {
                         out.iter_mut().for_each(|v| *v /= weight);
                     } else {
-                        floats_mut(weights)[2 * at] = if empty { 0.0 } else { top };
-                        floats_mut(weights)[2 * at + 1] = weight;
+                        floats_mut(weights)[2 * at..][..2].copy_from_slice(&[top * LOG2_E, weight]);
                     }
                     floats_mut(y)[at * d..][..d].copy_from_slice(&out);
                 }
@@ -156,7 +154,7 @@ impl Op for AttentionStep {
     }
 
     fn examples() -> Vec<Example<Self>> {
-        let case = |heads, kv_heads, head_dim: u32, window, flags: [u32; 3], rows: &[(u32, u32, u32)]| {
+        let case = |[heads, kv_heads, head_dim]: [u32; 3], window, flags: [u32; 3], rows: &[(u32, u32)]| {
             let [qk_norm, kv_f16, splits] = flags;
             let scale = (head_dim as f32).powf(-0.5);
             let op = AttentionStep {
@@ -173,15 +171,22 @@ impl Op for AttentionStep {
                 scale,
                 eps: 1e-5,
             };
-            Example::segments(op, rows)
+            let segments: Vec<_> = rows.iter().map(|&(slot, position)| (slot, position, 1)).collect();
+            Example::segments(op, &segments)
         };
         vec![
-            case(4, 1, 64, 0, [0, 1, 1], &[(0, 0, 1)]),
-            case(4, 1, 64, 0, [0, 1, 8], &[(1, 399, 1), (0, 15, 1), (2, 16, 1)]),
-            case(3, 3, 64, 16, [1, 0, 4], &[(1, 71, 1), (2, 3, 1)]),
-            case(16, 4, 128, 0, [0, 1, 32], &[(0, 130, 1)]),
-            case(8, 1, 32, 0, [1, 0, 2], &[(2, 63, 1)]),
-            case(4, 1, 256, 0, [1, 1, 4], &[(0, 64, 1)]),
+            case([4, 1, 64], 0, [0, 1, 1], &[(0, 0)]),
+            case([4, 1, 64], 0, [0, 1, 8], &[(1, 399), (0, 32), (2, 33)]),
+            case([3, 3, 64], 40, [1, 0, 4], &[(1, 171), (2, 3)]),
+            case([16, 4, 128], 0, [0, 1, 64], &[(0, 130)]),
+            case([16, 8, 128], 0, [1, 1, 2], &[(1, 0), (2, 398)]),
+            case([8, 1, 128], 0, [0, 0, 3], &[(2, 300)]),
+            case([8, 1, 32], 0, [1, 0, 2], &[(2, 63)]),
+            case([4, 1, 256], 0, [1, 1, 4], &[(0, 64)]),
+            // Heads that no number of lanes divides.
+            case([10, 2, 40], 200, [1, 1, 6], &[(1, 350), (0, 1)]),
+            case([7, 1, 72], 0, [1, 0, 1], &[(1, 77)]),
+            case([1, 1, 8], 0, [1, 1, 13], &[(1, 399)]),
         ]
     }
 
@@ -193,5 +198,97 @@ impl Op for AttentionStep {
 impl AttentionStep {
     fn kv(&self) -> Kv {
         kv_bind(self.kv_f16, self.slots, self.positions, self.kv_heads, self.head_dim)
+    }
+}
+
+/// The most query heads that share a KV head: more queries would not fit into registers.
+fn most_queries(head_dim: u32) -> u32 {
+    if head_dim <= 128 { 8 } else { 4 }
+}
+
+/// Whether [`AttentionStep`] serves these heads.
+pub fn fits_step(heads: u32, kv_heads: u32, head_dim: u32) -> bool {
+    heads / kv_heads <= most_queries(head_dim)
+}
+
+/// How a workgroup is cut: see `attention_step.wgsl`.
+struct Shape {
+    head_dim: u32,
+    queries: u32,
+    /// Threads along a head.
+    lanes: u32,
+    teams: u32,
+    /// Keys of a team at a time.
+    keys: u32,
+    /// Queries of which the teams' sums are merged at a time.
+    merged: u32,
+    subgroup: Option<u32>,
+}
+
+impl Shape {
+    /// Lanes of a team where heads and registers allow it: fewer need fewer steps for a sum.
+    const LANES: u32 = 16;
+    /// Four-vectors of queries in a thread; as many are sums.
+    const HELD: u32 = 8;
+    /// Threads of a workgroup.
+    const THREADS: u32 = 256;
+    /// Four-vectors of keys in a thread at a time; as many are values.
+    const LOADS: u32 = 4;
+
+    fn new(head_dim: u32, queries: u32, caps: &Caps) -> Shape {
+        let quads = head_dim / 4;
+        // Subgroups of 4 or 8 are a CPU's vectors: one vector to a workgroup, and little text to compile.
+        let software = caps.subgroup.is_some_and(|subgroup| subgroup <= 8);
+        let most = quads.next_power_of_two().min(caps.subgroup.unwrap_or(32));
+        let mut lanes = most.min(Self::LANES);
+        while lanes < most && queries * quads.div_ceil(lanes) > Self::HELD {
+            lanes *= 2;
+        }
+        let share = quads.div_ceil(lanes);
+        let (teams, keys) = match software {
+            true => (1, 1),
+            false => (Self::THREADS.min(caps.max_invocations) / lanes, (Self::LOADS / share).max(1)),
+        };
+        let mut shape = Shape { head_dim, queries, lanes, teams, keys, merged: queries, subgroup: caps.subgroup };
+        // What does not fit into workgroup memory comes in smaller portions.
+        while shape.workgroup_bytes() > Caps::FLOOR.workgroup_bytes {
+            match shape {
+                Shape { merged: 2.., .. } => shape.merged -= 1,
+                Shape { keys: 2.., .. } => shape.keys /= 2,
+                _ => shape.teams /= 2,
+            }
+        }
+        shape
+    }
+
+    fn workgroup_bytes(&self) -> u32 {
+        let sums = if self.subgroup.is_none() { self.keys * self.queries * self.lanes * self.teams * 4 } else { 0 };
+        self.room() * 16 + (self.teams + 1) * self.queries * 8 + sums
+    }
+
+    /// Four-vectors that hold the prepared heads, or the teams' sums.
+    fn room(&self) -> u32 {
+        let quads = self.head_dim / 4;
+        quads * (self.queries + 2).max(self.teams * self.merged)
+    }
+
+    fn consts(&self) -> Vec<Const> {
+        let quads = self.head_dim / 4;
+        vec![
+            ("WG", self.lanes * self.teams),
+            ("LANES", self.lanes),
+            ("HALVINGS", self.lanes.ilog2()),
+            ("TEAMS", self.teams),
+            ("ALONE", (self.teams == 1).into()),
+            ("TOGETHER", (self.teams > 1).into()),
+            ("KEYS", self.keys),
+            ("QUERIES", self.queries),
+            ("VALUES", self.keys * self.queries),
+            ("HEAD_DIM", self.head_dim),
+            ("SHARE", quads.div_ceil(self.lanes)),
+            ("PAIRS", (quads / 2).div_ceil(self.lanes)),
+            ("ROOM", self.room()),
+            ("MERGED", self.merged),
+        ]
     }
 }

@@ -17,7 +17,7 @@ pub struct Case {
     pub batch: Batch,
 }
 
-pub use attention::fits_step;
+pub use attention_step::fits_step;
 pub use matvec::MATVEC_ROWS;
 
 /// `x·σ(x)`, the activation of gates and convolutions.
