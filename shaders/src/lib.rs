@@ -41,7 +41,9 @@ text! {
     LINES = "lib/lines.wgsl";
     LINES_SUBGROUP = "lib/lines_subgroup.wgsl";
     PRODUCT = "lib/product.wgsl";
+    OPERANDS = "lib/operands.wgsl";
     MATMUL = "lib/matmul.wgsl";
+    MATMUL_COOP = "lib/matmul_coop.wgsl";
     KV_F16 = "lib/kv_f16.wgsl";
     KV_F32 = "lib/kv_f32.wgsl";
     ROTARY = "lib/rotary.wgsl";
