@@ -109,10 +109,10 @@ fn main() -> anyhow::Result<()> {
 /// The device that the numbers belong to.
 fn describe(gpu: &Gpu) -> serde_json::Value {
     let info = gpu.info();
-    let Caps { f16, subgroup, max_binding, .. } = gpu.caps();
+    let Caps { f16, subgroup, coopmat, max_binding, .. } = gpu.caps();
     json!({
         "adapter": info.name, "backend": info.backend, "kind": info.kind, "driver": info.driver,
-        "caps": { "f16": f16, "subgroup": subgroup, "max_binding": max_binding },
+        "caps": { "f16": f16, "subgroup": subgroup, "coopmat": coopmat, "max_binding": max_binding },
     })
 }
 

@@ -20,6 +20,8 @@ pub struct Caps {
     pub f16: bool,
     /// The subgroup size, if subgroup operations exist and every subgroup has the same size.
     pub subgroup: Option<u32>,
+    /// Cooperative matrices of 16 × 16 × 16, f16 products and f32 sums, of subgroups of 32.
+    pub coopmat: bool,
     /// Whether WGSL must say `enable subgroups;` to use them: browsers want it, naga does not know it.
     #[serde(skip)]
     pub enable_subgroups: bool,
@@ -46,6 +48,7 @@ impl Caps {
     pub const FLOOR: Caps = Caps {
         f16: false,
         subgroup: None,
+        coopmat: false,
         enable_subgroups: false,
         timestamps: false,
         max_binding: 128 << 20,
@@ -68,6 +71,8 @@ impl Caps {
         Caps {
             f16: features.contains(wgpu::Features::SHADER_F16) && !deny.f16,
             subgroup: subgroups.then_some(info.subgroup_min_size).filter(|&n| n <= 64),
+            // Only asked for where the adapter has the kind that kernels use, and the caller does not deny it.
+            coopmat: features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX),
             enable_subgroups: page_subgroups && subgroups,
             timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
             // Whole 256-byte steps, so that a part of a matrix never ends inside a row's vector.

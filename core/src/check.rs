@@ -12,6 +12,7 @@ pub use tolerance::tolerance;
 use crate::Result;
 use crate::batch::Size;
 use crate::buf::Buf;
+use crate::caps::Caps;
 use crate::exec::Exec;
 use crate::kernel::{Access, Kernel};
 use crate::ops::Case;
@@ -102,8 +103,8 @@ impl Check {
         let got = got?;
         let mut outcome = Outcome::default();
         for (i, got) in got.iter().enumerate().filter(|(i, _)| self.written(*i)) {
-            let tolerance = tolerance(self.kernel.name, self.kernel.binds[i].elem);
-            outcome.add(match self.compare(i, &self.want[i], got) {
+            let tolerance = tolerance(self.kernel.name, self.kernel.binds[i].elem, exec.caps());
+            outcome.add(match self.compare(i, &self.want[i], got, tolerance) {
                 Ok(ratio) => Outcome { ratio, tolerance, faults: vec![] },
                 Err(fault) => Outcome { ratio: 0.0, tolerance, faults: vec![fault] },
             });
@@ -117,11 +118,15 @@ impl Check {
         let mut faults = vec![];
         for (i, want) in self.want.iter().enumerate().filter(|(i, _)| self.written(*i)) {
             let bind = self.kernel.binds[i];
-            faults.extend(self.compare(i, want, want).err());
             let mut wrong = want.clone();
             disturb(bind.elem, self.lens[i], &mut wrong);
-            if self.compare(i, want, &wrong).is_ok() {
-                faults.push(format!("{} {}: a wrong value passes", self.name, bind.name));
+            // With every tolerance that a device may have.
+            for caps in [Caps::FLOOR, Caps { coopmat: true, ..Caps::FLOOR }] {
+                let tolerance = tolerance(self.kernel.name, bind.elem, &caps);
+                faults.extend(self.compare(i, want, want, tolerance).err());
+                if self.compare(i, want, &wrong, tolerance).is_ok() {
+                    faults.push(format!("{} {}: a wrong value passes {tolerance:.0e}", self.name, bind.name));
+                }
             }
         }
         faults
@@ -152,10 +157,10 @@ impl Check {
         self.kernel.binds[bind].access != Access::Read && self.lens[bind] > 0
     }
 
-    fn compare(&self, i: usize, want: &[u32], got: &[u32]) -> Result<f64, String> {
+    fn compare(&self, i: usize, want: &[u32], got: &[u32], tolerance: f64) -> Result<f64, String> {
         let bind = self.kernel.binds[i];
         let name = format!("{} {}", self.name, bind.name);
-        compare_words(&name, bind.elem, self.lens[i], want, got, tolerance(self.kernel.name, bind.elem))
+        compare_words(&name, bind.elem, self.lens[i], want, got, tolerance)
     }
 }
 

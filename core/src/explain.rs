@@ -72,6 +72,8 @@ pub struct Explain {
     pub prefill_scan: String,
     /// Subgroup size, where subgroup operations are used.
     pub subgroup: Option<u32>,
+    /// Whether the products of many rows are made by cooperative matrices.
+    pub coopmat: bool,
     /// By part of the model.
     pub parts: Vec<PartCost>,
     /// By kernel.
@@ -129,6 +131,7 @@ impl Engine {
             kv: format!("{:?}", self.options().kv).to_lowercase(),
             prefill_scan: format!("{:?}", self.options().scan).to_lowercase(),
             subgroup: caps.subgroup,
+            coopmat: caps.coopmat,
             parts,
             kernels: kernels.into_values().collect(),
         }

@@ -54,6 +54,8 @@ pub enum Part {
     Lines,
     /// `lib/team.wgsl`, or its subgroup twin where the device has subgroups.
     Team,
+    /// `lib/matmul.wgsl`, or `lib/matmul_coop.wgsl` where the device has cooperative matrices.
+    Tiles,
     /// `lib/weights_bf16.wgsl`, or `lib/weights_quant.wgsl` where the constants tell how matrices are quantised.
     Weights,
 }
@@ -77,6 +79,10 @@ impl Kernel {
     /// The whole text for a device: one `const` line for each number, then the parts end to end.
     pub fn source(&self, consts: &[Const], caps: &Caps) -> String {
         let mut text = String::new();
+        let coopmat = caps.coopmat && self.parts.contains(&Part::Tiles);
+        if coopmat {
+            text.push_str("enable f16;\nenable wgpu_cooperative_matrix;\n");
+        }
         if caps.enable_subgroups {
             text.push_str("enable subgroups;\n");
         }
@@ -97,6 +103,8 @@ impl Kernel {
                 Part::Lines => wgsl::LINES,
                 Part::Team if caps.subgroup.is_some() => wgsl::TEAM_SUBGROUP,
                 Part::Team => wgsl::TEAM,
+                Part::Tiles if coopmat => wgsl::MATMUL_COOP,
+                Part::Tiles => wgsl::MATMUL,
                 Part::Weights if consts.iter().any(|(name, _)| *name == "BITS") => wgsl::WEIGHTS_QUANT,
                 Part::Weights => wgsl::WEIGHTS_BF16,
             });

@@ -53,7 +53,7 @@
 //! the numbers of its kernel ([`op::Op`]). Sections named "spec" in these pages are those of the computation's
 //! specification; the equations stand beside the code that computes them. Every failure is an [`Error`], with a
 //! stable [`Error::code`].
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod arena;
 pub mod batch;

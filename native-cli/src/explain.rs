@@ -29,6 +29,9 @@ fn page(name: &str, explain: &Explain) -> String {
         Some(size) => format!("subgroups of {size}"),
         None => "no subgroups".into(),
     }];
+    if explain.coopmat {
+        how.push("cooperative matrices in prefill".into());
+    }
     if explain.parts.iter().any(|part| matches!(part.part, "mamba2" | "deltanet")) {
         how.push(format!("{} scan in prefill", explain.prefill_scan));
     }

@@ -1,61 +1,99 @@
-// Matrix times many rows, in exact f32: a workgroup of 256 threads computes a tile of 64 rows × 64 outputs,
-// every thread 4 × 4 of it in registers, from 32 columns at a time staged in shared memory (16 KiB).
-// The kernel declares x [rows, cols] and stores through `store`; weights_*.wgsl reads w.
-const TILE: u32 = 64u;
-const STEP: u32 = 32u;
+// Matrix times many rows, in exact f32: a workgroup of WG threads computes a tile of TILE_ROWS rows × TILE_OUTS outputs,
+// every thread ROWS × 4 QUADS of it in registers, from STEP columns at a time in workgroup memory. A thread asks for the
+// next columns before it works on these, so that memory answers meanwhile.
+// Threads stand as TALL × WIDE, and each has every TALL-th row and every WIDE-th output: neighbours read neighbours.
+// Both tiles are arrays of arrays, so that most indices are constants and need no check against the bounds.
+// Constants: WG, TILE_ROWS = ROWS · TALL, TILE_OUTS = 4 QUADS · WIDE, STEP, UNROLL (column quads written out),
+// LOADS_X, LOADS_W (loads of a thread for a step). The kernel stores through `store`; weights_*.wgsl reads w.
+const STEP_QUADS: u32 = STEP / 4u;
+const EIGHTS: u32 = STEP / 8u;
+// One more than is used, so that neighbouring rows lie in different banks of the memory.
+const PITCH: u32 = STEP_QUADS + 1u;
 
-var<workgroup> tile_x: array<vec4<f32>, 512>; // [32 columns, 64 rows / 4]
-var<workgroup> tile_w: array<vec4<f32>, 512>; // [32 columns, 64 outputs / 4]
+var<workgroup> tile_x: array<array<array<vec4<f32>, PITCH>, TALL>, ROWS>; // [ROWS, TALL, STEP / 4]
+var<workgroup> tile_w: array<array<array<vec4<f32>, PITCH>, WIDE>, 4u * QUADS>; // [4 QUADS, WIDE, STEP / 4]
 
 fn matmul_tile(group: vec3<u32>, local: u32) {
-    let first_row = group.y * TILE;
-    let first_out = group.x * TILE;
-    let four = local / 16u;
-    let part = local % 16u;
-    var c0 = vec4<f32>();
-    var c1 = vec4<f32>();
-    var c2 = vec4<f32>();
-    var c3 = vec4<f32>();
-    for (var k = 0u; k < n.cols; k += STEP) {
-        // x: thread (four, part) brings columns 2 part and 2 part + 1 of four rows. Past the end: zero.
-        let inside = k + 2u * part < n.cols;
-        var even = vec4<f32>();
-        var odd = vec4<f32>();
-        var even_w = vec4<f32>();
-        var odd_w = vec4<f32>();
-        if inside {
-            //#for I in 4
-            let pair_#I = x[min(first_row + four * 4u + #Iu, n.rows - 1u) * (n.cols / 2u) + k / 2u + part];
-            let pair_w_#I = weight_pair(n.line + min(first_out + four * 4u + #Iu, n.outs - 1u), k + 2u * part);
-            //#end
-            even = vec4<f32>(pair_0.x, pair_1.x, pair_2.x, pair_3.x);
-            odd = vec4<f32>(pair_0.y, pair_1.y, pair_2.y, pair_3.y);
-            even_w = vec4<f32>(pair_w_0.x, pair_w_1.x, pair_w_2.x, pair_w_3.x);
-            odd_w = vec4<f32>(pair_w_0.y, pair_w_1.y, pair_w_2.y, pair_w_3.y);
-        }
-        workgroupBarrier();
-        tile_x[2u * part * 16u + four] = even;
-        tile_x[(2u * part + 1u) * 16u + four] = odd;
-        tile_w[2u * part * 16u + four] = even_w;
-        tile_w[(2u * part + 1u) * 16u + four] = odd_w;
-        workgroupBarrier();
-        for (var j = 0u; j < STEP; j++) {
-            let a = tile_x[j * 16u + four];
-            let b = tile_w[j * 16u + part];
-            c0 += a.x * b;
-            c1 += a.y * b;
-            c2 += a.z * b;
-            c3 += a.w * b;
-        }
-    }
-    let row = first_row + four * 4u;
-    let out = first_out + part * 4u;
-    //#for I in 4
-    if out + #Iu < n.outs {
-        store(row, out + #Iu, c0[#I]);
-        store(row + 1u, out + #Iu, c1[#I]);
-        store(row + 2u, out + #Iu, c2[#I]);
-        store(row + 3u, out + #Iu, c3[#I]);
-    }
+    let first_row = group.x * TILE_ROWS;
+    let first_out = group.y * TILE_OUTS;
+    let tall = local / WIDE;
+    let wide = local % WIDE;
+    //#for I in ROWS
+    //#for Q in QUADS
+    var sum_#I_#Q = vec4<f32>();
     //#end
+    //#end
+    //#for L in LOADS_X
+    let x_at_#L = local + #Lu * WG;
+    var next_x_#L = x_quad(first_row + x_at_#L / STEP_QUADS, x_at_#L % STEP_QUADS * 4u);
+    //#end
+    //#for L in LOADS_W
+    let w_at_#L = local + #Lu * WG;
+    var next_w_#L = w_eight(first_out + w_at_#L / EIGHTS, w_at_#L % EIGHTS * 8u);
+    //#end
+    for (var k = 0u; k < n.cols; k += STEP) {
+        workgroupBarrier();
+        //#for L in LOADS_X
+        if x_at_#L < TILE_ROWS * STEP_QUADS {
+            let row = x_at_#L / STEP_QUADS;
+            tile_x[row / TALL][row % TALL][x_at_#L % STEP_QUADS] = next_x_#L;
+        }
+        //#end
+        //#for L in LOADS_W
+        if w_at_#L < TILE_OUTS * EIGHTS {
+            let out = w_at_#L / EIGHTS;
+            let quad = w_at_#L % EIGHTS * 2u;
+            tile_w[out / WIDE][out % WIDE][quad] = weights(next_w_#L, 0u);
+            tile_w[out / WIDE][out % WIDE][quad + 1u] = weights(next_w_#L, 1u);
+        }
+        //#end
+        workgroupBarrier();
+        //#for L in LOADS_X
+        next_x_#L = x_quad(first_row + x_at_#L / STEP_QUADS, k + STEP + x_at_#L % STEP_QUADS * 4u);
+        //#end
+        //#for L in LOADS_W
+        next_w_#L = w_eight(first_out + w_at_#L / EIGHTS, k + STEP + w_at_#L % EIGHTS * 8u);
+        //#end
+        for (var c = 0u; c < STEP_QUADS; c += UNROLL) {
+            //#for U in UNROLL
+            {
+                // The weights of four outputs, by columns: on most devices a matter of names alone.
+                //#for Q in QUADS
+                let w0_#Q = tile_w[4 * #Q][wide][c + #Uu];
+                let w1_#Q = tile_w[4 * #Q + 1][wide][c + #Uu];
+                let w2_#Q = tile_w[4 * #Q + 2][wide][c + #Uu];
+                let w3_#Q = tile_w[4 * #Q + 3][wide][c + #Uu];
+                let wx_#Q = vec4<f32>(w0_#Q.x, w1_#Q.x, w2_#Q.x, w3_#Q.x);
+                let wy_#Q = vec4<f32>(w0_#Q.y, w1_#Q.y, w2_#Q.y, w3_#Q.y);
+                let wz_#Q = vec4<f32>(w0_#Q.z, w1_#Q.z, w2_#Q.z, w3_#Q.z);
+                let ww_#Q = vec4<f32>(w0_#Q.w, w1_#Q.w, w2_#Q.w, w3_#Q.w);
+                //#end
+                //#for I in ROWS
+                let x_#I = tile_x[#I][tall][c + #Uu];
+                //#for Q in QUADS
+                sum_#I_#Q += x_#I.x * wx_#Q;
+                sum_#I_#Q += x_#I.y * wy_#Q;
+                sum_#I_#Q += x_#I.z * wz_#Q;
+                sum_#I_#Q += x_#I.w * ww_#Q;
+                //#end
+                //#end
+            }
+            //#end
+        }
+    }
+    //#for I in ROWS
+    //#for Q in QUADS
+    put(first_row + #Iu * TALL + tall, first_out + 4u * #Qu * WIDE + wide, sum_#I_#Q);
+    //#end
+    //#end
+}
+
+// Four outputs of a row, WIDE apart.
+fn put(row: u32, first: u32, sums: vec4<f32>) {
+    for (var i = 0u; i < 4u; i++) {
+        let out = first + i * WIDE;
+        if row < n.rows && out < n.outs {
+            store(row, out, sums[i]);
+        }
+    }
 }

@@ -33,9 +33,7 @@ fn product_of(c: Chunk, product: f32, total: f32) -> f32 {
     return product;
 }
 
-// Weights col and col + 1 of a line; col is even.
-fn weight_pair(line: u32, col: u32) -> vec2<f32> {
-    let at = (line * n.cols + col) / 2u;
-    let word = w[at / 4u][at % 4u];
-    return bitcast<vec2<f32>>(vec2<u32>(word << 16u, word & 0xffff0000u));
+// Eight weights of a line from a column on that is a multiple of 8: the first two fours of a chunk.
+fn eight_of(line: u32, col: u32) -> Chunk {
+    return Chunk(w[line * (n.cols / 8u) + col / 8u]);
 }

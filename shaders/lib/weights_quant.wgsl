@@ -55,11 +55,10 @@ fn product_of(c: Chunk, product: f32, total: f32) -> f32 {
     return c.scale * product + c.bias * total;
 }
 
-// Weights col and col + 1 of a line; col is even.
-fn weight_pair(line: u32, col: u32) -> vec2<f32> {
-    let bit = col * BITS;
-    let at = line * (n.cols * BITS / 32u) + bit / 32u;
-    let q = vec2<u32>(w[at / 4u][at % 4u]) >> (vec2<u32>(0u, BITS) + bit % 32u);
+// Eight weights of a line from a column on that is a multiple of 8: the first two fours of a chunk. One word or two.
+fn eight_of(line: u32, col: u32) -> Chunk {
+    let at = line * (n.cols * BITS / 32u) + col / 8u * (BITS / 4u);
+    let next = at + BITS / 4u - 1u;
     let pair = scale_and_bias(line, col);
-    return pair.x * vec2<f32>(q & vec2<u32>((1u << BITS) - 1u)) + pair.y;
+    return Chunk(vec4<u32>(w[at / 4u][at % 4u], w[next / 4u][next % 4u], 0u, 0u), pair.x, pair.y);
 }

@@ -45,11 +45,12 @@ text! {
     TEAM = "lib/team.wgsl";
     TEAM_SUBGROUP = "lib/team_subgroup.wgsl";
     PRODUCT = "lib/product.wgsl";
+    OPERANDS = "lib/operands.wgsl";
     MATMUL = "lib/matmul.wgsl";
+    MATMUL_COOP = "lib/matmul_coop.wgsl";
     KV_F16 = "lib/kv_f16.wgsl";
     KV_F32 = "lib/kv_f32.wgsl";
     ROTARY = "lib/rotary.wgsl";
-    ATTEND = "lib/attend.wgsl";
     RMS_NORM = "rms_norm.wgsl";
     MATVEC_NORM = "matvec_norm.wgsl";
     MATVEC_ADD = "matvec_add.wgsl";

@@ -8,7 +8,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// How much of an adapter is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Everything it offers.
+    /// Everything, and products of many rows by cooperative matrices, which round to f16: where the adapter has them.
+    Coopmat,
+    /// Everything else it offers: exact arithmetic.
     Full,
     /// Its limits, but neither f16 nor subgroups.
     Plain,
@@ -18,7 +20,7 @@ pub enum Mode {
 
 impl Mode {
     /// All of them.
-    pub const ALL: [Mode; 3] = [Mode::Full, Mode::Plain, Mode::Floor];
+    pub const ALL: [Mode; 4] = [Mode::Coopmat, Mode::Full, Mode::Plain, Mode::Floor];
 }
 
 /// An adapter in a mode: a device that can be opened.
@@ -54,11 +56,11 @@ impl Target {
     /// # Errors
     /// As [`Gpu::new`].
     pub fn open(&self) -> Result<Device, Error> {
-        let denied = self.mode != Mode::Full;
+        let denied = matches!(self.mode, Mode::Plain | Mode::Floor);
         let options = GpuOptions {
             backend: None,
             adapter: Some(self.adapter.index.to_string()),
-            deny: Deny { f16: denied, subgroups: denied, coopmat: denied },
+            deny: Deny { f16: denied, subgroups: denied, coopmat: self.mode != Mode::Coopmat },
             floor: self.mode == Mode::Floor,
             ..Default::default()
         };
@@ -77,8 +79,12 @@ fn one_at_a_time() -> MutexGuard<'static, ()> {
 impl Device {
     /// The device's capabilities in a few words.
     pub fn summary(&self) -> String {
-        let Caps { f16, subgroup, max_binding, .. } = self.exec.caps();
-        format!("{}: f16 {f16}, subgroup {subgroup:?}, bindings of {} MiB", self.label, max_binding >> 20)
+        let Caps { f16, subgroup, coopmat, max_binding, .. } = self.exec.caps();
+        format!(
+            "{}: f16 {f16}, subgroup {subgroup:?}, coopmat {coopmat}, bindings of {} MiB",
+            self.label,
+            max_binding >> 20
+        )
     }
 }
 
@@ -96,6 +102,7 @@ pub fn targets(suite: &str) -> Vec<Target> {
         not_run(suite, "no adapter");
     }
     let all = adapters.into_iter().flat_map(|a| Mode::ALL.map(|mode| Target { adapter: a.clone(), mode }));
+    let all = all.filter(|target| target.mode != Mode::Coopmat || target.adapter.coopmat);
     match std::env::var("NEMOFLASH_DEVICES") {
         Ok(text) => {
             let some: Vec<Target> = all.filter(|target| target.to_string().contains(&text)).collect();

@@ -17,6 +17,7 @@ pub fn parse(shader: &Shader) -> Result<(Module, ModuleInfo), String> {
     let mut capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
     capabilities.set(Capabilities::SUBGROUP, shader.caps.subgroup.is_some());
     capabilities.set(Capabilities::SHADER_FLOAT16, shader.caps.f16);
+    capabilities.set(Capabilities::COOPERATIVE_MATRIX, shader.caps.coopmat);
     let info = Validator::new(ValidationFlags::all(), capabilities).validate(&module);
     let info = info.map_err(|e| e.emit_to_string(&shader.text))?;
     Ok((module, info))

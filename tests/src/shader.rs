@@ -22,9 +22,9 @@ pub struct Shader {
     pub numbers: usize,
 }
 
-/// The kinds of devices: the floor, and what a GPU without subgroups of one size, SwiftShader, lavapipe and
-/// a Vulkan GPU offer. The least comes first: a text that several share is held against that.
-pub fn kinds() -> [(&'static str, Caps); 5] {
+/// The kinds of devices: the floor, and what a GPU without subgroups of one size, SwiftShader, lavapipe, a Vulkan GPU and
+/// one with cooperative matrices offer. The least comes first: a text that several share is held against that.
+pub fn kinds() -> [(&'static str, Caps); 6] {
     let with = |f16, subgroup| Caps { f16, subgroup, ..Caps::FLOOR };
     [
         ("floor", Caps::FLOOR),
@@ -32,6 +32,7 @@ pub fn kinds() -> [(&'static str, Caps); 5] {
         ("subgroup4", with(false, Some(4))),
         ("f16-subgroup8", with(true, Some(8))),
         ("f16-subgroup32", with(true, Some(32))),
+        ("coopmat", Caps { coopmat: true, workgroup_bytes: 32 << 10, ..with(true, Some(32)) }),
     ]
 }
 
@@ -56,6 +57,11 @@ pub fn shaders() -> Vec<Shader> {
 }
 
 impl Shader {
+    /// Whether it uses cooperative matrices, which only Vulkan has in the shape that is asked for.
+    pub fn coopmat(&self) -> bool {
+        self.text.contains("enable wgpu_cooperative_matrix;")
+    }
+
     /// The text as a browser wants it, which asks for every extension by name.
     pub fn browser_text(&self) -> String {
         match self.text.contains("subgroup") {

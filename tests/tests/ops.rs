@@ -58,6 +58,12 @@ fn operators(mode: Mode) {
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
 }
 
+/// Only where an adapter has cooperative matrices.
+#[test]
+fn operators_coopmat() {
+    operators(Mode::Coopmat);
+}
+
 #[test]
 fn operators_full() {
     operators(Mode::Full);
@@ -103,7 +109,9 @@ fn modes_differ() {
         let device = target.open().unwrap_or_else(|e| panic!("{target}: {e}"));
         let caps = device.exec.caps();
         let subgroups = target.adapter.subgroups.filter(|(min, max)| min == max && (4..=64).contains(min));
+        assert_eq!(caps.coopmat, target.mode == Mode::Coopmat, "{target}");
         match target.mode {
+            Mode::Coopmat => assert!(caps.coopmat, "{target}: {caps:?}"),
             Mode::Full => assert_eq!(caps.subgroup, subgroups.map(|(size, _)| size), "{target}"),
             Mode::Plain => assert!(caps.subgroup.is_none() && !caps.f16, "{target}: {caps:?}"),
             Mode::Floor => assert_eq!(*caps, Caps { timestamps: caps.timestamps, ..Caps::FLOOR }, "{target}"),

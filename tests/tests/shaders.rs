@@ -32,6 +32,9 @@ fn translate(shader: &Shader, module: &Module, info: &ModuleInfo) -> Result<(), 
     if words.first() != Some(&0x0723_0203) {
         return Err("SPIR-V: no magic number".into());
     }
+    if shader.coopmat() {
+        return Ok(());
+    }
 
     let target = |i| msl::BindTarget { buffer: Some(i), mutable: true, ..Default::default() };
     let resources = msl::EntryPointResources {

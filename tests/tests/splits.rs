@@ -59,7 +59,7 @@ fn a_vocabulary_in_two_parts() {
     assert!(0 < second && second < want.tokens.len(), "tokens of both parts: {:?}", want.tokens);
     let mut split = 0;
     // Plain mode has the limits of full mode.
-    for target in targets("splits").into_iter().filter(|target| target.mode != Mode::Plain) {
+    for target in targets("splits").into_iter().filter(|target| [Mode::Full, Mode::Floor].contains(&target.mode)) {
         let device = target.open().expect("device");
         let small = device.exec.caps().max_binding < 300_000 * 512;
         let got = outcome(device.exec);
@@ -131,7 +131,8 @@ fn too_long(label: &str, mut exec: Exec) {
 #[test]
 fn memory_beyond_the_limit() {
     too_long("cpu", Exec::cpu());
-    for target in targets("memory limits").into_iter().filter(|target| target.mode != Mode::Plain) {
+    for target in targets("memory limits").into_iter().filter(|target| [Mode::Full, Mode::Floor].contains(&target.mode))
+    {
         too_long(&target.to_string(), target.open().expect("device").exec);
     }
 }

@@ -43,6 +43,9 @@ struct Rule {
     bad: (&'static str, &'static str),
 }
 
+/// The root of the core.
+const CORE: &str = "core/src/lib.rs";
+
 /// Whether a file may know wgpu.
 fn knows_wgpu(path: &str) -> bool {
     path.starts_with("core/src/gpu/") || path == "core/src/caps.rs" || path == "tests/tests/tidy.rs"
@@ -111,9 +114,31 @@ const RULES: &[Rule] = &[
     },
     Rule {
         name: "every crate forbids unsafe code",
-        applies: |path| path.ends_with("src/lib.rs") || path.ends_with("src/main.rs"),
+        applies: |path| path != CORE && (path.ends_with("src/lib.rs") || path.ends_with("src/main.rs")),
         faults: |_, text| absent(text, "#![forbid(unsafe_code)]"),
         bad: ("wasm/src/lib.rs", "//! A crate.\n#![allow(unsafe_code)]"),
+    },
+    Rule {
+        name: "the core denies unsafe code",
+        applies: |path| path == CORE,
+        faults: |_, text| absent(text, "#![deny(unsafe_code)]"),
+        bad: (CORE, "//! A crate."),
+    },
+    Rule {
+        name: "the core has no unsafe code, but for the word that wgpu wants for what is experimental",
+        applies: |path| path.starts_with("core/src/") && path != CORE,
+        faults: |path, text| match path {
+            "core/src/gpu/experimental.rs" => {
+                let unsafes = words(&code(text), &["unsafe"]);
+                if unsafes.len() == 1 && unsafes[0].contains("ExperimentalFeatures::enabled()") {
+                    vec![]
+                } else {
+                    unsafes
+                }
+            }
+            _ => words(&code(text), &["unsafe", "unsafe_code"]),
+        },
+        bad: ("core/src/gpu/submit.rs", "#[allow(unsafe_code)]\nfn f() { unsafe { g() } }"),
     },
     Rule {
         name: "files are short",

@@ -20,7 +20,7 @@ pub struct AdapterInfo {
     pub f16: bool,
     /// Smallest and largest subgroup, where subgroup operations exist.
     pub subgroups: Option<(u32, u32)>,
-    /// Cooperative matrices.
+    /// Cooperative matrices of the kind that kernels use.
     pub coopmat: bool,
     /// Timestamp queries.
     pub timestamps: bool,
@@ -49,7 +49,11 @@ impl AdapterInfo {
             subgroups: features
                 .contains(wgpu::Features::SUBGROUP)
                 .then_some((info.subgroup_min_size, info.subgroup_max_size)),
-            coopmat: features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX),
+            coopmat: features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX)
+                && features.contains(wgpu::Features::SHADER_F16)
+                && (info.subgroup_min_size, info.subgroup_max_size) == (32, 32)
+                && limits.max_compute_workgroup_storage_size >= super::COOPMAT_WORKGROUP_BYTES
+                && adapter.cooperative_matrix_properties().iter().any(usable),
             timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
             max_binding: limits.max_storage_buffer_binding_size,
             max_buffer: limits.max_buffer_size,
@@ -61,6 +65,13 @@ impl AdapterInfo {
         let kinds = ["discrete", "integrated", "other", "virtual", "cpu"];
         kinds.iter().position(|kind| *kind == self.kind).unwrap_or(kinds.len())
     }
+}
+
+/// Whether the kernels' matrices are of this kind: 16 × 16 × 16, f16 products, f32 sums.
+fn usable(kind: &wgpu::CooperativeMatrixProperties) -> bool {
+    let types = (kind.ab_type, kind.cr_type);
+    (kind.m_size, kind.n_size, kind.k_size) == (16, 16, 16)
+        && types == (wgpu::CooperativeScalarType::F16, wgpu::CooperativeScalarType::F32)
 }
 
 fn instance(backend: Option<&str>) -> Result<(wgpu::Instance, wgpu::Backends)> {

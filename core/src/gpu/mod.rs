@@ -1,6 +1,7 @@
 //! Adapter, device, queue, buffers and pipelines: everything that touches a GPU.
 
 mod adapter;
+mod experimental;
 mod pipelines;
 mod profile;
 mod submit;
@@ -16,6 +17,9 @@ use crate::{Error, Result};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
+
+/// Workgroup memory that is asked for where there are cooperative matrices; adapters with 32 KiB are the rule.
+const COOPMAT_WORKGROUP_BYTES: u32 = 32 << 10;
 
 /// Which adapter to use and how.
 #[derive(Clone, Debug, Default)]
@@ -100,7 +104,13 @@ impl Gpu {
         let mut features = adapter.features() & wanted;
         features.set(F::SHADER_F16, features.contains(F::SHADER_F16) && !options.deny.f16);
         features.set(F::SUBGROUP, features.contains(F::SUBGROUP) && !options.deny.subgroups);
+        let coopmat = info.coopmat && !options.deny.coopmat && !options.deny.f16;
+        features.set(F::EXPERIMENTAL_COOPERATIVE_MATRIX, coopmat);
         let mut limits = wgpu::Limits::default();
+        if coopmat {
+            // What tiles of cooperative matrices take. Other kernels are tuned for the default, 16 KiB.
+            limits.max_compute_workgroup_storage_size = COOPMAT_WORKGROUP_BYTES;
+        }
         if !options.floor {
             let have = adapter.limits();
             limits.max_buffer_size = have.max_buffer_size;
@@ -111,6 +121,7 @@ impl Gpu {
                 label: Some("nemoflash"),
                 required_features: features,
                 required_limits: limits,
+                experimental_features: if coopmat { experimental::allowed() } else { Default::default() },
                 memory_hints: wgpu::MemoryHints::Performance,
                 ..Default::default()
             })

@@ -138,11 +138,6 @@ impl Attention {
     }
 }
 
-/// Queries and keys of a tile: what fits into 16 KiB of workgroup memory.
-fn tile(head_dim: u32) -> (u32, u32) {
-    if head_dim <= 128 { (8, 16) } else { (4, 8) }
-}
-
 /// Layout of keys and values: [slots, positions, k | v, kv_heads, head_dim].
 pub(super) struct Kv {
     elem: Elem,

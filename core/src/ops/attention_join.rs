@@ -41,7 +41,7 @@ impl Op for AttentionJoin {
     fn consts(&self, caps: &Caps) -> Vec<Const> {
         let quads = self.head_dim / 4;
         // Few threads, and little text to compile, on a CPU (see `AttentionStep`).
-        let software = caps.subgroup.is_some_and(|subgroup| subgroup <= 8);
+        let software = caps.software();
         let teams = if software { 1 } else { (THREADS / quads).min(self.splits) };
         let at_once = if software { 1 } else { self.splits.div_ceil(teams).min(AT_ONCE) };
         vec![
@@ -98,7 +98,7 @@ impl Op for AttentionJoin {
             }
             1 => {
                 let mut both = |s| [value(s, uniform() * 9.0 - 4.0, 0.0), value(s, uniform() + 0.5, 0.0)];
-                Some((0..splits).flat_map(|s| both(s)).map(f32::to_bits).collect())
+                Some((0..splits).flat_map(both).map(f32::to_bits).collect())
             }
             _ => None,
         }

@@ -1,4 +1,5 @@
-//! Matrix times many rows (prefill), in exact f32 register tiles.
+//! Matrix times many rows (prefill): exact f32 tiles in registers, or cooperative matrices (f16 products, f32 sums)
+//! where the device has them.
 
 use super::matvec::dot;
 use crate::batch::Size;
@@ -10,7 +11,6 @@ use crate::numbers;
 use crate::op::{Example, Op, floats, floats_mut};
 use nemoflash_shaders as wgsl;
 
-const TILE: u32 = 64;
 const W: Bind = read("w", Weights);
 const X: Bind = read("x", F32);
 
@@ -40,13 +40,15 @@ macro_rules! matmul {
 
         impl Op for $op {
             fn kernel(&self) -> Kernel {
-                const PARTS: &[Part] = &[Part::Weights, Part::Text(wgsl::MATMUL), Part::Text(wgsl::$text)];
+                const PARTS: &[Part] = &[Part::Weights, Part::Text(wgsl::OPERANDS), Part::Tiles, Part::Text(wgsl::$text)];
                 const BINDS: &[Bind] = $binds;
                 Kernel { name: $name, parts: PARTS, binds: BINDS }
             }
 
-            fn consts(&self, _: &Caps) -> Vec<Const> {
-                Format::of(self.format).consts()
+            fn consts(&self, caps: &Caps) -> Vec<Const> {
+                let mut consts = Shape::new(self.rows, self.outs, caps).consts();
+                consts.extend(Format::of(self.format).consts());
+                consts
             }
 
             fn lens(&self) -> Vec<u64> {
@@ -60,8 +62,10 @@ macro_rules! matmul {
                 self.kernel().binds.iter().map(bind).collect()
             }
 
-            fn grid(&self, size: Size, _: &Caps) -> [u32; 3] {
-                [self.outs.div_ceil(TILE), size.rows.div_ceil(TILE), 1]
+            fn grid(&self, size: Size, caps: &Caps) -> [u32; 3] {
+                // Rows first: workgroups that read the same weights run at the same time.
+                let [rows, outs] = Shape::new(self.rows, self.outs, caps).tile();
+                [size.rows.div_ceil(rows), self.outs.div_ceil(outs), 1]
             }
 
             fn cpu(&self, size: Size, bufs: &mut [Vec<u32>]) {
@@ -97,11 +101,15 @@ macro_rules! matmul {
                     case(Format::Bf16, 65, 136, 0, 63, 0, 63),
                     case(Format::Bf16, 130, 256, 0, 130, 0, 131),
                     case(Format::Bf16, 2, 8, 0, 70_000, 0, 70_000),
+                    // Enough of both for the largest tiles.
+                    case(Format::Bf16, 129, 72, 0, 16_400, 0, 16_400),
+                    case(Format::Bf16, 130, 520, 1, 8200, 2, 8210),
                     case(quant(4, 32, true), 9, 96, 1, 65, 0, 65),
                     case(quant(4, 64, false), 65, 192, 3, 130, 5, 140),
                     case(quant(4, 128, false), 130, 256, 0, 63, 0, 63),
                     case(quant(8, 32, false), 63, 160, 2, 64, 0, 64),
                     case(quant(8, 64, false), 2, 64, 0, 70_000, 0, 70_000),
+                    case(quant(4, 64, true), 129, 64, 0, 16_400, 0, 16_400),
                     case(quant(8, 128, true), 33, 384, 5, 65, 1, 67),
                 ]
             }
@@ -129,4 +137,199 @@ matmul! {
     /// `y = W·x ⊙ divisor`: logits, each divided by the length of its vocabulary row (spec 3.7).
     MatmulLogits, "matmul_logits", MATMUL_LOGITS, &[W, X, read("divisor", F32), update("y", F32)],
     |_, product, divisor| product * divisor.unwrap_or(1.0)
+}
+
+/// How a kernel is cut: see `lib/matmul.wgsl` and `lib/matmul_coop.wgsl`. All that is to be tuned stands here.
+#[derive(Clone, Copy, Debug)]
+struct Shape {
+    /// By cooperative matrices.
+    coop: bool,
+    /// Rows of a thread; or of a subgroup, in matrices of 16.
+    rows: u32,
+    /// Outputs of a thread, in fours; or of a subgroup, in matrices of 16.
+    outs: u32,
+    /// Threads, or subgroups, one below the other.
+    tall: u32,
+    /// Side by side.
+    wide: u32,
+    /// Columns in workgroup memory at a time.
+    step: u32,
+    /// Column quads whose products are written out.
+    unroll: u32,
+}
+
+impl Shape {
+    /// So many workgroups keep a large GPU at work: two for each of its 132 processors or so.
+    const BUSY: u32 = 256;
+    /// Cooperative matrices, the largest tile first: 128 × 128, 64 × 128, 64 × 64.
+    const COOP: [Shape; 3] = [Shape::coop([4, 2], [2, 4]), Shape::coop([2, 4], [2, 2]), Shape::coop([2, 2], [2, 2])];
+    /// For up to 64 rows, which may be as few as 9: 32 × 64.
+    const COOP_FEW: Shape = Shape::coop([1, 2], [2, 2]);
+    /// Registers: 128 × 64.
+    const MANY: Shape = Shape { coop: false, rows: 8, outs: 1, tall: 16, wide: 16, step: 16, unroll: 4 };
+    /// For up to 64 rows: 32 × 64.
+    const FEW: Shape = Shape { coop: false, rows: 4, outs: 1, tall: 8, wide: 16, step: 32, unroll: 4 };
+    /// For a CPU's vectors, where a thread is a lane and a long text compiles for seconds: 64 × 64, and 32 × 64.
+    const SOFTWARE: [Shape; 2] =
+        [Shape { rows: 4, unroll: 1, ..Shape::MANY }, Shape { step: 16, unroll: 1, ..Shape::FEW }];
+
+    const fn coop([rows, outs]: [u32; 2], [tall, wide]: [u32; 2]) -> Shape {
+        Shape { coop: true, rows, outs, tall, wide, step: 32, unroll: 0 }
+    }
+
+    /// For buffers of so many rows and a matrix of so many outputs.
+    fn new(rows: u32, outs: u32, caps: &Caps) -> Shape {
+        let few = rows <= 64;
+        let software = caps.software();
+        match (caps.coopmat, software) {
+            (true, _) if few => Shape::COOP_FEW,
+            (true, _) => {
+                let [all @ .., last] = Shape::COOP;
+                all.into_iter().find(|shape| shape.workgroups(rows, outs) >= Shape::BUSY).unwrap_or(last)
+            }
+            (_, true) => Shape::SOFTWARE[usize::from(few)],
+            (_, false) => if few { Shape::FEW } else { Shape::MANY },
+        }
+    }
+
+    /// Rows and outputs of a workgroup.
+    fn tile(&self) -> [u32; 2] {
+        let [high, broad] = if self.coop { [16, 16] } else { [1, 4] };
+        [high * self.rows * self.tall, broad * self.outs * self.wide]
+    }
+
+    fn workgroups(&self, rows: u32, outs: u32) -> u32 {
+        let [high, broad] = self.tile();
+        rows.div_ceil(high) * outs.div_ceil(broad)
+    }
+
+    fn consts(&self) -> Vec<Const> {
+        let Shape { coop, rows, outs, tall, wide, step, unroll } = *self;
+        let [tile_rows, tile_outs] = self.tile();
+        let threads = tall * wide * if coop { 32 } else { 1 };
+        let mut consts = vec![
+            ("WG", threads),
+            ("TILE_ROWS", tile_rows),
+            ("TILE_OUTS", tile_outs),
+            ("ROWS", rows),
+            ("TALL", tall),
+            ("WIDE", wide),
+            ("STEP", step),
+            ("LOADS_X", (tile_rows * step / 4).div_ceil(threads)),
+            ("LOADS_W", (tile_outs * step / 8).div_ceil(threads)),
+        ];
+        match coop {
+            true => consts.extend([("OUTS", outs), ("SLICES", step / 16)]),
+            false => consts.extend([("QUADS", outs), ("UNROLL", unroll)]),
+        }
+        consts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::{Random, rms_ratio};
+    use half::f16;
+
+    /// `lib/matmul_coop.wgsl` with its indices, thread by thread. No device with cooperative matrices is needed.
+    fn emulate(op: &Matmul, shape: Shape, line: &dyn Fn(u32) -> Vec<f32>, x: &[f32], y: &mut [f32]) {
+        let half = |v: f32| f16::from_f32(v.clamp(-65504.0, 65504.0)).to_f32();
+        let consts = shape.consts();
+        let get = |name: &str| consts.iter().find(|(other, _)| *other == name).expect("a constant").1;
+        let (wg, step, rows, outs) = (get("WG"), get("STEP"), get("ROWS"), get("OUTS"));
+        let ([tile_rows, tile_outs], wide) = (shape.tile(), get("WIDE"));
+        let (quads, eights) = (step / 4, step / 8);
+        let pitch = 4 * (quads + 2);
+        let [groups_x, groups_y] = [op.rows.div_ceil(tile_rows), op.outs.div_ceil(tile_outs)];
+        for (group_x, group_y) in (0..groups_y).flat_map(|y| (0..groups_x).map(move |x| (x, y))) {
+            let (first_row, first_out) = (group_x * tile_rows, group_y * tile_outs);
+            let mut sums = vec![0f32; (shape.tall * wide * rows * outs * 256) as usize];
+            let lines: Vec<_> = (0..tile_outs).map(|o| line(op.line + (first_out + o).min(op.outs - 1))).collect();
+            for k in (0..op.cols).step_by(step as usize) {
+                let mut tile_x = vec![f32::NAN; (tile_rows * pitch) as usize];
+                let mut tile_w = vec![f32::NAN; (tile_outs * pitch) as usize];
+                for (local, load) in (0..wg).flat_map(|t| (0..get("LOADS_X")).map(move |l| (t, l))) {
+                    let at = local + load * wg;
+                    let (row, col) = ((first_row + at / quads).min(op.rows - 1), k + at % quads * 4);
+                    for i in 0..if at < tile_rows * quads { 4 } else { 0 } {
+                        let value = if col < op.cols { x[(row * op.cols + col + i) as usize] } else { 0.0 };
+                        let place = (at / quads * pitch + at % quads * 4 + i) as usize;
+                        assert!(tile_x[place].is_nan(), "stored twice");
+                        tile_x[place] = half(value / 16.0);
+                    }
+                }
+                for (local, load) in (0..wg).flat_map(|t| (0..get("LOADS_W")).map(move |l| (t, l))) {
+                    let at = local + load * wg;
+                    let col = (k + at % eights * 8).min(op.cols - 8);
+                    for i in 0..if at < tile_outs * eights { 8 } else { 0 } {
+                        let place = (at / eights * pitch + at % eights * 8 + i) as usize;
+                        assert!(tile_w[place].is_nan(), "stored twice");
+                        tile_w[place] = half(lines[(at / eights) as usize][(col + i) as usize] * 16.0);
+                    }
+                }
+                for (subgroup, i, o, e) in places(&shape) {
+                    let row = subgroup / wide * (16 * rows) + 16 * i + e / 16;
+                    let out = subgroup % wide * (16 * outs) + 16 * o + e % 16;
+                    let sum = &mut sums[(((subgroup * rows + i) * outs + o) * 256 + e) as usize];
+                    for c in 0..step {
+                        *sum += tile_x[(row * pitch + c) as usize] * tile_w[(out * pitch + c) as usize];
+                    }
+                }
+            }
+            for (subgroup, i, o, e) in places(&shape) {
+                let row = first_row + subgroup / wide * (16 * rows) + 16 * i + e / 16;
+                let out = first_out + subgroup % wide * (16 * outs) + 16 * o + e % 16;
+                if row < op.rows && out < op.outs {
+                    let place = &mut y[(row * op.stride + op.first + out) as usize];
+                    assert!(place.is_nan(), "stored twice");
+                    *place = sums[(((subgroup * rows + i) * outs + o) * 256 + e) as usize];
+                }
+            }
+        }
+    }
+
+    /// Subgroup, its matrix (row, column of matrices), element of the matrix.
+    fn places(shape: &Shape) -> impl Iterator<Item = (u32, u32, u32, u32)> + use<> {
+        let Shape { rows, outs, tall, wide, .. } = *shape;
+        (0..tall * wide).flat_map(move |s| {
+            (0..rows).flat_map(move |i| (0..outs).flat_map(move |o| (0..256).map(move |e| (s, i, o, e))))
+        })
+    }
+
+    #[test]
+    fn cooperative_matrices_add_up() {
+        let shapes = [Shape::COOP_FEW, Shape::COOP[0], Shape::COOP[1], Shape::COOP[2]];
+        let mut worst = 0f64;
+        for (example, seed) in Matmul::examples().into_iter().zip(0..) {
+            let op = example.op;
+            if op.outs > 1000 {
+                continue;
+            }
+            let mut random = Random::new(seed);
+            let mut bufs: Vec<_> = op.kernel().binds.iter().zip(op.lens()).map(|(b, len)| random.words(b.elem, len)).collect();
+            if let Some(words) = op.input(0, &mut || random.uniform()) {
+                bufs[0] = words;
+            }
+            bufs[2].fill(f32::NAN.to_bits());
+            let x = floats(&bufs[1]).to_vec();
+            let line = |i: u32| {
+                let mut line = vec![0.0; op.cols as usize];
+                Format::of(op.format).line(&bufs[0], op.lines, i as usize, &mut line);
+                line
+            };
+            for shape in shapes {
+                let mut y = vec![f32::NAN; bufs[2].len()];
+                emulate(&op, shape, &line, &x, &mut y);
+                let mut want = bufs.clone();
+                Op::cpu(&op, example.batch.size(), &mut want);
+                let want = floats(&want[2]);
+                let written: Vec<usize> = (0..y.len()).filter(|&i| !want[i].is_nan()).collect();
+                assert!((0..y.len()).all(|i| want[i].is_nan() == y[i].is_nan()), "{op:?} {shape:?}");
+                let [want, got] = [want, &y].map(|all| written.iter().map(|&i| all[i]).collect::<Vec<_>>());
+                worst = worst.max(rms_ratio(&format!("{op:?} {shape:?}"), &want, &got, 1e-3).expect("close"));
+            }
+        }
+        println!("worst ratio {worst:.1e}");
+    }
 }

@@ -185,9 +185,10 @@ fn device(info: &AdapterInfo, caps: &Caps) -> String {
         None => "no subgroups".into(),
     };
     let f16 = if caps.f16 { "f16" } else { "no f16" };
+    let coopmat = if caps.coopmat { "cooperative matrices" } else { "no cooperative matrices" };
     format!(
         "adapter: {name} ({backend}, {kind})\ndriver:  {driver}\n\
-         device:  {f16}, {subgroups}, bindings of {} MiB, buffers of {} MiB, {} storage buffers, workgroups of {} with {} \
+         device:  {f16}, {subgroups}, {coopmat}, bindings of {} MiB, buffers of {} MiB, {} storage buffers, workgroups of {} with {} \
          KiB\n",
         caps.max_binding >> 20,
         caps.max_buffer >> 20,

@@ -1,0 +1,15 @@
+// What the tiles of matmul are made of, as it lies in memory. The kernel declares x [rows, cols], read as [rows, cols / 4].
+
+// Four columns of a row of x. Past the last column: zero, so that any weights will do there; past the last row: any row.
+fn x_quad(row: u32, col: u32) -> vec4<f32> {
+    var quad = vec4<f32>();
+    if col < n.cols {
+        quad = x[min(row, n.rows - 1u) * (n.cols / 4u) + col / 4u];
+    }
+    return quad;
+}
+
+// Eight weights of an output. Past the last column or output: some that exist.
+fn w_eight(out: u32, col: u32) -> Chunk {
+    return eight_of(n.line + min(out, n.outs - 1u), min(col, n.cols - 8u));
+}
