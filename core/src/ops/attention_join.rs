@@ -97,7 +97,7 @@ impl Op for AttentionJoin {
                 Some((0..splits * d).map(|i| value(i / d, uniform() - 0.5, f32::NAN).to_bits()).collect())
             }
             1 => {
-                let mut both = |s| [value(s, uniform() * 9.0 - 4.0, 0.0), value(s, uniform() + 0.5, 0.0)];
+                let both = |s| [value(s, uniform() * 9.0 - 4.0, 0.0), value(s, uniform() + 0.5, 0.0)];
                 Some((0..splits).flat_map(both).map(f32::to_bits).collect())
             }
             _ => None,
