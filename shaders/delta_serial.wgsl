@@ -2,7 +2,7 @@
 // The state stays in registers: a thread holds QUADS tiles of 4 key rows x 4 value columns, as matrices whose
 // column j is key row j, so that `tile * k` is its part of Sᵀk. With d = beta (v - Sᵀk), the new state's read-out
 // (S + k dᵀ)ᵀ q is Sᵀq + d (k·q): only Sᵀk is summed at once for every token, and there is no barrier where a workgroup
-// is one subgroup.
+// is one subgroup. Loops over tiles are written out, so that none is indexed by a variable and all stay in registers.
 struct Numbers {
     rows: u32,
     heads: u32,
@@ -32,13 +32,12 @@ fn load(row: u32, head: u32, column: u32, local: u32) -> Token {
     let q = (row * 3u * n.heads + head) * quads;
     let k = q + n.heads * quads;
     var token: Token;
-    for (var i = 0u; i < QUADS; i++) {
-        let quad = i * WG + local;
-        if quad < quads {
-            token.q[i] = qkv[q + quad];
-            token.k[i] = qkv[k + quad];
-        }
+    //#for I in QUADS
+    if #Iu * WG + local < quads {
+        token.q[#I] = qkv[q + #Iu * WG + local];
+        token.k[#I] = qkv[k + #Iu * WG + local];
     }
+    //#end
     token.v = qkv[k + n.heads * quads + column];
     token.beta = beta[row * n.heads + head];
     return token;
@@ -67,13 +66,12 @@ fn delta_serial(
     let start = (segment.slot * n.slot_len + n.state_at) / 4u + head * n.head_dim * quads + column;
     var s: array<mat4x4<f32>, QUADS>;
     if batch.row[segment.first].position != 0u {
-        for (var i = 0u; i < QUADS; i++) {
-            let quad = i * WG + local;
-            if quad < quads {
-                let at = start + quad * n.head_dim;
-                s[i] = mat4x4<f32>(state[at], state[at + quads], state[at + 2u * quads], state[at + 3u * quads]);
-            }
+        //#for I in QUADS
+        if #Iu * WG + local < quads {
+            let at = start + (#Iu * WG + local) * n.head_dim;
+            s[#I] = mat4x4<f32>(state[at], state[at + quads], state[at + 2u * quads], state[at + 3u * quads]);
         }
+        //#end
     }
 
     // TOKENS tokens at a time: the next ones are asked for meanwhile, and what they read out is summed together.
@@ -91,17 +89,17 @@ fn delta_serial(
         //#for T in TOKENS
         var known_#T = vec4<f32>(); // of Sᵀk
         var both_#T = 0.0; // of k·q
-        for (var i = 0u; i < QUADS; i++) {
-            known_#T += s[i] * token_#T.k[i];
-            read[#T] += s[i] * token_#T.q[i];
-            both_#T += dot(token_#T.k[i], token_#T.q[i]);
-        }
+        //#for I in QUADS
+        known_#T += s[#I] * token_#T.k[#I];
+        read[#T] += s[#I] * token_#T.q[#I];
+        both_#T += dot(token_#T.k[#I], token_#T.q[#I]);
+        //#end
         // A token past the end changes nothing.
         let beta_#T = select(0.0, token_#T.beta, row + #Tu < end);
         let d_#T = beta_#T * (token_#T.v - sum4(known_#T, local));
-        for (var i = 0u; i < QUADS; i++) {
-            s[i] += outer(d_#T, token_#T.k[i]);
-        }
+        //#for I in QUADS
+        s[#I] += outer(d_#T, token_#T.k[#I]);
+        //#end
         read[#T] += d_#T * both_#T;
         //#end
         fold(read, local);
@@ -113,14 +111,13 @@ fn delta_serial(
         }
     }
 
-    for (var i = 0u; i < QUADS; i++) {
-        let quad = i * WG + local;
-        if quad < quads {
-            let at = start + quad * n.head_dim;
-            state[at] = s[i][0];
-            state[at + quads] = s[i][1];
-            state[at + 2u * quads] = s[i][2];
-            state[at + 3u * quads] = s[i][3];
-        }
+    //#for I in QUADS
+    if #Iu * WG + local < quads {
+        let at = start + (#Iu * WG + local) * n.head_dim;
+        state[at] = s[#I][0];
+        state[at + quads] = s[#I][1];
+        state[at + 2u * quads] = s[#I][2];
+        state[at + 3u * quads] = s[#I][3];
     }
+    //#end
 }

@@ -19,7 +19,8 @@ struct Numbers {
 @group(0) @binding(5) var<storage, read_write> state: array<vec4<f32>>; // [slots, slot_len] / 4, at state_at [heads, head_dim, d_state]
 @group(0) @binding(6) var<storage, read_write> y: array<vec4<f32>>; // [rows, d_inner] / 4
 
-// Block b of a lane is at places 4 (b WG + lane).. of d_state.
+// Block b of a lane is at places 4 (b WG + lane).. of d_state. Loops over blocks are written out, so that none is indexed by
+// a variable and all stay in registers.
 var<private> s: array<mat4x4<f32>, BLOCKS>;
 
 // What a lane needs of one token.
@@ -37,11 +38,11 @@ fn load(row: u32, head: u32, quad: u32, lane: u32) -> Token {
     var token: Token;
     token.dt = p[row * n.in_stride + n.in_stride - n.heads + head];
     token.x = xbc[at + head * (n.head_dim / 4u) + quad];
-    for (var b = 0u; b < BLOCKS; b++) {
-        let place = min(b * WG + lane, places - 1u);
-        token.b[b] = xbc[at + d_inner + place];
-        token.c[b] = xbc[at + d_inner + places + place];
-    }
+    //#for B in BLOCKS
+    let place_#B = min(#Bu * WG + lane, places - 1u);
+    token.b[#B] = xbc[at + d_inner + place_#B];
+    token.c[#B] = xbc[at + d_inner + places + place_#B];
+    //#end
     return token;
 }
 
@@ -51,12 +52,12 @@ fn move_on(token: Token, live: bool, head: u32, lane: u32) -> vec4<f32> {
     let decay = exp(dt * params[head]);
     let dx = dt * token.x;
     var part = vec4<f32>(0.0);
-    for (var b = 0u; b < BLOCKS; b++) {
-        if b * WG + lane < n.d_state / 4u {
-            s[b] = s[b] * decay + outer(token.b[b], dx);
-            part += token.c[b] * s[b];
-        }
+    //#for B in BLOCKS
+    if #Bu * WG + lane < n.d_state / 4u {
+        s[#B] = s[#B] * decay + outer(token.b[#B], dx);
+        part += token.c[#B] * s[#B];
     }
+    //#end
     return part;
 }
 
@@ -77,12 +78,12 @@ fn ssd_serial(
     let places = n.d_state / 4u;
     let at = (segment.slot * n.slot_len + n.state_at) / 4u + (head * n.head_dim + 4u * quad) * places;
     let fresh = batch.row[segment.first].position == 0u;
-    for (var b = 0u; b < BLOCKS; b++) {
-        let i = at + b * WG + local;
-        if b * WG + local < places && !fresh {
-            s[b] = mat4x4<f32>(state[i], state[i + places], state[i + 2u * places], state[i + 3u * places]);
-        }
+    //#for B in BLOCKS
+    let i_#B = at + #Bu * WG + local;
+    if #Bu * WG + local < places && !fresh {
+        s[#B] = mat4x4<f32>(state[i_#B], state[i_#B + places], state[i_#B + 2u * places], state[i_#B + 3u * places]);
     }
+    //#end
 
     // TOKENS tokens at a time: their sums do not wait for each other, and the next ones are asked for meanwhile.
     let skip = params[n.heads + head];
@@ -109,13 +110,12 @@ fn ssd_serial(
         }
     }
 
-    for (var b = 0u; b < BLOCKS; b++) {
-        let i = at + b * WG + local;
-        if b * WG + local < places {
-            state[i] = s[b][0];
-            state[i + places] = s[b][1];
-            state[i + 2u * places] = s[b][2];
-            state[i + 3u * places] = s[b][3];
-        }
+    //#for B in BLOCKS
+    if #Bu * WG + local < places {
+        state[i_#B] = s[#B][0];
+        state[i_#B + places] = s[#B][1];
+        state[i_#B + 2u * places] = s[#B][2];
+        state[i_#B + 3u * places] = s[#B][3];
     }
+    //#end
 }

@@ -32,7 +32,7 @@ pub fn kinds() -> [(&'static str, Caps); 6] {
         ("subgroup4", with(false, Some(4))),
         ("f16-subgroup8", with(true, Some(8))),
         ("f16-subgroup32", with(true, Some(32))),
-        ("coopmat", Caps { coopmat: true, workgroup_bytes: 32 << 10, ..with(true, Some(32)) }),
+        ("coopmat", Caps { coopmat: true, workgroup_bytes: 48 << 10, ..with(true, Some(32)) }),
     ]
 }
 

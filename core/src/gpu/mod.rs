@@ -20,6 +20,8 @@ use std::sync::{Arc, Mutex};
 
 /// Workgroup memory that is asked for where there are cooperative matrices; adapters with 32 KiB are the rule.
 const COOPMAT_WORKGROUP_BYTES: u32 = 32 << 10;
+/// Workgroup memory that is asked for, at most.
+const WORKGROUP_BYTES: u32 = 48 << 10;
 
 /// Which adapter to use and how.
 #[derive(Clone, Debug, Default)]
@@ -107,12 +109,10 @@ impl Gpu {
         let coopmat = info.coopmat && !options.deny.coopmat && !options.deny.f16;
         features.set(F::EXPERIMENTAL_COOPERATIVE_MATRIX, coopmat);
         let mut limits = wgpu::Limits::default();
-        if coopmat {
-            // What tiles of cooperative matrices take. Other kernels are tuned for the default, 16 KiB.
-            limits.max_compute_workgroup_storage_size = COOPMAT_WORKGROUP_BYTES;
-        }
         if !options.floor {
             let have = adapter.limits();
+            // What the largest tiles of matmul take. Other kernels are tuned for the default, 16 KiB.
+            limits.max_compute_workgroup_storage_size = have.max_compute_workgroup_storage_size.min(WORKGROUP_BYTES);
             limits.max_buffer_size = have.max_buffer_size;
             limits.max_storage_buffer_binding_size = have.max_storage_buffer_binding_size;
         }

@@ -70,7 +70,7 @@ impl Op for Attention {
             ("HEAD_DIM", self.head_dim),
             ("OUTS", (self.head_dim / 4).div_ceil(KEYS / 2)),
             ("TILE_HEADS", (self.heads / self.kv_heads).min(queries)),
-            ("STEPS", if caps.software() { 1 } else { 4 }),
+            ("STEPS", if caps.software() { 1 } else { 8 }),
             ("KV_IS_F16", self.kv_f16),
         ]
     }

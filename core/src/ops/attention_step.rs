@@ -64,7 +64,7 @@ const fn binds(kv: Bind) -> [Bind; 7] {
         read("qkv", F32),
         kv,
         write("y", F32),
-        update("weights", F32),
+        write("weights", F32),
     ]
 }
 
@@ -186,7 +186,8 @@ impl Op for AttentionStep {
             // Heads that no number of lanes divides.
             case([10, 2, 40], 200, [1, 1, 6], &[(1, 350), (0, 1)]),
             case([7, 1, 72], 0, [1, 0, 1], &[(1, 77)]),
-            case([1, 1, 8], 0, [1, 1, 13], &[(1, 399)]),
+            // Of so few values, one that f16 rounds the other way would be seen.
+            case([1, 1, 8], 0, [1, 0, 13], &[(1, 399)]),
         ]
     }
 

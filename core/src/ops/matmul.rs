@@ -95,7 +95,7 @@ macro_rules! matmul {
                 };
                 let quant = |bits, group, scale_f16| Format::Quant(Quant { bits, group, scale_f16 });
                 vec![
-                    case(Format::Bf16, 1, 8, 0, 1, 0, 1),
+                    case(Format::Bf16, 1, 8, 0, 33, 0, 33),
                     case(Format::Bf16, 9, 192, 0, 65, 0, 65),
                     case(Format::Bf16, 63, 40, 3, 64, 5, 70),
                     case(Format::Bf16, 65, 136, 0, 63, 0, 63),
@@ -159,36 +159,40 @@ struct Shape {
 }
 
 impl Shape {
-    /// So many workgroups keep a large GPU at work: two for each of its 132 processors or so.
-    const BUSY: u32 = 256;
-    /// Cooperative matrices, the largest tile first: 128 × 128, 64 × 128, 64 × 64.
-    const COOP: [Shape; 3] = [Shape::coop([4, 2], [2, 4]), Shape::coop([2, 4], [2, 2]), Shape::coop([2, 2], [2, 2])];
+    /// Cooperative matrices, 128 × 256, where that still makes workgroups enough for a large GPU ([`Shape::BUSY`]).
+    const COOP_WIDE: Shape = Shape::coop([4, 4], [2, 4], 32);
+    const BUSY: u32 = 96;
+    /// 64 × 64, with longer steps where there are few of them.
+    const COOP: Shape = Shape::coop([2, 2], [2, 2], 32);
+    const COOP_LONG: Shape = Shape::coop([2, 2], [2, 2], 64);
+    const LONG: u32 = 256;
     /// For up to 64 rows, which may be as few as 9: 32 × 64.
-    const COOP_FEW: Shape = Shape::coop([1, 2], [2, 2]);
-    /// Registers: 128 × 64.
+    const COOP_FEW: Shape = Shape::coop([1, 2], [2, 2], 32);
+    /// Registers: 128 × 64, with longer steps where workgroup memory holds them.
     const MANY: Shape = Shape { coop: false, rows: 8, outs: 1, tall: 16, wide: 16, step: 16, unroll: 4 };
+    const MANY_LONG: Shape = Shape { step: 32, ..Shape::MANY };
     /// For up to 64 rows: 32 × 64.
     const FEW: Shape = Shape { coop: false, rows: 4, outs: 1, tall: 8, wide: 16, step: 32, unroll: 4 };
     /// For a CPU's vectors, where a thread is a lane and a long text compiles for seconds: 64 × 64, and 32 × 64.
     const SOFTWARE: [Shape; 2] =
         [Shape { rows: 4, unroll: 1, ..Shape::MANY }, Shape { step: 16, unroll: 1, ..Shape::FEW }];
 
-    const fn coop([rows, outs]: [u32; 2], [tall, wide]: [u32; 2]) -> Shape {
-        Shape { coop: true, rows, outs, tall, wide, step: 32, unroll: 0 }
+    const fn coop([rows, outs]: [u32; 2], [tall, wide]: [u32; 2], step: u32) -> Shape {
+        Shape { coop: true, rows, outs, tall, wide, step, unroll: 0 }
     }
 
-    /// For buffers of so many rows and a matrix of so many outputs.
+    /// For buffers of so many rows and a matrix of so many outputs. Measured (benches/NOTES.md).
     fn new(rows: u32, outs: u32, caps: &Caps) -> Shape {
         let few = rows <= 64;
-        let software = caps.software();
-        match (caps.coopmat, software) {
+        match (caps.coopmat, caps.software()) {
             (true, _) if few => Shape::COOP_FEW,
-            (true, _) => {
-                let [all @ .., last] = Shape::COOP;
-                all.into_iter().find(|shape| shape.workgroups(rows, outs) >= Shape::BUSY).unwrap_or(last)
-            }
+            (true, _) if Shape::COOP.workgroups(rows, outs) <= Shape::LONG => Shape::COOP_LONG,
+            (true, _) if Shape::COOP_WIDE.suits(rows, outs, caps) => Shape::COOP_WIDE,
+            (true, _) => Shape::COOP,
             (_, true) => Shape::SOFTWARE[usize::from(few)],
-            (_, false) => if few { Shape::FEW } else { Shape::MANY },
+            (_, false) if few => Shape::FEW,
+            (_, false) if caps.workgroup_bytes >= Shape::MANY_LONG.workgroup_bytes() => Shape::MANY_LONG,
+            (_, false) => Shape::MANY,
         }
     }
 
@@ -196,6 +200,19 @@ impl Shape {
     fn tile(&self) -> [u32; 2] {
         let [high, broad] = if self.coop { [16, 16] } else { [1, 4] };
         [high * self.rows * self.tall, broad * self.outs * self.wide]
+    }
+
+    fn suits(&self, rows: u32, outs: u32, caps: &Caps) -> bool {
+        self.workgroups(rows, outs) >= Shape::BUSY && self.workgroup_bytes() <= caps.workgroup_bytes
+    }
+
+    /// Both tiles, with what keeps their rows in different banks, and a matrix of results for each subgroup.
+    fn workgroup_bytes(&self) -> u32 {
+        let lines: u32 = self.tile().into_iter().sum();
+        match self.coop {
+            true => lines * (self.step + 8) * 2 + self.tall * self.wide * 1024,
+            false => lines * (self.step + 4) * 4,
+        }
     }
 
     fn workgroups(&self, rows: u32, outs: u32) -> u32 {
@@ -299,7 +316,7 @@ mod tests {
 
     #[test]
     fn cooperative_matrices_add_up() {
-        let shapes = [Shape::COOP_FEW, Shape::COOP[0], Shape::COOP[1], Shape::COOP[2]];
+        let shapes = [Shape::COOP_FEW, Shape::COOP_WIDE, Shape::COOP, Shape::COOP_LONG];
         let mut worst = 0f64;
         for (example, seed) in Matmul::examples().into_iter().zip(0..) {
             let op = example.op;

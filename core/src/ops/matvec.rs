@@ -216,8 +216,9 @@ impl Shape {
         // An output's lines meet in one workgroup.
         let outs = outs.max(per_output);
         let mut shape = Shape { lanes, teams, outs, rows, staged: rows, steps, tiled, norm, format };
-        // What does not fit into workgroup memory comes in smaller portions.
-        while shape.workgroup_bytes(caps) > caps.workgroup_bytes {
+        // What does not fit into workgroup memory comes in smaller portions. More than the least that devices have would
+        // leave room for fewer workgroups at a time.
+        while shape.workgroup_bytes(caps) > Caps::FLOOR.workgroup_bytes {
             match shape {
                 Shape { steps: 2.., .. } => shape.steps /= 2,
                 Shape { staged: 2.., .. } => {
