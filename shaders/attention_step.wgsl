@@ -2,7 +2,8 @@
 // and attention over a share of the keys (spec 3.3). Every row is a segment of its own. One workgroup per row, KV
 // head and split, for all QUERIES query heads of that KV head; the splits' results are joined by attention_join. A
 // split takes at least LEAST keys, so in short contexts the later ones are empty and leave at once. The new key never
-// comes from memory: it is the first key of split 0.
+// comes from memory: it is the first key of split 0, and not yet rounded to f16 (some drivers leave a rounding out that
+// is undone at once).
 //
 // A workgroup is TEAMS teams of LANES threads. A team takes KEYS keys at a time, and a lane holds SHARE four-vectors
 // of each: LANES apart, so that neighbours read side by side. Keys go straight into registers, the next ones while
@@ -128,11 +129,8 @@ fn attention_step(
                 v = Pairs(v.low * (n.scale * LOG2_E), v.high * (n.scale * LOG2_E));
             } else if split == 0u {
                 let at = key_at(row.slot, row.position, kv_head) + pair_#P;
-                let low = kv_pack(v.low);
-                let high = kv_pack(v.high);
-                kv[at] = low;
-                kv[at + HALF] = high;
-                v = Pairs(kv_unpack(low), kv_unpack(high)); // as later steps will see it
+                kv[at] = kv_pack(v.low);
+                kv[at + HALF] = kv_pack(v.high);
             }
             room[head * QUADS + pair_#P] = v.low;
             room[head * QUADS + pair_#P + HALF] = v.high;
@@ -141,9 +139,9 @@ fn attention_step(
     }
     if split == 0u {
         for (var i = local; i < QUADS; i += WG) {
-            let value = kv_pack(qkv[line_of(r, n.heads + n.kv_heads + kv_head) + i]);
-            kv[key_at(row.slot, row.position, kv_head) + value_at + i] = value;
-            room[(QUERIES + 1u) * QUADS + i] = kv_unpack(value);
+            let value = qkv[line_of(r, n.heads + n.kv_heads + kv_head) + i];
+            kv[key_at(row.slot, row.position, kv_head) + value_at + i] = kv_pack(value);
+            room[(QUERIES + 1u) * QUADS + i] = value;
         }
     }
     workgroupBarrier();

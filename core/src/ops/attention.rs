@@ -99,7 +99,7 @@ impl Op for Attention {
                 let query = &qkv[(r * (heads + 2 * kv_heads) + h) * d..][..d];
                 let head = (h / (heads / kv_heads)) as u32;
                 let (mut out, weight, _) =
-                    self.kv().attend(kv, row.slot, head, query, self.scale, oldest..row.position + 1);
+                    self.kv().attend(kv, row.slot, head, query, self.scale, oldest..row.position + 1, None);
                 out.iter_mut().for_each(|v| *v /= weight);
                 floats_mut(y)[(r * heads + h) * d..][..d].copy_from_slice(&out);
             }
@@ -188,7 +188,9 @@ impl Kv {
         }
     }
 
-    /// (weighted values, sum of weights, maximum score) of one query over some keys.
+    /// (weighted values, sum of weights, maximum score) of one query over a range of keys, and over one more key and value
+    /// that are given.
+    #[allow(clippy::too_many_arguments)]
     pub fn attend(
         &self,
         kv: &[u32],
@@ -196,21 +198,27 @@ impl Kv {
         kv_head: u32,
         query: &[f32],
         scale: f32,
-        keys: impl Iterator<Item = u32> + Clone,
+        keys: std::ops::Range<u32>,
+        new: Option<[&[f32]; 2]>,
     ) -> (Vec<f32>, f32, f32) {
+        let score = |key: &[f32]| query.iter().zip(key).map(|(q, k)| q * k).sum::<f32>() * scale;
         let mut head = vec![0f32; query.len()];
-        let scores: Vec<f32> = keys
-            .clone()
+        let mut scores: Vec<(Option<u32>, f32)> = keys
             .map(|key| {
                 self.get(kv, slot, key, 0, kv_head, &mut head);
-                query.iter().zip(&head).map(|(q, k)| q * k).sum::<f32>() * scale
+                (Some(key), score(&head))
             })
             .collect();
-        let top = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        scores.extend(new.map(|[key, _]| (None, score(key))));
+        let top = scores.iter().map(|(_, score)| *score).fold(f32::NEG_INFINITY, f32::max);
         let mut sum = vec![0f32; query.len()];
         let mut weight = 0f32;
-        for (key, score) in keys.zip(scores) {
-            self.get(kv, slot, key, 1, kv_head, &mut head);
+        for (key, score) in scores {
+            match (key, new) {
+                (Some(key), _) => self.get(kv, slot, key, 1, kv_head, &mut head),
+                (None, Some([_, value])) => head.copy_from_slice(value),
+                (None, None) => unreachable!("only the given key has no position"),
+            }
             let w = (score - top).exp();
             weight += w;
             sum.iter_mut().zip(&head).for_each(|(s, v)| *s += w * v);

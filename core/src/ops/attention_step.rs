@@ -126,16 +126,18 @@ impl Op for AttentionStep {
                 let head = (h / (heads / kv_heads)) as u32;
                 for s in 0..splits {
                     let from = (oldest + s as u32 * per_split).min(row.position);
-                    // The first split has the new key too.
-                    let new = (s == 0).then_some(row.position);
-                    let keys = (from..(from + per_split).min(row.position)).chain(new);
+                    let keys = from..(from + per_split).min(row.position);
+                    // The first split has the new key too, as it is before it is rounded to f16.
+                    let of = |h: usize| &line[h * d..][..d];
+                    let kv_head = head as usize;
+                    let new = (s == 0).then(|| [of(heads + kv_head), of(heads + kv_heads + kv_head)]);
                     let at = (r * heads + h) * splits + s;
-                    if keys.clone().next().is_none() {
+                    if keys.is_empty() && new.is_none() {
                         floats_mut(weights)[2 * at..][..2].fill(0.0);
                         continue;
                     }
                     let (mut out, weight, top) =
-                        self.kv().attend(kv, row.slot, head, &line[h * d..][..d], self.scale, keys);
+                        self.kv().attend(kv, row.slot, head, of(h), self.scale, keys, new);
                     if splits == 1 {
                         out.iter_mut().for_each(|v| *v /= weight);
                     } else {
