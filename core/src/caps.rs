@@ -22,6 +22,8 @@ pub struct Caps {
     pub subgroup: Option<u32>,
     /// Cooperative matrices of 16 × 16 × 16, f16 products and f32 sums, of subgroups of 32.
     pub coopmat: bool,
+    /// A CPU in disguise: little text and few threads are best there.
+    pub software: bool,
     /// Whether WGSL must say `enable subgroups;` to use them: browsers want it, naga does not know it.
     #[serde(skip)]
     pub enable_subgroups: bool,
@@ -49,6 +51,7 @@ impl Caps {
         f16: false,
         subgroup: None,
         coopmat: false,
+        software: false,
         enable_subgroups: false,
         timestamps: false,
         max_binding: 128 << 20,
@@ -63,7 +66,13 @@ impl Caps {
     pub const CPU: Caps = Caps { max_binding: 1 << 40, max_buffer: 1 << 40, ..Caps::FLOOR };
 
     /// From what a device was granted.
-    pub(crate) fn new(device: &wgpu::Device, info: &wgpu::AdapterInfo, deny: Deny, page_subgroups: bool) -> Caps {
+    pub(crate) fn new(
+        device: &wgpu::Device,
+        info: &wgpu::AdapterInfo,
+        deny: Deny,
+        page_subgroups: bool,
+        software: bool,
+    ) -> Caps {
         let (features, limits) = (device.features(), device.limits());
         let fixed = info.subgroup_min_size == info.subgroup_max_size && info.subgroup_min_size >= 4;
         let offered = features.contains(wgpu::Features::SUBGROUP) || page_subgroups;
@@ -73,6 +82,7 @@ impl Caps {
             subgroup: subgroups.then_some(info.subgroup_min_size).filter(|&n| n <= 64),
             // Only asked for where the adapter has the kind that kernels use, and the caller does not deny it.
             coopmat: features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX),
+            software,
             enable_subgroups: page_subgroups && subgroups,
             timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
             // Whole 256-byte steps, so that a part of a matrix never ends inside a row's vector.
@@ -83,11 +93,6 @@ impl Caps {
             max_invocations: limits.max_compute_invocations_per_workgroup,
             max_groups: limits.max_compute_workgroups_per_dimension,
         }
-    }
-
-    /// Whether this is a CPU in disguise: its subgroups are the vectors of a CPU. Little text and few threads are best there.
-    pub fn software(&self) -> bool {
-        self.subgroup.is_some_and(|subgroup| subgroup <= 8)
     }
 
     /// A grid of `n` workgroups, folded into two dimensions where one does not hold them. Kernels find

@@ -24,13 +24,14 @@ pub struct Shader {
 
 /// The kinds of devices: the floor, and what a GPU without subgroups of one size, SwiftShader, lavapipe, a Vulkan GPU and
 /// one with cooperative matrices offer. The least comes first: a text that several share is held against that.
-pub fn kinds() -> [(&'static str, Caps); 6] {
+pub fn kinds() -> [(&'static str, Caps); 7] {
     let with = |f16, subgroup| Caps { f16, subgroup, ..Caps::FLOOR };
     [
         ("floor", Caps::FLOOR),
+        ("software", Caps { software: true, ..Caps::FLOOR }),
         ("f16", with(true, None)),
-        ("subgroup4", with(false, Some(4))),
-        ("f16-subgroup8", with(true, Some(8))),
+        ("subgroup4", Caps { software: true, ..with(false, Some(4)) }),
+        ("f16-subgroup8", Caps { software: true, ..with(true, Some(8)) }),
         ("f16-subgroup32", with(true, Some(32))),
         ("coopmat", Caps { coopmat: true, workgroup_bytes: 48 << 10, ..with(true, Some(32)) }),
     ]

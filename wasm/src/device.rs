@@ -79,7 +79,8 @@ impl Device {
             return Ok(Device { exec: Exec::Cpu(Cpu::with_pause(pause)), options });
         }
         let deny = Deny { f16: options.deny_f16, subgroups: options.deny_subgroups, coopmat: true };
-        let wanted = GpuOptions { deny, page_subgroups: options.page_subgroups, ..Default::default() };
+        let Options { page_subgroups, software, .. } = options;
+        let wanted = GpuOptions { deny, page_subgroups, software, ..Default::default() };
         let gpu = Gpu::new(&wanted).await.map_err(fail)?;
         Ok(Device { exec: Exec::Gpu(Box::new(gpu)), options })
     }

@@ -32,11 +32,13 @@ pub struct GpuOptions {
     pub adapter: Option<String>,
     /// Optional features not to use.
     pub deny: Deny,
-    /// Ask for the limits that every WebGPU device has and no more.
+    /// Ask for the limits that every WebGPU device has and no more, and run the kernels of a GPU even on software.
     pub floor: bool,
     /// In a browser: the caller sees to it that the device is asked for the feature `subgroups`, which wgpu does not
     /// know there.
     pub page_subgroups: bool,
+    /// In a browser, where wgpu does not know: the adapter is software.
+    pub software: bool,
 }
 
 /// Errors that wgpu reports outside of any call: the first one is kept and becomes the next call's error.
@@ -129,18 +131,13 @@ impl Gpu {
             .map_err(|e| Error::Device { why: format!("{}: {e}", info.name) })?;
         // Only a page's device can have been asked for what wgpu does not know.
         let page_subgroups = cfg!(target_arch = "wasm32") && options.page_subgroups;
-        Self::around(device, queue, info, &adapter.get_info(), options.deny, page_subgroups)
+        let software = !options.floor && (options.software || info.kind == "cpu");
+        let caps = Caps::new(&device, &adapter.get_info(), options.deny, page_subgroups, software);
+        Self::around(device, queue, info, caps)
     }
 
     /// Around a device that the caller made.
-    fn around(
-        device: wgpu::Device,
-        queue: wgpu::Queue,
-        info: AdapterInfo,
-        raw: &wgpu::AdapterInfo,
-        deny: Deny,
-        page_subgroups: bool,
-    ) -> Result<Gpu> {
+    fn around(device: wgpu::Device, queue: wgpu::Queue, info: AdapterInfo, caps: Caps) -> Result<Gpu> {
         let faults = Faults::default();
         let uncaptured = faults.clone();
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| uncaptured.put(error.to_string())));
@@ -152,7 +149,6 @@ impl Gpu {
                 last.put(format!("the device was lost ({reason:?}): {message}"));
             }
         });
-        let caps = Caps::new(&device, raw, deny, page_subgroups);
         let (buffers, pipelines, readbacks) = (vec![], HashMap::new(), vec![]);
         Ok(Gpu { device, queue, caps, info, faults, lost, buffers, pipelines, readbacks, made: 0 })
     }

@@ -38,7 +38,7 @@ const KEYS: u32 = 32;
 
 /// Queries of a workgroup. Many spare reading of keys; a CPU gains nothing by that, and wastes less on few rows.
 fn queries(caps: &Caps) -> u32 {
-    if caps.software() { 16 } else { 64 }
+    if caps.software { 16 } else { 64 }
 }
 
 const fn parts(kv_lib: &'static str) -> [Part; 5] {
@@ -70,7 +70,7 @@ impl Op for Attention {
             ("HEAD_DIM", self.head_dim),
             ("OUTS", (self.head_dim / 4).div_ceil(KEYS / 2)),
             ("TILE_HEADS", (self.heads / self.kv_heads).min(queries)),
-            ("STEPS", if caps.software() { 1 } else { 8 }),
+            ("STEPS", if caps.software { 1 } else { 8 }),
             ("KV_IS_F16", self.kv_f16),
         ]
     }

@@ -41,7 +41,7 @@ impl Op for AttentionJoin {
     fn consts(&self, caps: &Caps) -> Vec<Const> {
         let quads = self.head_dim / 4;
         // Few threads, and little text to compile, on a CPU (see `AttentionStep`).
-        let software = caps.software();
+        let software = caps.software;
         let teams = if software { 1 } else { (THREADS / quads).min(self.splits) };
         let at_once = if software { 1 } else { self.splits.div_ceil(teams).min(AT_ONCE) };
         vec![

@@ -241,7 +241,7 @@ impl Shape {
     fn new(head_dim: u32, queries: u32, caps: &Caps) -> Shape {
         let quads = head_dim / 4;
         // Subgroups of 4 or 8 are a CPU's vectors: one vector to a workgroup, and little text to compile.
-        let software = caps.software();
+        let software = caps.software;
         let most = quads.next_power_of_two().min(caps.subgroup.unwrap_or(32));
         let mut lanes = most.min(Self::LANES);
         while lanes < most && queries * quads.div_ceil(lanes) > Self::HELD {

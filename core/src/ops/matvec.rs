@@ -196,7 +196,7 @@ impl Shape {
         let lines = outputs * per_output;
         // Measured (benches/NOTES.md). Few lines: a whole workgroup on each, so that a large device has enough of them;
         // many lines: several for each team, so that x is worth reading.
-        let software = caps.software();
+        let software = caps.software;
         let tiled = format != Format::Bf16;
         let (lanes, teams, outs, steps) = match (tiled, lines) {
             _ if software => (8, 1, 4, 1),

@@ -28,7 +28,7 @@ fn silu(x: f32) -> f32 {
 /// What [`Part::Fold`](crate::kernel::Part::Fold) needs: a workgroup of so many lanes, and how many tokens a serial scan
 /// takes at a time. A CPU gains nothing by several, and compiles longer.
 fn fold(lanes: u32, caps: &Caps) -> [Const; 4] {
-    let tokens = if caps.software() { 1 } else { 4 };
+    let tokens = if caps.software { 1 } else { 4 };
     let wide = u32::from(tokens == 4 && lanes >= 16);
     [("WG", lanes), ("TOKENS", tokens), ("FOLD_WIDE", wide), ("FOLD_NARROW", 1 - wide)]
 }
