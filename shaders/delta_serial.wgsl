@@ -31,7 +31,7 @@ fn load(row: u32, head: u32, column: u32, local: u32) -> Token {
     let quads = n.head_dim / 4u;
     let q = (row * 3u * n.heads + head) * quads;
     let k = q + n.heads * quads;
-    var token: Token;
+    var token = Token();
     //#for I in QUADS
     if #Iu * WG + local < quads {
         token.q[#I] = qkv[q + #Iu * WG + local];
@@ -64,7 +64,7 @@ fn delta_serial(
 
     // Tile i of this thread starts at key row 4 (i WG + local).
     let start = (segment.slot * n.slot_len + n.state_at) / 4u + head * n.head_dim * quads + column;
-    var s: array<mat4x4<f32>, QUADS>;
+    var s = array<mat4x4<f32>, QUADS>();
     if batch.row[segment.first].position != 0u {
         //#for I in QUADS
         if #Iu * WG + local < quads {
@@ -85,7 +85,7 @@ fn delta_serial(
         let token_#T = next_#T;
         next_#T = load(min(row + TOKENS + #Tu, end - 1u), head, column, local);
         //#end
-        var read: array<vec4<f32>, TOKENS>; // of Sᵀq, then of the new state's
+        var read = array<vec4<f32>, TOKENS>(); // of Sᵀq, then of the new state's
         //#for T in TOKENS
         var known_#T = vec4<f32>(); // of Sᵀk
         var both_#T = 0.0; // of k·q

@@ -51,7 +51,7 @@ fn delta_step(
     let start = slot + (n.state_at / 4u) + head * n.head_dim * COLUMNS + column;
 
     // S first: its loads run while q, k and v are made.
-    var s: array<mat4x4<f32>, QUADS>;
+    var s = array<mat4x4<f32>, QUADS>();
     if own < GROUPS && row.position != 0u {
         for (var i = 0u; i < QUADS; i++) {
             let quad = own + i * GROUPS;

@@ -64,8 +64,8 @@ fn delta_wy(
     // G = K Kᵀ and P = Q Kᵀ: a thread has four rows (4 i ..) by four columns (4 j ..) of both.
     let i = local / QUADS;
     let j = local % QUADS;
-    var g: array<vec4<f32>, 4>;
-    var p: array<vec4<f32>, 4>;
+    var g = array<vec4<f32>, 4>();
+    var p = array<vec4<f32>, 4>();
     for (var slice = 0u; slice < quads; slice += SLICE) {
         workgroupBarrier();
         for (var at = local; at < CHUNK * SLICE; at += WG) {

@@ -35,7 +35,7 @@ fn load(row: u32, head: u32, quad: u32, lane: u32) -> Token {
     let places = n.d_state / 4u;
     let d_inner = n.heads * n.head_dim / 4u;
     let at = row * (d_inner + 2u * places);
-    var token: Token;
+    var token = Token();
     token.dt = p[row * n.in_stride + n.in_stride - n.heads + head];
     token.x = xbc[at + head * (n.head_dim / 4u) + quad];
     //#for B in BLOCKS
@@ -96,7 +96,7 @@ fn ssd_serial(
         let token_#T = next_#T;
         next_#T = load(min(row + TOKENS + #Tu, end - 1u), head, quad, local);
         //#end
-        var parts: array<vec4<f32>, TOKENS>;
+        var parts = array<vec4<f32>, TOKENS>();
         //#for T in TOKENS
         parts[#T] = move_on(token_#T, row + #Tu < end, head, local);
         //#end

@@ -113,6 +113,17 @@ const RULES: &[Rule] = &[
         bad: ("shaders/lib/x.wgsl", "#ifdef F16\n#endif"),
     },
     Rule {
+        // Chromium's SwiftShader zeroes one without a value once, not at every turn of the loop it stands in.
+        name: "a shader's variable has a first value",
+        applies: |path| path.ends_with(".wgsl"),
+        faults: |_, text| {
+            lines(text, |line| {
+                line.trim_start().starts_with("var ") && !line.split("//").next().is_some_and(|code| code.contains("="))
+            })
+        },
+        bad: ("shaders/x.wgsl", "        var sums: array<f32, 4>; // of a row"),
+    },
+    Rule {
         name: "every crate forbids unsafe code",
         applies: |path| path != CORE && (path.ends_with("src/lib.rs") || path.ends_with("src/main.rs")),
         faults: |_, text| absent(text, "#![forbid(unsafe_code)]"),
