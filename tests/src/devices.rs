@@ -1,5 +1,6 @@
 //! Every device of the machine, with everything it can do and with everything denied.
 
+use crate::spoil::spoil;
 use nemoflash::{AdapterInfo, Caps, Deny, Error, Exec, Gpu, GpuOptions};
 use std::fmt;
 use std::io::Write;
@@ -51,7 +52,7 @@ pub struct Device {
 }
 
 impl Target {
-    /// Opens the device.
+    /// Opens the device; on it, workgroup memory begins as NaN.
     ///
     /// # Errors
     /// As [`Gpu::new`].
@@ -62,6 +63,7 @@ impl Target {
             adapter: Some(self.adapter.index.to_string()),
             deny: Deny { f16: denied, subgroups: denied, coopmat: self.mode != Mode::Coopmat },
             floor: self.mode == Mode::Floor,
+            rewrite: Some(spoil),
             ..Default::default()
         };
         let _one = one_at_a_time();

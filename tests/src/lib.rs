@@ -13,6 +13,7 @@ mod models;
 mod reflect;
 pub mod scene;
 mod shader;
+mod spoil;
 mod synthetic;
 mod tensors;
 
@@ -25,5 +26,6 @@ pub use models::{
 pub use nemoflash::check::Random;
 pub use reflect::{parse, reflect};
 pub use shader::{Shader, kinds, shaders};
+pub use spoil::spoil;
 pub use synthetic::load_synthetic;
 pub use tensors::{Tensors, file, tensors};

@@ -149,7 +149,7 @@ const HEAD: &str = "struct Numbers { fault: u32 }
 @group(0) @binding(0) var<uniform> n: Numbers;
 @group(0) @binding(1) var<storage, read_write> y: array<f32>;
 @compute @workgroup_size(64)
-fn faulty(@builtin(global_invocation_id) id: vec3<u32>) {";
+fn faulty(@builtin(global_invocation_id) id: vec3<u32>, @builtin(local_invocation_index) local: u32) {";
 const BINDS: &[nemoflash::kernel::Bind] = &[write("y", Elem::F32)];
 /// 0 is right; each other has one fault.
 const KERNELS: &[&[Part]] = &[
@@ -160,7 +160,10 @@ const KERNELS: &[&[Part]] = &[
     &[Part::Text(HEAD), Part::Text("if id.x < 99u { y[id.x] = f32(id.x); } }")],
     &[Part::Text(HEAD), Part::Text("if id.x < 100u { y[id.x] = f32(id.x) * 1.001; } }")],
     &[Part::Text(HEAD), Part::Text("if id.x < 100u { y[id.x] = log(f32(id.x) - 1.0); } }")],
+    // Workgroup memory that nobody wrote.
+    &[Part::Text(HEAD), Part::Text("if id.x < 100u { y[id.x] = f32(id.x) + old[id.x % 4u]; } }"), Part::Text(SHARED)],
 ];
+const SHARED: &str = "var<workgroup> old: array<f32, 4>;";
 
 impl Op for Faulty {
     fn kernel(&self) -> Kernel {

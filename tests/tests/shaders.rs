@@ -8,7 +8,7 @@ use naga::valid::ModuleInfo;
 use naga::{Module, ResourceBinding, ShaderStage};
 use nemoflash::Caps;
 use nemoflash::ops::examples;
-use nemoflash_tests::{Shader, kinds, parse, reflect, shaders};
+use nemoflash_tests::{Shader, kinds, parse, reflect, shaders, spoil};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Translates as wgpu's backends do: the language version that the features need, bounds checks on.
@@ -113,6 +113,19 @@ fn constants_decide_the_text() {
             assert!(*first == text, "{} with {consts:?} has two texts ({kind})", kernel.name);
         }
     }
+}
+
+/// What the operators' suite spoils workgroup memory with is valid for every kernel on every kind of device.
+#[test]
+fn every_spoiled_text_is_valid() {
+    let (spoiled, same): (Vec<_>, Vec<_>) =
+        shaders().into_iter().partition(|shader| shader.text.contains("var<workgroup>"));
+    for shader in spoiled {
+        let shader = Shader { text: spoil(shader.text.clone()), ..shader };
+        assert!(shader.text.contains("spoil_nan"), "{} on {}", shader.kernel.name, shader.device);
+        parse(&shader).unwrap_or_else(|e| panic!("{} on {}: {e}", shader.kernel.name, shader.device));
+    }
+    assert!(same.iter().all(|shader| spoil(shader.text.clone()) == shader.text));
 }
 
 /// Negative control: each disturbance of a good kernel is found, by the check that is meant to find it.

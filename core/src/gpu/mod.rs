@@ -39,6 +39,8 @@ pub struct GpuOptions {
     pub page_subgroups: bool,
     /// In a browser, where wgpu does not know: the adapter is software.
     pub software: bool,
+    /// What becomes of a kernel's text before it is compiled: tests spoil with it what a kernel must not rely on.
+    pub rewrite: Option<fn(String) -> String>,
 }
 
 /// Errors that wgpu reports outside of any call: the first one is kept and becomes the next call's error.
@@ -64,6 +66,7 @@ pub struct Gpu {
     device: wgpu::Device,
     queue: wgpu::Queue,
     caps: Caps,
+    rewrite: Option<fn(String) -> String>,
     info: AdapterInfo,
     faults: Faults,
     lost: Arc<AtomicBool>,
@@ -133,11 +136,6 @@ impl Gpu {
         let page_subgroups = cfg!(target_arch = "wasm32") && options.page_subgroups;
         let software = !options.floor && (options.software || info.kind == "cpu");
         let caps = Caps::new(&device, &adapter.get_info(), options.deny, page_subgroups, software);
-        Self::around(device, queue, info, caps)
-    }
-
-    /// Around a device that the caller made.
-    fn around(device: wgpu::Device, queue: wgpu::Queue, info: AdapterInfo, caps: Caps) -> Result<Gpu> {
         let faults = Faults::default();
         let uncaptured = faults.clone();
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| uncaptured.put(error.to_string())));
@@ -150,7 +148,8 @@ impl Gpu {
             }
         });
         let (buffers, pipelines, readbacks) = (vec![], HashMap::new(), vec![]);
-        Ok(Gpu { device, queue, caps, info, faults, lost, buffers, pipelines, readbacks, made: 0 })
+        let rewrite = options.rewrite;
+        Ok(Gpu { device, queue, caps, rewrite, info, faults, lost, buffers, pipelines, readbacks, made: 0 })
     }
 
     /// What kernels may rely on.

@@ -32,16 +32,20 @@ impl Gpu {
             bind_group_layouts: &[Some(&group)],
             ..Default::default()
         });
-        let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
-            label,
-            source: wgpu::ShaderSource::Wgsl(kernel.source(consts, &self.caps).into()),
-        });
+        let text = kernel.source(consts, &self.caps);
+        let text = if let Some(rewrite) = self.rewrite { rewrite(text) } else { text };
+        let source = wgpu::ShaderSource::Wgsl(text.into());
+        let module = device.create_shader_module(wgpu::ShaderModuleDescriptor { label, source });
+        // No kernel reads workgroup memory that it has not written (tests spoil it first). Clearing it is most of what
+        // SwiftShader compiles, and a browser does it anyway.
+        let compilation_options =
+            wgpu::PipelineCompilationOptions { zero_initialize_workgroup_memory: false, ..Default::default() };
         let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label,
             layout: Some(&layout),
             module: &module,
             entry_point: Some(kernel.name),
-            compilation_options: Default::default(),
+            compilation_options,
             cache: None,
         });
         (pipeline, group)
