@@ -71,9 +71,9 @@ struct Weights {
 @group(0) @binding(6) var<storage, read_write> seen: array<u32>; // [slots, ceil(vocab / 32)], a bit per token
 @group(0) @binding(7) var<storage, read_write> picked: array<u32>; // [slots]
 
-// 15.1 KiB in all.
-const LIVE_ROOM: u32 = 512u;
-const LIST_ROOM: u32 = 768u;
+// 15.1 KiB in all where WG is 256.
+const LIVE_ROOM: u32 = 2u * WG;
+const LIST_ROOM: u32 = 3u * WG;
 var<workgroup> chosen: Choice;
 var<workgroup> candidates: array<Candidate, WG>;
 var<workgroup> counts: array<u32, WG>;

@@ -33,12 +33,10 @@ numbers! {
     }
 }
 
-/// Keys that a workgroup takes at a time.
-const KEYS: u32 = 32;
-
-/// Queries of a workgroup. Many spare reading of keys; a CPU gains nothing by that, and wastes less on few rows.
-fn queries(caps: &Caps) -> u32 {
-    if caps.software { 16 } else { 64 }
+/// Queries of a workgroup, and keys that it takes at a time. Many spare reading of keys; a CPU gains nothing by that, and
+/// wastes less on few rows.
+fn tile(caps: &Caps) -> (u32, u32) {
+    if caps.software { (16, 16) } else { (64, 32) }
 }
 
 const fn parts(kv_lib: &'static str) -> [Part; 5] {
@@ -62,13 +60,13 @@ impl Op for Attention {
     }
 
     fn consts(&self, caps: &Caps) -> Vec<Const> {
-        let queries = queries(caps);
+        let (queries, keys) = tile(caps);
         vec![
-            ("WG", queries / 4 * (KEYS / 2)),
+            ("WG", queries / 4 * (keys / 2)),
             ("QUERIES", queries),
-            ("KEYS", KEYS),
+            ("KEYS", keys),
             ("HEAD_DIM", self.head_dim),
-            ("OUTS", (self.head_dim / 4).div_ceil(KEYS / 2)),
+            ("OUTS", (self.head_dim / 4).div_ceil(keys / 2)),
             ("TILE_HEADS", (self.heads / self.kv_heads).min(queries)),
             ("STEPS", if caps.software { 1 } else { 8 }),
             ("KV_IS_F16", self.kv_f16),
@@ -81,7 +79,7 @@ impl Op for Attention {
     }
 
     fn grid(&self, size: Size, caps: &Caps) -> [u32; 3] {
-        let queries = queries(caps);
+        let (queries, _) = tile(caps);
         let share = self.heads / self.kv_heads;
         let heads = share.min(queries);
         let tiles = max_tiles(size, queries / heads);

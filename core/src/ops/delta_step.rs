@@ -2,6 +2,7 @@
 
 use super::delta_gates::sigmoid;
 use super::delta_serial::token;
+use super::most_threads;
 use crate::batch::{BATCH_WORDS, Batch, Size};
 use crate::buf::Elem::{F32, U32};
 use crate::caps::Caps;
@@ -62,10 +63,10 @@ impl Op for DeltaStep {
         KERNEL
     }
 
-    fn consts(&self, _: &Caps) -> Vec<Const> {
-        // As many groups of key rows as 256 threads allow, but none with fewer than four rows.
+    fn consts(&self, caps: &Caps) -> Vec<Const> {
+        // As many groups of key rows as there are threads for, but none with fewer than four rows.
         let columns = self.head_dim / 4;
-        let groups = (256 / columns).min(columns);
+        let groups = (most_threads(caps) / columns).clamp(1, columns);
         vec![
             ("WG", (groups * columns).next_power_of_two()),
             ("COLUMNS", columns),

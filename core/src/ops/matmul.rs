@@ -177,7 +177,7 @@ impl Shape {
     const FEW: Shape = Shape { coop: false, rows: 4, outs: 1, tall: 8, wide: 16, step: 32, unroll: 4 };
     /// For a CPU's vectors, where a thread is a lane and a long text compiles for seconds: 64 × 64, and 32 × 64.
     const SOFTWARE: [Shape; 2] =
-        [Shape { rows: 4, unroll: 1, ..Shape::MANY }, Shape { step: 16, unroll: 1, ..Shape::FEW }];
+        [Shape { rows: 4, unroll: 1, ..Shape::MANY }, Shape { step: 8, unroll: 1, ..Shape::FEW }];
 
     const fn coop([rows, outs]: [u32; 2], [tall, wide]: [u32; 2], step: u32) -> Shape {
         Shape { coop: true, rows, outs, tall, wide, step, unroll: 0 }

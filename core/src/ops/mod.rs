@@ -25,6 +25,12 @@ fn silu(x: f32) -> f32 {
     x / (1.0 + (-x).exp())
 }
 
+/// Most threads of a workgroup that shares its work through workgroup memory, a power of 4. Software has no use for many,
+/// and compiles for seconds where a browser has it clear the memory of so many, word by word.
+fn most_threads(caps: &Caps) -> u32 {
+    if caps.software { 64 } else { 256 }
+}
+
 /// What [`Part::Fold`](crate::kernel::Part::Fold) needs: a workgroup of so many lanes, and how many tokens a serial scan
 /// takes at a time. A CPU gains nothing by several, and compiles longer.
 fn fold(lanes: u32, caps: &Caps) -> [Const; 4] {

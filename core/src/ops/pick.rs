@@ -1,5 +1,6 @@
 //! Token choice on the device (spec 6), so that decoding never waits for the host.
 
+use super::most_threads;
 use super::pick_scan::{BROKEN, PickScan, Score, scan, score};
 use crate::batch::{BATCH_WORDS, Batch, MAX_ROWS, PICKED, Row, Size};
 use crate::buf::Elem::{F32, U32};
@@ -31,9 +32,6 @@ numbers! {
     }
 }
 
-/// A power of 4, by which the kernel reduces.
-const WG: u32 = 256;
-
 const KERNEL: Kernel = Kernel {
     name: "pick",
     parts: &[Part::Text(wgsl::BATCH), Part::Text(wgsl::CHOICE), Part::Text(wgsl::PICK)],
@@ -53,8 +51,8 @@ impl Op for Pick {
         KERNEL
     }
 
-    fn consts(&self, _: &Caps) -> Vec<Const> {
-        vec![("WG", WG), ("BLOCK", PickScan::block(self.vocab))]
+    fn consts(&self, caps: &Caps) -> Vec<Const> {
+        vec![("WG", most_threads(caps)), ("BLOCK", PickScan::block(self.vocab))]
     }
 
     fn lens(&self) -> Vec<u64> {

@@ -2,6 +2,7 @@
 
 use super::conv1d::{input_before, silu};
 use super::mamba2::{Dims, numbers, params};
+use super::most_threads;
 use crate::batch::{BATCH_WORDS, Batch, Size};
 use crate::buf::Elem::{F32, U32};
 use crate::caps::Caps;
@@ -64,9 +65,9 @@ impl SsdStep {
 
     /// Threads of a workgroup, and of them those side by side along d_state: one 4 x 4 block of the state each.
     /// At the published sizes (head_dim 64, d_state 128) two workgroups share a head, which fills a card better.
-    fn threads(&self) -> (u32, u32) {
+    fn threads(&self, caps: &Caps) -> (u32, u32) {
         let lanes = (self.d_state / 4).next_power_of_two().min(256);
-        (lanes * (self.head_dim / 4).next_power_of_two().min(256 / lanes), lanes)
+        (lanes * (self.head_dim / 4).next_power_of_two().min((most_threads(caps) / lanes).max(1)), lanes)
     }
 }
 
@@ -75,8 +76,8 @@ impl Op for SsdStep {
         KERNEL
     }
 
-    fn consts(&self, _: &Caps) -> Vec<Const> {
-        let (threads, lanes) = self.threads();
+    fn consts(&self, caps: &Caps) -> Vec<Const> {
+        let (threads, lanes) = self.threads(caps);
         vec![("WG", threads), ("LANES", lanes)]
     }
 
@@ -89,7 +90,7 @@ impl Op for SsdStep {
     }
 
     fn grid(&self, size: Size, caps: &Caps) -> [u32; 3] {
-        let (threads, lanes) = self.threads();
+        let (threads, lanes) = self.threads(caps);
         let across = (self.head_dim / 4).div_ceil(threads / lanes);
         caps.grid(u64::from(size.rows) * u64::from(self.heads) * u64::from(across))
     }
