@@ -65,7 +65,11 @@ fn check(label: &str, mut exec: Exec, models: &[&str], cut: &[&str], most: usize
     for (name, prompts) in GOLDEN.into_iter().filter(|(name, _)| models.contains(name)) {
         for ((kv, scan, tolerance, pieces), worst) in RUNS.into_iter().zip(&mut worst) {
             let tolerance = if rounds { DEFAULT } else { tolerance };
-            let mut engine = engine(exec, name, EngineOptions { context: 300, kv, scan, ..Default::default() });
+            let mut engine = engine(
+                exec,
+                name,
+                EngineOptions { context: 300, kv, scan, prefill_rows: Some(512), ..Default::default() },
+            );
             for (i, prefix) in prompts.iter().take(most).enumerate() {
                 let want = expected(name, prefix);
                 for piece in if i == 0 && cut.contains(&name) { pieces } else { &[512] } {

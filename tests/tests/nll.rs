@@ -29,7 +29,7 @@ fn check(label: &str, mut exec: Exec) {
     let expected = expected("mixed", "");
     let ids = &expected.ids;
     let context = ids.len() as u32 - 1;
-    let options = EngineOptions { context, kv: Kv::F32, prefill_rows: 16, ..Default::default() };
+    let options = EngineOptions { context, kv: Kv::F32, prefill_rows: Some(16), ..Default::default() };
     let mut engine = block_on(Engine::new(exec, model, options)).expect("engine");
     // The last token is not run: a text is one token longer than the context.
     let want = reference(&expected.logits, ids, 1);

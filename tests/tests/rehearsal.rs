@@ -5,8 +5,14 @@ use nemoflash::{Caps, Engine, EngineOptions, Error, Exec, LoadOptions, Loader, Q
 use nemoflash_tests::{GOLDEN, checkpoint, load_options};
 use pollster::block_on;
 
-const OPTIONS: EngineOptions =
-    EngineOptions { slots: 2, context: 700, kv: nemoflash::Kv::F16, scan: Scan::Serial, prefill_rows: 64, clock: None };
+const OPTIONS: EngineOptions = EngineOptions {
+    slots: 2,
+    context: 700,
+    kv: nemoflash::Kv::F16,
+    scan: Scan::Serial,
+    prefill_rows: Some(64),
+    clock: None,
+};
 
 fn quantised(bits: u32) -> LoadOptions {
     LoadOptions { quantise: Some(Quant { bits, group: 64, scale_f16: false }), ..Default::default() }

@@ -10,7 +10,8 @@ const CONTEXT: u32 = 60;
 
 fn engine(mut exec: Exec) -> Engine {
     let model = load(&mut exec, "mixed").expect("model");
-    let options = EngineOptions { slots: 3, context: CONTEXT, kv: Kv::F32, prefill_rows: 16, ..Default::default() };
+    let options =
+        EngineOptions { slots: 3, context: CONTEXT, kv: Kv::F32, prefill_rows: Some(16), ..Default::default() };
     block_on(Engine::new(exec, model, options)).expect("engine")
 }
 

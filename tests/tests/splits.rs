@@ -146,8 +146,8 @@ fn options_out_of_range() {
         ("slots", EngineOptions { slots: u32::MAX, ..base }),
         ("context", EngineOptions { context: 0, ..base }),
         ("context", EngineOptions { context: u32::MAX, ..base }),
-        ("prefill_rows", EngineOptions { prefill_rows: 0, ..base }),
-        ("prefill_rows", EngineOptions { prefill_rows: 513, ..base }),
+        ("prefill_rows", EngineOptions { prefill_rows: Some(0), ..base }),
+        ("prefill_rows", EngineOptions { prefill_rows: Some(513), ..base }),
     ] {
         let mut exec = Exec::cpu();
         let model = load(&mut exec, "mixed").expect("model");

@@ -69,9 +69,9 @@ impl Device {
         Device { exec: Exec::dry(caps), options }
     }
 
-    /// Whether there is no hardware behind it that is made for this.
-    pub(crate) fn slow(&self) -> bool {
-        self.options.cpu || self.options.software
+    /// Whether no GPU is used, not even one that is software.
+    pub(crate) fn is_cpu(&self) -> bool {
+        self.options.cpu
     }
 
     async fn with(options: Options) -> Result<Device, JsValue> {

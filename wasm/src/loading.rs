@@ -8,8 +8,8 @@ use nemoflash::{Caps, Engine, EngineOptions, Exec, Kv, LoadOptions, Loader, Quan
 use serde::Deserialize;
 use wasm_bindgen::prelude::*;
 
-/// Rows of one prefill step where the device is software or none: bounds the time until a "stop" is heard.
-const SLOW_ROWS: u32 = 32;
+/// Rows of one prefill step on the CPU: bounds the time until a "stop" is heard.
+const CPU_ROWS: u32 = 32;
 
 #[derive(Deserialize)]
 struct Options {
@@ -98,7 +98,7 @@ impl Loading {
         Ok(EngineOptions {
             context: self.loader.config().and_then(|config| config.context(self.options.context)).map_err(fail)?,
             kv: if self.options.kv_f32 { Kv::F32 } else { Kv::F16 },
-            prefill_rows: if self.device.slow() { SLOW_ROWS } else { usual.prefill_rows },
+            prefill_rows: self.device.is_cpu().then_some(CPU_ROWS),
             clock: Some(|| js_sys::Date::now() / 1e3),
             ..usual
         })

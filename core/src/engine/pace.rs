@@ -22,6 +22,11 @@ impl Pace {
         Pace { clock, most, rows: if clock.is_some() { most.min(FIRST) } else { most } }
     }
 
+    /// Rows of the longest step.
+    pub fn most(&self) -> u32 {
+        self.most
+    }
+
     /// Rows of the next step.
     pub fn rows(&self) -> usize {
         self.rows as usize

@@ -216,7 +216,7 @@ impl Engine {
             self.all_logits = Some(self.exec.alloc("logits of all rows", len, Elem::F32).await?);
         }
         let logits = self.all_logits.expect("allocated above");
-        let rows = LOGIT_ROWS.min(self.options.prefill_rows);
+        let rows = LOGIT_ROWS.min(self.pace.most());
         for tokens in ids.chunks(rows as usize) {
             let mut batch = Batch::default();
             batch.push(slot, position, tokens, false);
