@@ -57,6 +57,7 @@
 
 mod arena;
 pub mod batch;
+pub mod bench;
 pub mod blocks;
 mod buf;
 mod caps;
