@@ -13,12 +13,18 @@ use crate::plan::Plan;
 use crate::{Error, Result};
 use half::bf16;
 
-/// The published shapes: name and `config.json` (spec 1 and 8). The longest text is a guess where spec 1.1 says so.
-pub const ARCHS: [(&str, &str); 4] = [
+/// The published shapes: name and `config.json` (spec 1 and 8). The longest text is a guess where spec 1.1 says so. Those that
+/// the paper compares with stand in Qwen3's form: its norms of q and k, and no biases (Qwen2.5 has those of q, k and v).
+pub const ARCHS: [(&str, &str); 9] = [
     ("nemotron-flash-1b", include_str!("arch/nemotron-flash-1b.json")),
     ("nemotron-flash-3b", include_str!("arch/nemotron-flash-3b.json")),
     ("qwen3-0.6b", include_str!("arch/qwen3-0.6b.json")),
     ("qwen3-1.7b", include_str!("arch/qwen3-1.7b.json")),
+    ("qwen2.5-0.5b", include_str!("arch/qwen2.5-0.5b.json")),
+    ("qwen2.5-1.5b", include_str!("arch/qwen2.5-1.5b.json")),
+    ("llama-3.2-1b", include_str!("arch/llama-3.2-1b.json")),
+    ("llama-3.2-3b", include_str!("arch/llama-3.2-3b.json")),
+    ("smollm2-1.7b", include_str!("arch/smollm2-1.7b.json")),
 ];
 
 /// Words that one dispatch makes: bounds the time of a submission.

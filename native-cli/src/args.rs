@@ -2,6 +2,7 @@
 
 use crate::hub::is_revision;
 use crate::report::EXIT_CODES;
+use crate::shape::{self, Shape};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
@@ -91,9 +92,10 @@ pub struct Common {
     /// downloaded once; without it, the built-in `fables`
     #[arg(long, value_name = "DIR|OWNER/NAME", global = true)]
     pub model: Option<PathBuf>,
-    /// Instead of a model: a published shape with random weights, to measure speed without a download
-    #[arg(long, value_name = "SHAPE", conflicts_with = "model", global = true)]
-    pub arch: Option<Arch>,
+    /// Instead of a model: random weights of a published shape, to measure speed without a download (nemotron-flash-1b, -3b,
+    /// qwen3-0.6b, -1.7b, qwen2.5-0.5b, -1.5b, llama-3.2-1b, -3b, smollm2-1.7b), or of any stack that a config.json describes
+    #[arg(long, value_name = "SHAPE|FILE.json", value_parser = shape::shape, conflicts_with = "model", global = true)]
+    pub arch: Option<Shape>,
     /// How matrices are kept: as stored, or quantised to 8 or 4 bits while they are loaded [default: as stored]
     #[arg(long, global = true)]
     pub weights: Option<Weights>,
@@ -167,25 +169,6 @@ pub enum Weights {
     Q8,
     /// 4 bits, a scale and a bias for 64 of them
     Q4,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Arch {
-    #[value(name = "nemotron-flash-1b")]
-    NemotronFlash1b,
-    #[value(name = "nemotron-flash-3b")]
-    NemotronFlash3b,
-    #[value(name = "qwen3-0.6b")]
-    Qwen3_06b,
-    #[value(name = "qwen3-1.7b")]
-    Qwen3_17b,
-}
-
-impl Arch {
-    /// Its name and its config.json.
-    pub fn shape(self) -> (&'static str, &'static str) {
-        nemoflash::ARCHS[self as usize]
-    }
 }
 
 /// Weights of a group where nobody asks for another number.
@@ -422,9 +405,12 @@ mod tests {
     }
 
     #[test]
-    fn shapes_have_their_names() {
-        for arch in Arch::value_variants() {
-            assert_eq!(arch.to_possible_value().unwrap().get_name(), arch.shape().0);
+    fn help_names_every_shape() {
+        let mut command = Cli::command();
+        let help = command.render_long_help().to_string();
+        for (name, _) in nemoflash::ARCHS {
+            let (family, size) = name.rsplit_once('-').unwrap();
+            assert!(help.contains(name) || (help.contains(family) && help.contains(&format!("-{size}"))), "{name}");
         }
     }
 

@@ -21,6 +21,7 @@ mod perplexity;
 mod quantize;
 mod quiet;
 mod report;
+mod shape;
 mod source;
 mod style;
 mod synthesize;

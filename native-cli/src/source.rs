@@ -7,6 +7,7 @@ pub use tensors::Tensors;
 use crate::args::Common;
 use crate::hub::{self, Id};
 use crate::report::Usage;
+use crate::shape::Shape;
 use anyhow::{Context as _, Result, bail};
 use nemoflash::checkpoint;
 use nemoflash::{
@@ -125,9 +126,8 @@ impl Source {
     /// # Errors
     /// If a file is missing, is no file, or cannot be read or downloaded.
     pub fn open(common: &Common) -> Result<Source> {
-        if let Some(arch) = common.arch {
-            let (name, config) = arch.shape();
-            let (name, config, weights) = (name.to_owned(), config.as_bytes().to_vec(), vec![Weights::Random]);
+        if let Some(Shape { name, config }) = common.arch.clone() {
+            let weights = vec![Weights::Random];
             return Ok(Source { name, folder: None, config, optional: Optional::default(), weights });
         }
         match Place::named(common)? {

@@ -16,13 +16,12 @@ const PIECE: usize = 1 << 20;
 /// # Errors
 /// Without `--arch`, and if the folder cannot be written.
 pub fn run(common: &Common, args: &Synthesize) -> Result<Exit> {
-    let Some(arch) = common.arch else {
+    let Some(shape) = &common.arch else {
         return Err(
             Usage("which shape? Write for example `nemoflash synthesize --arch nemotron-flash-1b OUT`".into()).into()
         );
     };
-    let (name, json) = arch.shape();
-    let config = Config::parse(json.as_bytes())?;
+    let config = Config::parse(&shape.config)?;
     let folder = Folder::create(&args.out)?;
     let tensors = config.tensors();
     let written: Vec<_> =
@@ -44,8 +43,13 @@ pub fn run(common: &Common, args: &Synthesize) -> Result<Exit> {
         Ok(())
     })?;
     bar.finish_and_clear();
-    folder.file("config.json", json.as_bytes())?;
+    folder.file("config.json", &shape.config)?;
     folder.file("tokenizer.json", &tokenizer_json(config.vocab_size))?;
-    terminal::note(&format!("wrote {}: {name} with random weights, {} tensors", args.out.display(), tensors.len()));
+    terminal::note(&format!(
+        "wrote {}: {} with random weights, {} tensors",
+        args.out.display(),
+        shape.name,
+        tensors.len()
+    ));
     Ok(Exit::Done)
 }

@@ -246,8 +246,26 @@ fn wrong_usage_is_code_2() {
     ] {
         cpu(arguments).refused(2, &[]);
     }
+    cpu(&["--arch", "missing.json", PROMPT]).refused(2, &["missing.json"]);
     cpu(&["Once", "upon", "a", "time"]).refused(2, &["`upon`", "in quotes"]);
     cpu(&[PROMPT, "--backend", "vulkan"]).refused(2, &["--backend", "--device cpu"]);
+}
+
+/// `--arch` takes any stack that a config.json describes.
+#[test]
+fn a_shape_from_a_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("small.json");
+    let json = include_str!("../../models/fables/config.json").replace("\"f\"", "\"m2\"");
+    std::fs::write(&file, json).expect("a file");
+    let got = cpu(&["explain", "--json", "--arch", file.to_str().expect("a name")]).json();
+    let parts = got["parts"].as_array().expect("parts");
+    assert!(
+        parts.iter().any(|part| part["part"] == "mamba2") && !parts.iter().any(|part| part["part"] == "ffn"),
+        "{got}"
+    );
+    std::fs::write(&file, "{}").expect("a file");
+    cpu(&["explain", "--arch", file.to_str().expect("a name")]).refused(1, &["architectures"]);
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! An imagined engine says what the real one takes, before a weight is there.
 #![forbid(unsafe_code)]
 
-use nemoflash::{Caps, Engine, EngineOptions, Error, Exec, LoadOptions, Loader, Quant, Scan};
-use nemoflash_tests::{GOLDEN, checkpoint, load_options};
+use nemoflash::{ARCHS, Caps, Engine, EngineOptions, Error, Exec, LoadOptions, Loader, Quant, Scan};
+use nemoflash_tests::{GOLDEN, checkpoint, kinds, load_options};
 use pollster::block_on;
 
 const OPTIONS: EngineOptions = EngineOptions {
@@ -79,4 +79,26 @@ fn it_depends_on_what_is_asked() {
     let (exec, model) = block_on(loader(LoadOptions::default()).imagine(&small)).expect("matrices are cut into parts");
     let refused = block_on(Engine::new(exec, model, OPTIONS));
     assert!(matches!(refused, Err(Error::Limit { .. })), "{refused:?}");
+}
+
+/// Every published shape runs on every kind of device: its kernels' texts are valid there, and it has the published size.
+#[test]
+fn every_published_shape() {
+    let millions = [1000, 2700, 600, 1700, 490, 1540, 1240, 3200, 1700];
+    for ((name, config), millions) in ARCHS.into_iter().zip(millions) {
+        let loader = Loader::with_options(config.as_bytes(), &[None], LoadOptions::default()).expect(name);
+        for (kind, caps) in kinds() {
+            let (exec, model) = block_on(loader.imagine(&caps)).unwrap_or_else(|e| panic!("{name} on {kind}: {e}"));
+            let engine =
+                block_on(Engine::new(exec, model, OPTIONS)).unwrap_or_else(|e| panic!("{name} on {kind}: {e}"));
+            let parameters = engine.explain().device_bytes.weights as f64 / 2.0 / 1e6;
+            assert!((parameters / f64::from(millions) - 1.0).abs() < 0.1, "{name}: {parameters} million parameters");
+            let Exec::Dry(device) = engine.exec() else { panic!("it is imagined") };
+            for (kernel, consts) in device.kernels() {
+                let text = kernel.source(consts, &caps);
+                naga::front::wgsl::parse_str(&text)
+                    .unwrap_or_else(|e| panic!("{name} on {kind}: {}: {e}", kernel.name));
+            }
+        }
+    }
 }

@@ -1,0 +1,31 @@
+//! `--arch`: the shape of a model with random weights.
+
+use crate::source;
+use std::path::Path;
+
+/// A name and a `config.json`.
+#[derive(Clone, Debug)]
+pub struct Shape {
+    /// The published name, or the file's without its ending.
+    pub name: String,
+    /// What `config.json` says.
+    pub config: Vec<u8>,
+}
+
+/// The published shape of that name, or what a file describes.
+///
+/// # Errors
+/// If there is neither.
+pub fn shape(text: &str) -> Result<Shape, String> {
+    if let Some((name, config)) = nemoflash::ARCHS.iter().find(|(name, _)| *name == text) {
+        return Ok(Shape { name: (*name).into(), config: config.as_bytes().to_vec() });
+    }
+    let path = Path::new(text);
+    if path.extension().is_none_or(|ending| ending != "json") {
+        let names = nemoflash::ARCHS.map(|(name, _)| name).join(", ");
+        return Err(format!("neither a published shape ({names}) nor a .json file"));
+    }
+    let config = source::read(path).map_err(|e| format!("{e:#}"))?;
+    let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    Ok(Shape { name, config })
+}
