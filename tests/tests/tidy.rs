@@ -206,7 +206,7 @@ const LAYERS: [&[&str]; 11] = [
     &["model", "arena"],
     &["loader", "synthetic"],
     &["engine"],
-    &["explain"],
+    &["explain", "bench"],
 ];
 
 /// References of a core module to modules of higher layers.
