@@ -23,7 +23,8 @@ const DISPATCHES: [(&str, [usize; 2]); 7] = [
 
 fn engine(mut exec: Exec, name: &str, context: u32) -> Engine {
     let model = load(&mut exec, name).unwrap_or_else(|e| panic!("{name}: {e}"));
-    block_on(Engine::new(exec, model, EngineOptions { context, ..Default::default() })).expect("engine")
+    block_on(Engine::new(exec, model, EngineOptions { context, prefill_rows: Some(512), ..Default::default() }))
+        .expect("engine")
 }
 
 /// Parts that take more dispatches than the budget has for them.

@@ -193,6 +193,19 @@ fn a_window_of_keys() {
     }
 }
 
+/// Few rows of a prefill step hold neither a step nor logits back.
+#[test]
+fn rows_of_prefill_do_not_matter() {
+    let want = expected("mixed", "");
+    for rows in [1, 8, 9] {
+        let options = EngineOptions { context: 300, kv: Kv::F32, prefill_rows: Some(rows), ..Default::default() };
+        let mut engine = engine(Exec::cpu(), "mixed", options);
+        close("logits", &want.logits, &logits(&mut engine, &want.ids, 512), EXACT).expect("logits");
+        let got = greedy(&mut engine, &want.ids, want.greedy.len());
+        same_tokens("tokens", &want, &got, EXACT).expect("tokens");
+    }
+}
+
 /// The comparison can fail: one wrong weight, one wrong position, one wrong token are found.
 #[test]
 fn faults_are_found() {

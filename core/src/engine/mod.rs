@@ -60,7 +60,7 @@ pub struct EngineOptions {
     pub kv: Kv,
     /// The scan of prefill.
     pub scan: Scan,
-    /// Rows of one prefill step, at most 512; if not given, what the device is best at.
+    /// Rows of one prefill step, at most 512; if not given, what the device is best at. [`Engine::step`] takes 512 then.
     pub prefill_rows: Option<u32>,
     /// With a clock, prompts are cut so that a step takes less than a tenth of a second, where the device can.
     pub clock: Option<Clock>,
@@ -134,7 +134,10 @@ impl Engine {
     /// cannot hold the context, [`Error::Device`].
     pub async fn new(mut exec: Exec, model: Model, options: EngineOptions) -> Result<Engine> {
         let EngineOptions { slots, context, kv, .. } = options;
-        let prefill_rows = options.prefill_rows.unwrap_or_else(|| best_rows(exec.caps()));
+        let (prefill_rows, step_rows) = match options.prefill_rows {
+            Some(rows) => (rows, rows),
+            None => (best_rows(exec.caps()), MAX_ROWS as u32),
+        };
         let range = |name, value: u32, most: u32| match value {
             1.. if value <= most => Ok(()),
             _ => Err(Error::Parameter { name, why: format!("{value} is not from 1 to {most}") }),
@@ -147,7 +150,7 @@ impl Engine {
         let blocks = || model.layers.iter().map(|(_, block)| block);
         let exec_ref = &mut exec;
         let arena = Arena::alloc(exec_ref, blocks(), slots, positions, kv == Kv::F16).await?;
-        let rows = bucket(prefill_rows.max(slots).max(config.memory_tokens.min(MAX_ROWS as u32)));
+        let rows = bucket(step_rows.max(slots).max(LOGIT_ROWS));
         let widths = blocks().map(Block::widths);
         let scratch = Scratch::alloc(exec_ref, rows, slots, positions, config.hidden_size, widths).await?;
         let rotaries = rotaries(exec_ref, blocks(), positions).await?;

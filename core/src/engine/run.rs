@@ -216,8 +216,7 @@ impl Engine {
             self.all_logits = Some(self.exec.alloc("logits of all rows", len, Elem::F32).await?);
         }
         let logits = self.all_logits.expect("allocated above");
-        let rows = LOGIT_ROWS.min(self.pace.most());
-        for tokens in ids.chunks(rows as usize) {
+        for tokens in ids.chunks(LOGIT_ROWS.min(self.pace.most()) as usize) {
             let mut batch = Batch::default();
             batch.push(slot, position, tokens, false);
             let ticket = self.submit(&batch, tokens.len() == 1, Ends::All, true).await?;
