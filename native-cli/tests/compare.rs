@@ -70,14 +70,11 @@ fn a_table_of_tests_and_devices() {
     ] {
         assert!(out.contains(label), "no {label:?} in\n{out}");
     }
-    let groups = [
-        "\nfables, bf16, keys and values in f16\n",
-        "\nnemotron-flash-1b, bf16, keys and values in f16, random weights\n",
-    ];
+    let groups = ["\nfables, bf16, KV in f16\n", "\nnemotron-flash-1b, bf16, KV in f16, random weights\n"];
     for group in groups {
         assert!(out.contains(group), "no {group:?} in\n{out}");
     }
-    assert!(out.contains("x slower (") && out.contains("the first"), "{out}");
+    assert!(out.contains("x slower (") && out.contains("baseline"), "{out}");
     assert!(out.contains("failed: the device was lost"), "{out}");
     // A column stands only in the tables that have it, and lines end without spaces.
     let one_billion = out.split("nemotron-flash-1b").nth(1).unwrap();
@@ -133,7 +130,7 @@ fn wrong_programs_and_clocks_are_not_compared() {
     let cells = &data["groups"][0]["tests"][0]["cells"];
     assert!(cells[1]["verdict"].as_str().unwrap().starts_with("wrong tokens") && cells[1]["ratio"].is_null());
     // The device's clock has a column of its own, and nothing to be held against.
-    assert_eq!(cells[2]["verdict"], "the first");
+    assert!(cells[2]["verdict"] == "" && cells[2]["ratio"].is_null());
     assert!(data["columns"][2]["label"].as_str().unwrap().contains("device clock"));
     // A test that comes again is another run.
     assert!(cells[3]["verdict"].as_str().unwrap().starts_with("no difference"));
@@ -270,7 +267,11 @@ fn sections_stand_where_their_data_is() {
     for section in sections {
         assert!(all.contains(&format!("<h2>{section}")), "no {section}");
     }
-    assert!(all.contains("<h1>NVIDIA H100 80GB HBM3 is fastest: "));
+    assert!(
+        all.contains("<h1>NVIDIA H100 80GB HBM3 is fastest: 6,380 tokens per second<"),
+        "{}",
+        &all[all.find("<h1>").unwrap()..][..200]
+    );
     assert!(all.contains("repetitions differ by more than 10 %"));
     // Without such rows there is no such section.
     let mut load = samples::rows(&h100(), &fables());

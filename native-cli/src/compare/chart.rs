@@ -1,7 +1,9 @@
 //! Charts as numbers: places in percent of the drawing, so that text keeps its size at every width of the page.
 
 use super::columns::Column;
+use super::label::cut;
 use super::units::{digits, thousands};
+use nemoflash::bench::report::Summary;
 use serde::Serialize;
 
 /// Colours of columns; each comes with a letter, and in lines with a marker, so that none is told by colour alone.
@@ -10,6 +12,10 @@ const COLOURS: usize = 8;
 const MARKERS: [&str; 4] = ["circle", "square", "triangle", "diamond"];
 /// From the smallest to the largest: from here on, an axis is logarithmic.
 const WIDE: f64 = 12.0;
+/// From this share of the axis on, a bar is long enough for its interval.
+const ROOM: f64 = 0.06;
+/// Longest name at the end of a line, in characters.
+const END: usize = 22;
 /// Least distance of two labels at the end of lines, in percent of the height.
 const APART: f64 = 7.0;
 
@@ -17,6 +23,10 @@ const APART: f64 = 7.0;
 #[derive(Clone, Debug, Serialize)]
 pub struct Key {
     letter: String,
+    /// The adapter.
+    name: String,
+    /// What else the label says.
+    more: String,
     label: String,
     colour: usize,
     marker: &'static str,
@@ -24,8 +34,10 @@ pub struct Key {
 
 /// The look of the column at this place.
 pub fn key(columns: &[Column], at: usize) -> Key {
-    let Column { letter, label, .. } = &columns[at];
-    Key { letter: letter.clone(), label: label.clone(), colour: at % COLOURS, marker: MARKERS[at % MARKERS.len()] }
+    let Column { letter, label, adapter, .. } = &columns[at];
+    let more = label.strip_prefix(adapter.as_str()).unwrap_or_default().trim_start_matches(", ").to_owned();
+    let (letter, name, label) = (letter.clone(), adapter.clone(), label.clone());
+    Key { letter, name, more, label, colour: at % COLOURS, marker: MARKERS[at % MARKERS.len()] }
 }
 
 /// Horizontal bars from zero.
@@ -54,8 +66,24 @@ pub struct Bar {
     pub interval: String,
     /// What it says.
     pub note: String,
-    /// `better`, `worse`, `bad` or nothing.
+    /// `better`, `bad` or nothing.
     pub tone: &'static str,
+}
+
+impl Bar {
+    /// A bar up to `value` of `most`, with the interval where there is room to see it.
+    pub fn of(key: Key, value: Option<Summary>, most: f64) -> Bar {
+        let at = |x: f64| percent(x / most);
+        Bar {
+            key,
+            end: value.map(|value| at(value.median)),
+            whisker: value.filter(|value| value.low / most > ROOM).map(|value| [at(value.low), at(value.high)]),
+            value: String::new(),
+            interval: String::new(),
+            note: String::new(),
+            tone: "",
+        }
+    }
 }
 
 /// A share of 100 % as a place of a drawing.
@@ -90,6 +118,8 @@ struct Series {
     dots: Vec<Dot>,
     /// Where the label at the end of the line stands.
     label_at: String,
+    /// The adapter, as far as there is room.
+    name: String,
     /// The last value.
     last: String,
 }
@@ -131,7 +161,8 @@ impl Lines {
             };
             let end = values.last().map_or(0.0, |v| v[1]);
             let dots = values.iter().map(dot).collect();
-            (100.0 * (1.0 - axis.place(end)), Series { key, dots, label_at: String::new(), last: digits(end) })
+            let name = cut(&key.name, END);
+            (100.0 * (1.0 - axis.place(end)), Series { key, dots, label_at: String::new(), name, last: digits(end) })
         });
         let mut series: Vec<(f64, Series)> = series.collect();
         spread(&mut series);
@@ -206,7 +237,11 @@ impl Axis {
     pub fn ticks(&self) -> Vec<f64> {
         if self.log {
             let decades = (self.high / self.low).log10();
-            let steps: &[f64] = if decades < 1.6 { &[1.0, 2.0, 5.0] } else { &[1.0] };
+            let steps: &[f64] = match decades {
+                few if few < 1.6 => &[1.0, 2.0, 5.0],
+                some if some < 3.2 => &[1.0, 3.0],
+                _ => &[1.0],
+            };
             let every = (decades / 6.0).ceil().max(1.0) as usize;
             let exponents = (self.low.log10().floor() as i32..=self.high.log10().ceil() as i32).step_by(every);
             let all = exponents.flat_map(|exponent| steps.iter().map(move |step| step * 10f64.powi(exponent)));
@@ -231,7 +266,7 @@ mod tests {
         assert_eq!(linear.ticks(), [0.0, 2.5, 5.0, 7.5]);
         let log = Axis::new(1.0, 300.0);
         assert!(log.log && log.place(1.0) > 0.0 && log.place(300.0) < 1.0);
-        assert_eq!(log.ticks(), [1.0, 10.0, 100.0]);
+        assert_eq!(log.ticks(), [1.0, 3.0, 10.0, 30.0, 100.0, 300.0]);
         // What no axis was made for.
         for (least, most) in [(f64::INFINITY, 0.0), (1e-308, 1e308), (1e-320, 1e300), (1e308, 1e308), (0.0, 5e-324)] {
             let axis = Axis::new(least, most);
@@ -244,7 +279,17 @@ mod tests {
     fn labels_do_not_overlap() {
         let columns: Vec<_> = (0..9)
             .map(|n| {
-                (Key { letter: n.to_string(), label: String::new(), colour: 0, marker: "" }, vec![[0.0, 5.0, 5.0, 5.0]])
+                (
+                    Key {
+                        letter: n.to_string(),
+                        name: String::new(),
+                        more: String::new(),
+                        label: String::new(),
+                        colour: 0,
+                        marker: "",
+                    },
+                    vec![[0.0, 5.0, 5.0, 5.0]],
+                )
             })
             .collect();
         let lines = Lines::new(String::new(), "", "", columns);

@@ -1,6 +1,7 @@
 //! What the page says first: the comparison in sentences.
 
 use super::columns::Column;
+use super::label;
 use super::ratio::{Ratio, digits};
 use super::sections::{browser, parts, speed};
 use super::table::{Cell, Comparison, Group, Line};
@@ -21,8 +22,13 @@ pub struct Findings {
     pub failed: Vec<String>,
 }
 
-/// Columns of a line by their clock: wall, unless only the device's is there.
-type Ranked<'a> = Vec<(usize, &'a Cell, f64)>;
+/// Most devices in a sentence.
+const LISTED: usize = 4;
+
+/// A column with its cell and median.
+type Place<'a> = (usize, &'a Cell, f64);
+/// Columns of a line by speed.
+type Ranked<'a> = Vec<Place<'a>>;
 
 /// What there is to say.
 pub fn findings(comparison: &Comparison) -> Findings {
@@ -34,34 +40,33 @@ pub fn findings(comparison: &Comparison) -> Findings {
         };
         return found;
     };
-    let name = |at: usize| brief(&comparison.columns, at);
-    found.headline = headline(&ranked(comparison, line), &name);
+    let name = |at: usize| brief(comparison, line, at);
+    let ranks = ranked(comparison, line);
+    found.headline = headline(&ranks, &name);
     found.about = format!("{}: {} ({})", line.test.name, speed::describe(line), group.title);
+    found.more.extend(behind(&ranks, &name));
     if line.test.kind != Kind::Prefill
         && let Some((_, line)) = main(comparison, Kind::Prefill)
     {
-        found.more.push(format!(
-            "{}, {}: {}.",
-            line.test.name,
-            speed::describe(line),
-            sentence(&ranked(comparison, line), &name)
-        ));
+        let name = |at: usize| brief(comparison, line, at);
+        let rates = list(
+            ranked(comparison, line).iter().map(|(at, _, rate)| format!("{} {}", name(*at), units::digits(*rate))),
+        );
+        found.more.push(format!("{}, {}, in tokens per second: {rates}.", line.test.name, speed::describe(line)));
     }
-    found.more.extend(deeper(comparison, group, line, &name));
+    found.more.extend(deeper(group, line, &ranks, &name));
     for pair in browser::pairs(&comparison.columns) {
         if let Some(ratio) = browser::ratio(line, pair).filter(|ratio| ratio.sure) {
             let (here, there) = (name(pair.0), name(pair.1));
-            let says = match ratio.differs() {
-                true => format!("{there} reaches {} of the speed of {here}", share(ratio.times)),
-                false => format!("no difference between {there} and {here}"),
-            };
-            found.more.push(format!("In the browser: {says} ({}).", line.test.name));
+            found.more.push(match ratio.differs() {
+                true => format!("{there} reaches {} of the native speed ({here}).", share(ratio.times)),
+                false => format!("{there} is no different from native ({here})."),
+            });
         }
     }
-    for (at, cell, _) in line.good() {
-        if let Some((part, of)) = parts::largest(&cell.row) {
-            found.more.push(format!("On {}, {part} takes {} of the device's time for a token.", name(at), share(of)));
-        }
+    let largest = ranks.iter().find_map(|(at, cell, _)| Some((at, parts::largest(&cell.row)?)));
+    if let Some((at, parts)) = largest {
+        found.more.push(format!("Where the device's time for a token goes on {}: {parts}.", name(*at)));
     }
     found
 }
@@ -96,15 +101,12 @@ fn headline(ranked: &Ranked, name: &impl Fn(usize) -> String) -> String {
     let [best, rest @ ..] = ranked.as_slice() else { return String::new() };
     let rate = format!("{} tokens per second", units::digits(best.2));
     let Some(next) = rest.first() else { return format!("{}: {rate}", name(best.0)) };
-    let last = rest.last().unwrap_or(next);
-    let against = |other: &(usize, &Cell, f64)| Ratio::of(&other.1.row.time.samples, &best.1.row.time.samples);
-    match against(next) {
+    match against(best, next) {
         Some(ratio) if ratio.differs() && rest.len() == 1 => {
             format!("{} is {} times as fast as {}", name(best.0), digits(ratio.times), name(next.0))
         }
         Some(ratio) if ratio.differs() => {
-            let times = against(last).map_or(f64::NAN, |ratio| ratio.times);
-            format!("{} is fastest: {rate}, {} times as fast as {}", name(best.0), digits(times), name(last.0))
+            format!("{} is fastest: {rate}", name(best.0))
         }
         Some(ratio) if ratio.sure => {
             format!("No difference between {} and {}: {rate}", name(best.0), name(next.0))
@@ -113,38 +115,57 @@ fn headline(ranked: &Ranked, name: &impl Fn(usize) -> String) -> String {
     }
 }
 
-fn sentence(ranked: &Ranked, name: &impl Fn(usize) -> String) -> String {
-    let rates: Vec<String> =
-        ranked.iter().take(4).map(|(at, _, rate)| format!("{} {}", name(*at), units::digits(*rate))).collect();
-    format!("{} tokens per second", rates.join(", "))
+/// How far the next and the last are behind the fastest of many.
+fn behind(ranks: &Ranked, name: &impl Fn(usize) -> String) -> Option<String> {
+    let [best, next, .., last] = ranks.as_slice() else { return None };
+    let [next, last] = [next, last].map(|other| Some((against(best, other)?, name(other.0))));
+    let ((next, second), (last, slowest)) = (next?, last?);
+    let (near, far) = (digits(next.times), digits(last.times));
+    next.differs()
+        .then(|| format!("That is {near} times as fast as {second}, the next, and {far} times as fast as {slowest}."))
 }
 
-/// What a long text in front costs the device of the headline.
-fn deeper(comparison: &Comparison, group: &Group, line: &Line, name: &impl Fn(usize) -> String) -> Vec<String> {
+/// The speed of one over that of another.
+fn against(best: &Place, other: &Place) -> Option<Ratio> {
+    Ratio::of(&other.1.row.time.samples, &best.1.row.time.samples)
+}
+
+/// Up to [`LISTED`] of them.
+fn list(texts: impl Iterator<Item = String>) -> String {
+    let texts: Vec<String> = texts.collect();
+    let more = texts.len().saturating_sub(LISTED);
+    let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
+    texts[..texts.len() - more].join(", ") + &rest
+}
+
+/// What a long text in front costs.
+fn deeper(group: &Group, line: &Line, ranks: &Ranked, name: &impl Fn(usize) -> String) -> Option<String> {
     let same = |other: &&Line| {
         let (a, b) = (&other.test, &line.test);
         a.kind == b.kind && a.batch == b.batch && a.tokens == b.tokens && a.depth > b.depth
     };
-    let Some(deepest) = group.tests.iter().filter(same).max_by_key(|other| other.test.depth) else { return vec![] };
-    let ranked = ranked(comparison, line);
-    let told = ranked.iter().take(3).filter_map(|(at, cell, _)| {
+    let deepest = group.tests.iter().filter(same).max_by_key(|other| other.test.depth)?;
+    let told = ranks.iter().filter_map(|(at, cell, _)| {
         let deep = deepest.cells[*at].as_ref().filter(|deep| deep.good().is_some())?;
-        let ratio = Ratio::of(&cell.row.time.samples, &deep.row.time.samples)?;
-        let depth = units::thousands(f64::from(deepest.test.depth));
-        Some(match (ratio.differs(), ratio.sure) {
-            (true, _) => format!("Behind {depth} tokens {} keeps {} of its speed.", name(*at), share(ratio.times)),
-            (_, true) => format!("Behind {depth} tokens {} is as fast as at the beginning.", name(*at)),
-            _ => return None,
-        })
+        let ratio = Ratio::of(&cell.row.time.samples, &deep.row.time.samples).filter(|ratio| ratio.sure)?;
+        let keeps = if ratio.differs() { share(ratio.times) } else { "all".into() };
+        Some(format!("{} {keeps}", name(*at)))
     });
-    told.collect()
+    let told = list(told);
+    let depth = units::thousands(f64::from(deepest.test.depth));
+    (!told.is_empty()).then(|| format!("Of its speed, this is left behind {depth} tokens: {told}."))
 }
 
-/// A column's shortest name that no other has.
-fn brief(columns: &[Column], at: usize) -> String {
-    let alike = columns.iter().filter(|column| column.adapter == columns[at].adapter).count();
+/// A column's shortest name that no other one of the line has.
+fn brief(comparison: &Comparison, line: &Line, at: usize) -> String {
+    let columns = &comparison.columns;
+    let alike = line.filled().filter(|(other, _)| columns[*other].adapter == columns[at].adapter).count();
     let Column { adapter, label, .. } = &columns[at];
-    if alike == 1 { adapter.clone() } else { label.replacen(", ", " (", 1) + ")" }
+    match columns[at].browser() {
+        _ if alike > 1 => label.replacen(", ", " (", 1) + ")",
+        true => format!("{adapter} in {}", label::runtime(&columns[at])),
+        false => adapter.clone(),
+    }
 }
 
 fn failed(comparison: &Comparison) -> Vec<String> {

@@ -3,7 +3,7 @@
 use super::chart::{Bars, Lines};
 use super::findings::{Findings, findings};
 use super::ratio::ENOUGH;
-use super::sections::{browser, full, latency, memory, parts, speed};
+use super::sections::{Charts, Titled, browser, full, latency, memory, parts, speed};
 use super::table::Comparison;
 use anyhow::{Context as _, Result};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
@@ -25,12 +25,12 @@ struct Page<'a> {
     hash: String,
     version: &'a str,
     findings: Findings,
-    speed: Vec<speed::Speed>,
+    speed: Vec<Titled>,
     depth: Vec<Lines>,
     parts: Vec<parts::Where>,
-    bandwidth: Vec<Bars>,
-    browser: Vec<Bars>,
-    percentiles: Vec<latency::Spread>,
+    bandwidth: Charts<Bars>,
+    browser: Vec<Titled>,
+    percentiles: Charts<latency::Spread>,
     machines: Vec<full::Machine>,
     rows: Vec<full::Full>,
     notes: &'a [String],

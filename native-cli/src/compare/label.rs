@@ -28,15 +28,20 @@ pub fn cut(text: &str, most: usize) -> String {
     }
 }
 
-/// `vulkan, native`; the browser by its name. Empty for the CPU twins, whose adapter says all.
-pub fn place(column: &Column) -> String {
-    let (backend, software) = (&column.device.backend, &column.software);
+/// `native`; the browser by its name.
+pub fn runtime(column: &Column) -> String {
+    let software = &column.software;
     let runtime = match software.runtime.as_str() {
         "browser" => cut(software.host.split(['/', '.', ';', '(']).next().unwrap_or_default().trim(), 24),
         other => cut(other, 24),
     };
-    let runtime = if runtime.is_empty() { "browser".to_owned() } else { runtime };
-    match backend.as_str() {
+    if runtime.is_empty() { "browser".to_owned() } else { runtime }
+}
+
+/// `vulkan, native`; for the CPU twins only the runtime.
+fn place(column: &Column) -> String {
+    let runtime = runtime(column);
+    match column.device.backend.as_str() {
         "cpu" => runtime,
         backend => format!("{}, {runtime}", cut(backend, 16)),
     }

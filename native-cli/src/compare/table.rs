@@ -126,7 +126,7 @@ fn position<T>(list: &mut Vec<T>, wanted: impl FnMut(&T) -> bool, new: impl FnOn
 
 fn title(model: &Model) -> String {
     let random = if model.synthetic { ", random weights" } else { "" };
-    format!("{}, {}, keys and values in {}{random}", model.name, model.weights, model.kv)
+    format!("{}, {}, KV in {}{random}", model.name, model.weights, model.kv)
 }
 
 fn unit(kind: Kind) -> Unit {
@@ -160,21 +160,13 @@ fn cell(row: Row) -> Cell {
 /// Holds each cell against the first one of its clock.
 fn judge(line: &mut Line, columns: &[Column]) {
     for clock in [Clock::Wall, Clock::Device] {
-        let mut first: Option<Vec<f64>> = None;
-        for (cell, column) in line.cells.iter_mut().zip(columns) {
-            let Some(cell) = cell.as_mut().filter(|cell| column.clock == clock && cell.good().is_some()) else {
-                continue;
-            };
-            match &first {
-                None => {
-                    first = Some(cell.row.time.samples.clone());
-                    cell.verdict = "the first".into();
-                }
-                Some(base) => {
-                    cell.ratio = Ratio::of(base, &cell.row.time.samples);
-                    cell.verdict = cell.ratio.map(|ratio| ratio.words()).unwrap_or_default();
-                }
-            }
+        let cells = line.cells.iter_mut().zip(columns).filter(|(_, column)| column.clock == clock);
+        let mut good = cells.filter_map(|(cell, _)| cell.as_mut().filter(|cell| cell.good().is_some()));
+        let Some(first) = good.next() else { continue };
+        for cell in good {
+            cell.ratio = Ratio::of(&first.row.time.samples, &cell.row.time.samples);
+            cell.verdict = cell.ratio.map(|ratio| ratio.words()).unwrap_or_default();
+            first.verdict = "baseline".into();
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::label::cut;
 use super::table::{Comparison, Line};
+use super::units::Unit;
 use crate::devices;
 
 /// Widest column, in characters.
@@ -34,9 +35,17 @@ pub fn table(comparison: &Comparison) -> String {
     out
 }
 
+/// Times have a unit of their own.
+fn unit(test: &Line) -> &'static str {
+    match test.counts() {
+        Unit::TokensPerSecond => test.unit,
+        Unit::Seconds => "",
+    }
+}
+
 /// Two lines for a test: the values, and what they say.
 fn lines(test: &Line, shown: &[usize]) -> [Vec<String>; 2] {
-    let mut two = [vec![cut(&line(&test.test.name), WIDEST), test.unit.into()], vec![String::new(), String::new()]];
+    let mut two = [vec![cut(&line(&test.test.name), WIDEST), unit(test).into()], vec![String::new(), String::new()]];
     for &at in shown {
         let (value, verdict) = match &test.cells[at] {
             None => ("-".into(), String::new()),

@@ -48,12 +48,21 @@ impl Unit {
         }
     }
 
+    /// What to multiply by for the unit that fits.
+    pub fn scale(self, value: &Summary) -> f64 {
+        match self {
+            Unit::TokensPerSecond => 1.0,
+            Unit::Seconds => seconds_in(value.median).0,
+        }
+    }
+
     /// A value with its interval, as in `986 (980 to 991)`; seconds in the unit that fits the median: `1.35 s (1.31 to 1.40)`.
     pub fn interval(self, value: &Summary) -> (String, String) {
-        let (times, name) = match self {
-            Unit::TokensPerSecond => (1.0, ""),
-            Unit::Seconds => seconds_in(value.median),
+        let name = match self {
+            Unit::TokensPerSecond => "",
+            Unit::Seconds => seconds_in(value.median).1,
         };
+        let times = self.scale(value);
         let [median, low, high] = [value.median, value.low, value.high].map(|x| digits(x * times));
         (format!("{median} {name}").trim_end().to_owned(), format!("{low} to {high}"))
     }
@@ -65,6 +74,15 @@ pub fn seconds_in(most: f64) -> (f64, &'static str) {
         x if x < 1e-3 => (1e6, "µs"),
         x if x < 1.0 => (1e3, "ms"),
         _ => (1.0, "s"),
+    }
+}
+
+/// The unit's whole name.
+pub fn seconds_named(most: f64) -> &'static str {
+    match seconds_in(most).1 {
+        "µs" => "microseconds",
+        "ms" => "milliseconds",
+        _ => "seconds",
     }
 }
 

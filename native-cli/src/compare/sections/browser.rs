@@ -1,11 +1,13 @@
 //! The same adapter natively and in a browser.
 
+use super::Titled;
 use super::speed::tone;
-use crate::compare::chart::{Bar, Bars, key, percent};
+use crate::compare::chart::{Bar, Bars, key};
 use crate::compare::columns::Column;
 use crate::compare::ratio::Ratio;
-use crate::compare::table::{Comparison, Line};
+use crate::compare::table::{Cell, Comparison, Group, Line};
 use crate::compare::units::Unit;
+use nemoflash::bench::report::Summary;
 
 /// Native, and the browser that goes with it: places of columns.
 pub type Pair = (usize, usize);
@@ -60,25 +62,14 @@ fn words(column: &Column) -> Vec<String> {
     words.map(str::to_lowercase).collect()
 }
 
-/// A chart for each pair; its rows are native and browser by turns.
-pub fn browser(comparison: &Comparison) -> Vec<Bars> {
-    let charts = pairs(&comparison.columns).into_iter().map(|pair| {
-        let rows = |(_, line): (_, &Line)| rows(comparison, line, pair).into_iter().flatten();
-        let columns = &comparison.columns;
-        Bars {
-            title: columns[pair.0].adapter.clone(),
-            caption: format!(
-                "{} against {}; tokens per second, more is better",
-                columns[pair.1].label, columns[pair.0].label
-            ),
-            rows: comparison
-                .lines()
-                .filter(|(_, line)| line.counts() == Unit::TokensPerSecond)
-                .flat_map(rows)
-                .collect(),
-        }
+/// Charts of each pair, one for each test of tokens.
+pub fn browser(comparison: &Comparison) -> Vec<Titled> {
+    let columns = &comparison.columns;
+    let titled = pairs(columns).into_iter().map(|pair| Titled {
+        title: format!("{} against {}", columns[pair.1].label, columns[pair.0].label),
+        charts: comparison.lines().filter_map(|(group, line)| chart(comparison, group, line, pair)).collect(),
     });
-    charts.filter(|chart| !chart.rows.is_empty()).collect()
+    titled.filter(|pair| !pair.charts.is_empty()).collect()
 }
 
 /// The speed of the browser against the native one.
@@ -87,22 +78,18 @@ pub fn ratio(line: &Line, (here, there): Pair) -> Option<Ratio> {
     Ratio::of(&good(here)?.row.time.samples, &good(there)?.row.time.samples)
 }
 
-fn rows(comparison: &Comparison, line: &Line, pair: Pair) -> Option<[Bar; 2]> {
-    let ratio = ratio(line, pair)?;
-    let values = [pair.0, pair.1].map(|at| line.cells[at].as_ref().and_then(|cell| cell.good()));
-    let [Some(here), Some(there)] = values else { return None };
-    let most = here.high.max(there.high).max(here.median).max(there.median);
-    let bar = |at: usize, value: nemoflash::bench::report::Summary, note: String, tone| {
+fn chart(comparison: &Comparison, group: &Group, line: &Line, pair: Pair) -> Option<Bars> {
+    let ratio = ratio(line, pair).filter(|_| line.counts() == Unit::TokensPerSecond)?;
+    let good = |at: usize| line.cells[at].as_ref().and_then(Cell::good);
+    let (here, there) = (good(pair.0)?, good(pair.1)?);
+    let most = here.high.max(there.high);
+    let bar = |at: usize, value: Summary, note: String, tone| {
         let (text, interval) = line.counts().interval(&value);
-        Bar {
-            key: key(&comparison.columns, at),
-            end: Some(percent(value.median / most)),
-            whisker: Some([value.low, value.high].map(|x| percent(x / most))),
-            value: text,
-            interval,
-            note,
-            tone,
-        }
+        Bar { value: text, interval, note, tone, ..Bar::of(key(&comparison.columns, at), Some(value), most) }
     };
-    Some([bar(pair.0, here, line.test.name.clone(), ""), bar(pair.1, there, ratio.words(), tone(Some(ratio)))])
+    Some(Bars {
+        title: line.test.name.clone(),
+        caption: format!("{}; tokens per second, more is better", group.title),
+        rows: vec![bar(pair.0, here, "native".into(), ""), bar(pair.1, there, ratio.words(), tone(Some(ratio)))],
+    })
 }

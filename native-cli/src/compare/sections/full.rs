@@ -49,7 +49,6 @@ pub struct Full {
     key: Key,
     model: String,
     test: String,
-    unit: &'static str,
     clock: &'static str,
     median: String,
     interval: String,
@@ -73,7 +72,10 @@ pub fn full(comparison: &Comparison) -> Vec<Full> {
 fn row(key: Key, model: &str, line: &Line, cell: &Cell) -> Full {
     let row = &cell.row;
     let (median, interval) = cell.value.map(|value| line.counts().interval(&value)).unwrap_or_default();
-    let mean = |value: Summary| format!("{} ± {}", digits(value.mean), digits(value.sd));
+    let mean = |value: Summary| {
+        let times = line.counts().scale(&value);
+        format!("{} ± {}", digits(value.mean * times), digits(value.sd * times))
+    };
     let memory = [row.model.weight_bytes, row.model.arena_bytes, row.model.scratch_bytes];
     let memory: f64 = memory.iter().map(|&part| part as f64).sum();
     let error = row.error.iter().map(|error| format!("error: {error}"));
@@ -81,7 +83,6 @@ fn row(key: Key, model: &str, line: &Line, cell: &Cell) -> Full {
         key,
         model: model.to_owned(),
         test: line.test.name.clone(),
-        unit: line.unit,
         clock: match row.time.clock {
             Clock::Wall => "wall",
             Clock::Device => "device",
@@ -96,7 +97,7 @@ fn row(key: Key, model: &str, line: &Line, cell: &Cell) -> Full {
             Gate::NotRun => "not checked",
         },
         memory: bytes(memory),
-        date: row.date.replace('T', " "),
+        date: row.date.replace('T', " ").chars().take(16).collect(),
         remarks: error.chain(row.warnings.iter().cloned()).collect(),
         failed: cell.failed,
     }

@@ -1,5 +1,6 @@
 //! The time of a token: over the depth of the text, and how it spreads.
 
+use super::Charts;
 use crate::compare::chart::{Axis, Key, Lines, Values, key, percent};
 use crate::compare::table::{Comparison, Group, Line};
 use crate::compare::units::{digits, seconds_in};
@@ -34,7 +35,7 @@ fn chart(comparison: &Comparison, group: &Group, lines: &[&Line], clock: Clock) 
     let many = if batch > 1 { format!(", {batch} sequences at a time") } else { String::new() };
     let clocked = if clock == Clock::Device { ", by the device's clock" } else { "" };
     let title = format!("{}{many}{clocked}", group.title);
-    deep.then(|| Lines::new(title, "tokens in front", "milliseconds a token", data))
+    deep.then(|| Lines::new(title, "tokens in front, evenly spaced", "milliseconds a token", data))
 }
 
 /// Milliseconds of a step at each depth of one column.
@@ -75,8 +76,8 @@ struct Strip {
 }
 
 /// A chart for each test with times of single tokens.
-pub fn percentiles(comparison: &Comparison) -> Vec<Spread> {
-    comparison.lines().filter_map(|(group, line)| spread(comparison, group, line)).collect()
+pub fn percentiles(comparison: &Comparison) -> Charts<Spread> {
+    Charts::of(comparison, |group, line| spread(comparison, group, line))
 }
 
 fn spread(comparison: &Comparison, group: &Group, line: &Line) -> Option<Spread> {
@@ -90,7 +91,7 @@ fn spread(comparison: &Comparison, group: &Group, line: &Line) -> Option<Spread>
     let most = rows.iter().map(|(_, _, p)| p[3]).fold(0.0, f64::max);
     let least = rows.iter().map(|(_, _, p)| p[0]).filter(|&x| x > 0.0).fold(f64::INFINITY, f64::min);
     let axis = Axis::new(least, most);
-    let (times, unit) = seconds_in(least);
+    let (times, unit) = seconds_in(most);
     let strip = |(at, count, p): (usize, usize, [f64; 4])| Strip {
         key: key(&comparison.columns, at),
         at: p.map(|x| percent(axis.place(x))),

@@ -51,6 +51,8 @@ struct Piece {
     middle: String,
     /// In it, where there is room.
     text: Option<String>,
+    /// In front of the text, where there is more.
+    name: Option<&'static str>,
 }
 
 #[derive(Debug, Serialize)]
@@ -102,11 +104,13 @@ fn sums(row: &Row) -> [f64; PARTS.len()] {
     sums
 }
 
-/// The part that takes most of a row's time, with its share.
-pub fn largest(row: &Row) -> Option<(&'static str, f64)> {
-    let (total, sums) = (total(row), sums(row));
-    let most = sums.into_iter().zip(PARTS).max_by(|a, b| a.0.total_cmp(&b.0))?;
-    (total > 0.0).then_some((most.1, most.0 / total))
+/// The three parts that take most of a row's time, in words; none if no time is known.
+pub fn largest(row: &Row) -> Option<String> {
+    let total = total(row);
+    let mut parts: Vec<(f64, &str)> = sums(row).into_iter().zip(PARTS).filter(|(sum, _)| *sum > 0.0).collect();
+    parts.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let texts: Vec<String> = parts.iter().take(3).map(|(sum, part)| format!("{part} {}", share(sum / total))).collect();
+    (total > 0.0).then(|| texts.join(", "))
 }
 
 fn stack(key: Key, row: &Row, sums: &[f64; PARTS.len()], parts: &[Part]) -> Stack {
@@ -117,8 +121,9 @@ fn stack(key: Key, row: &Row, sums: &[f64; PARTS.len()], parts: &[Part]) -> Stac
         let width = sums[part.at] / total;
         if width > 0.0 {
             let text = (width >= ROOM).then(|| share(width));
+            let name = (width >= ROOM * 2.5).then_some(part.name);
             let (x, middle) = (percent(begin), percent(begin + width / 2.0));
-            pieces.push(Piece { part: part.at, x, width: percent(width), middle, text });
+            pieces.push(Piece { part: part.at, x, width: percent(width), middle, text, name });
         }
         begin += width;
     }

@@ -1,22 +1,15 @@
 //! Bars of every test over the devices.
 
-use crate::compare::chart::{Bar, Bars, key, percent};
+use super::Titled;
+use crate::compare::chart::{Bar, Bars, key};
 use crate::compare::columns::Column;
 use crate::compare::ratio::Ratio;
 use crate::compare::table::{Cell, Comparison, Line};
-use crate::compare::units::{Unit, seconds_in};
+use crate::compare::units::{Unit, seconds_named};
 use nemoflash::bench::report::{Clock, Kind};
-use serde::Serialize;
-
-/// The bars of one model.
-#[derive(Debug, Serialize)]
-pub struct Speed {
-    title: String,
-    charts: Vec<Bars>,
-}
 
 /// A chart for each test and clock.
-pub fn speed(comparison: &Comparison) -> Vec<Speed> {
+pub fn speed(comparison: &Comparison) -> Vec<Titled> {
     let columns = &comparison.columns;
     let of_line = |line: &Line| {
         let clocks = [Clock::Wall, Clock::Device].into_iter();
@@ -24,7 +17,7 @@ pub fn speed(comparison: &Comparison) -> Vec<Speed> {
     };
     let groups = comparison.groups.iter();
     groups
-        .map(|group| Speed { title: group.title.clone(), charts: group.tests.iter().flat_map(of_line).collect() })
+        .map(|group| Titled { title: group.title.clone(), charts: group.tests.iter().flat_map(of_line).collect() })
         .collect()
 }
 
@@ -50,7 +43,7 @@ fn bars(line: &Line, columns: &[Column], clock: Clock) -> Option<Bars> {
     let most = cells.iter().filter_map(|(_, cell)| cell.value).map(|v| v.high.max(v.median)).fold(0.0, f64::max);
     let way = match line.counts() {
         Unit::TokensPerSecond => "tokens per second, more is better".to_owned(),
-        Unit::Seconds => format!("{}, less is better", seconds_in(most).1),
+        Unit::Seconds => format!("{}, less is better", seconds_named(most)),
     };
     let clocked = match clock {
         Clock::Wall => "",
@@ -63,22 +56,14 @@ fn bars(line: &Line, columns: &[Column], clock: Clock) -> Option<Bars> {
 
 fn bar(line: &Line, columns: &[Column], at: usize, cell: &Cell, most: f64) -> Bar {
     let (value, interval) = cell.value.map(|value| line.counts().interval(&value)).unwrap_or_default();
-    Bar {
-        key: key(columns, at),
-        end: cell.value.map(|value| percent(value.median / most)),
-        whisker: cell.value.map(|value| [value.low, value.high].map(|x| percent(x / most))),
-        value,
-        interval,
-        note: cell.verdict.clone(),
-        tone: if cell.failed { "bad" } else { tone(cell.ratio) },
-    }
+    let tone = if cell.failed { "bad" } else { tone(cell.ratio) };
+    Bar { value, interval, note: cell.verdict.clone(), tone, ..Bar::of(key(columns, at), cell.value, most) }
 }
 
 /// How a ratio is coloured.
 pub fn tone(ratio: Option<Ratio>) -> &'static str {
     match ratio {
         Some(ratio) if ratio.differs() && ratio.low > 1.0 => "better",
-        Some(ratio) if ratio.differs() => "worse",
         _ => "",
     }
 }
