@@ -15,8 +15,11 @@ mod units;
 use crate::args::Common;
 use crate::report::{Exit, Usage};
 use crate::terminal;
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use std::path::PathBuf;
+
+/// Most columns that anybody can read.
+const MAX_COLUMNS: usize = 64;
 
 /// The options.
 #[derive(Debug, clap::Args)]
@@ -43,6 +46,9 @@ pub fn run(common: &Common, args: &Compare) -> Result<Exit> {
     let read::Rows { rows, notes } = read::all(&args.files)?;
     let files: Vec<String> = args.files.iter().map(|path| name(path)).collect();
     let comparison = table::Comparison::new(rows, &files, notes);
+    if comparison.columns.len() > MAX_COLUMNS {
+        bail!("more than {MAX_COLUMNS} devices and runs. Compare fewer files at a time");
+    }
     if let Some(path) = &args.html {
         let page = html::page(&comparison)?;
         let shown = path.display();

@@ -171,6 +171,12 @@ fn bad_files_are_refused() {
     let good = json(samples::rows(&h100(), &fables()));
     let other = good.replace("nemoflash-bench/1", "nemoflash-bench/2");
     let line = jsonl(&[row(&h100(), &fables(), decode(0), vec![1.0, -1.0])]);
+    let many = jsonl(&[row(&h100(), &fables(), decode(0), around(1.0, 1001))]);
+    let mut named = row(&h100(), &fables(), decode(0), around(1.0, 6));
+    named.model.name = "x".repeat(201);
+    let named = jsonl(&[named]);
+    let one = row(&h100(), &fables(), decode(0), around(1.0, 1));
+    let (rows, runs) = (jsonl(&vec![one.clone(); 2001]), jsonl(&vec![one; 65]));
     let deep = "[".repeat(100_000);
     let cases = [
         (
@@ -185,12 +191,17 @@ fn bad_files_are_refused() {
         ("deep.json", &deep, "is not JSON"),
         ("field.json", r#"{"schema":"nemoflash-bench/1","rows":[{}]}"#, "is not what its schema says"),
         ("negative.jsonl", &line, "row 1 has a time that is not positive"),
+        ("many.jsonl", &many, "row 1 has more than 1000 samples"),
+        ("named.jsonl", &named, "row 1 has a name of more than 200 bytes"),
+        ("rows.jsonl", &rows, "more than 2000 rows"),
         ("huge.jsonl", r#"{"schema":"nemoflash-bench/1","x":1e999}"#, "huge.jsonl"),
     ];
     let folder = folder(&cases.map(|(name, text, _)| (name, text)));
     for (name, _, words) in cases {
         compare(folder.path(), &[name]).refused(1, &[name, words]);
     }
+    fs::write(folder.path().join("runs.jsonl"), runs).unwrap();
+    compare(folder.path(), &["runs.jsonl"]).refused(1, &["more than 64 devices and runs"]);
     fs::write(folder.path().join("latin.json"), b"\xff").unwrap();
     compare(folder.path(), &["latin.json"]).refused(1, &["not UTF-8"]);
     compare(folder.path(), &["missing.json"]).refused(1, &["missing.json"]);

@@ -14,6 +14,8 @@ const MARKERS: [&str; 4] = ["circle", "square", "triangle", "diamond"];
 const WIDE: f64 = 12.0;
 /// From this share of the axis on, a bar is long enough for its interval.
 const ROOM: f64 = 0.06;
+/// The shortest bar, as a share of the axis: one that can be seen.
+const LEAST: f64 = 0.005;
 /// Longest name at the end of a line, in characters.
 const END: usize = 22;
 /// Least distance of two labels at the end of lines, in percent of the height.
@@ -76,7 +78,7 @@ impl Bar {
         let at = |x: f64| percent(x / most);
         Bar {
             key,
-            end: value.map(|value| at(value.median)),
+            end: value.map(|value| at(value.median.max(most * LEAST))),
             whisker: value.filter(|value| value.low / most > ROOM).map(|value| [at(value.low), at(value.high)]),
             value: String::new(),
             interval: String::new(),

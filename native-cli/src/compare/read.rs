@@ -10,7 +10,11 @@ use std::path::Path;
 /// Longest file in bytes: it is held in memory.
 const MAX_FILE: u64 = 64 << 20;
 /// Most rows of all files together.
-const MAX_ROWS: usize = 10_000;
+const MAX_ROWS: usize = 2_000;
+/// Most repetitions of a row: each is drawn thousands of times.
+const MAX_SAMPLES: usize = 1_000;
+/// Longest name, in bytes.
+const MAX_NAME: usize = 200;
 
 /// What the files have.
 #[derive(Debug, Default)]
@@ -65,6 +69,12 @@ fn rows(text: &str, shown: &str, notes: &mut Vec<String>) -> Result<Vec<Row>> {
         let place = format!("{shown}, row {at}");
         let head = Head { schema: Some(row.schema.clone()), rows: None };
         known(&head, &place)?;
+        if row.time.samples.len() > MAX_SAMPLES {
+            bail!("{place} has more than {MAX_SAMPLES} samples. Measure with fewer repetitions");
+        }
+        if [&row.model.name, &row.test.name, &row.device.adapter].iter().any(|name| name.len() > MAX_NAME) {
+            bail!("{place} has a name of more than {MAX_NAME} bytes. Measure again");
+        }
         let positive = |values: &[f64], least: f64| values.iter().all(|&value| value.is_finite() && value >= least);
         if !positive(&row.time.samples, f64::MIN_POSITIVE) || !positive(&row.time.token_samples, 0.0) {
             bail!("{place} has a time that is not positive. Measure again");

@@ -5,7 +5,7 @@ use nemoflash::bench::report::Summary;
 /// Three digits, thousands apart: `0.123`, `4.56`, `78.9`, `1,234`.
 pub fn digits(value: f64) -> String {
     match value.abs() {
-        x if x == 0.0 => "0".into(),
+        0.0 => "0".into(),
         x if x < 0.0005 => format!("{value:.1e}"),
         x if x < 0.9995 => format!("{value:.3}"),
         x if x < 9.995 => format!("{value:.2}"),

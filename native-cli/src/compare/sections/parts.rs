@@ -11,7 +11,7 @@ pub const PARTS: [&str; 8] = ["embedding", "attention", "mamba2", "deltanet", "f
 /// Most operators of a table.
 const LARGEST: usize = 8;
 /// From this share on, a piece of a bar has a text in it.
-const ROOM: f64 = 0.07;
+const ROOM: f64 = 0.065;
 
 /// One test's bars and tables.
 #[derive(Debug, Serialize)]
