@@ -68,6 +68,13 @@ pub fn findings(comparison: &Comparison) -> Findings {
     if let Some((at, parts)) = largest {
         found.more.push(format!("Where the device's time for a token goes on {}: {parts}.", name(*at)));
     }
+    let shaky =
+        comparison.lines().flat_map(|(_, line)| line.filled()).filter(|(_, cell)| !cell.row.warnings.is_empty());
+    match shaky.count() {
+        0 => {}
+        1 => found.more.push("One row has a warning: see the last table.".into()),
+        count => found.more.push(format!("{count} rows have warnings: see the last table.")),
+    }
     found
 }
 

@@ -63,13 +63,17 @@ fn lines(test: &Line, shown: &[usize]) -> [Vec<String>; 2] {
     two
 }
 
-/// What did not fit in the table.
+/// What did not fit in the table: long errors, and warnings.
 fn whole(comparison: &Comparison, tests: &[Line]) -> String {
     let mut out = String::new();
     for test in tests {
-        for (at, cell) in test.filled().filter(|(_, cell)| line(&cell.verdict).chars().count() > WIDEST) {
-            let letter = &comparison.columns[at].letter;
-            out += &format!("{letter}, {}: {}\n", line(&test.test.name), cut(&line(&cell.verdict), LONGEST));
+        for (at, cell) in test.filled() {
+            let verdict = Some(line(&cell.verdict)).filter(|verdict| verdict.chars().count() > WIDEST);
+            let warnings = cell.row.warnings.iter().map(|warning| format!("warning: {}", line(warning)));
+            for text in verdict.into_iter().chain(warnings) {
+                let letter = &comparison.columns[at].letter;
+                out += &format!("{letter}, {}: {}\n", line(&test.test.name), cut(&text, LONGEST));
+            }
         }
     }
     out
