@@ -27,7 +27,7 @@ struct Page<'a> {
     findings: Findings,
     speed: Vec<Titled>,
     depth: Vec<Lines>,
-    parts: Vec<parts::Where>,
+    parts: Charts<parts::Where>,
     bandwidth: Charts<Bars>,
     browser: Vec<Titled>,
     percentiles: Charts<latency::Spread>,

@@ -5,6 +5,8 @@ use serde::Serialize;
 /// Fewest samples of either side that allow a verdict. Of two equal devices with four samples each, all of one are
 /// faster than all of the other in 3 % of cases; with three, in 10 %.
 pub const ENOUGH: usize = 4;
+/// The smallest difference that is told.
+const LEAST: f64 = 0.005;
 /// Times that samples are drawn again.
 const DRAWS: usize = 2000;
 /// The same files give the same words.
@@ -39,33 +41,37 @@ impl Ratio {
         Some(Ratio { times: median(base.to_vec()) / median(this.to_vec()), low: at(0.025), high: at(0.975), sure })
     }
 
-    /// Whether the samples tell the two apart.
+    /// Whether the samples tell the two apart, by more than what words would round away.
     pub fn differs(&self) -> bool {
-        self.sure && (self.low > 1.0 || self.high < 1.0)
+        self.sure && (self.low > 1.0 + LEAST || self.high < 1.0 - LEAST)
     }
 
     /// In words: `1.8x faster (1.7 to 1.9)`, `no difference (0.97x to 1.02x)`, `1.8x, too few samples to tell`.
     pub fn words(&self) -> String {
         let Ratio { times, low, high, sure } = *self;
-        let [t, l, h] = [times, low, high].map(digits);
-        match () {
-            () if !sure => format!("{t}x, too few samples to tell"),
-            () if !self.differs() => format!("no difference ({l}x to {h}x)"),
-            () if low > 1.0 => format!("{t}x faster ({l} to {h})"),
-            () => {
-                let [t, l, h] = [times, high, low].map(|x| digits(x.recip()));
-                format!("{t}x slower ({l} to {h})")
-            }
+        let slower = self.differs() && high < 1.0;
+        let [times, low, high] = if slower { [times, high, low].map(f64::recip) } else { [times, low, high] };
+        let [t, l, h] = [times, low, high].map(|x| rounded(x, times));
+        match (sure, self.differs(), slower) {
+            (false, ..) => format!("{t}x, too few samples to tell"),
+            (_, false, _) => format!("no difference ({l}x to {h}x)"),
+            (.., false) => format!("{t}x faster ({l} to {h})"),
+            (.., true) => format!("{t}x slower ({l} to {h})"),
         }
     }
 }
 
-/// Two decimals up to 2, none from 100 on: what a ratio of measured times carries.
+/// As many digits as a ratio of measured times carries.
 pub fn digits(ratio: f64) -> String {
-    match ratio {
-        x if x < 1.995 => format!("{x:.2}"),
-        x if x < 99.95 => format!("{x:.1}"),
-        x => super::units::thousands(x),
+    rounded(ratio, ratio)
+}
+
+/// Two decimals where the size is below 2, none from 100 on.
+fn rounded(ratio: f64, size: f64) -> String {
+    match size {
+        x if x < 1.995 => format!("{ratio:.2}"),
+        x if x < 99.95 => format!("{ratio:.1}"),
+        _ => super::units::thousands(ratio),
     }
 }
 

@@ -63,20 +63,26 @@ fn lines(test: &Line, shown: &[usize]) -> [Vec<String>; 2] {
     two
 }
 
-/// What did not fit in the table: long errors, and warnings.
+/// What did not fit in the table: long errors, and warnings; each text once, with where it is.
 fn whole(comparison: &Comparison, tests: &[Line]) -> String {
-    let mut out = String::new();
+    let mut found: Vec<(String, Vec<String>)> = vec![];
     for test in tests {
         for (at, cell) in test.filled() {
             let verdict = Some(line(&cell.verdict)).filter(|verdict| verdict.chars().count() > WIDEST);
             let warnings = cell.row.warnings.iter().map(|warning| format!("warning: {}", line(warning)));
+            let place = format!("{} {}", comparison.columns[at].letter, line(&test.test.name));
             for text in verdict.into_iter().chain(warnings) {
-                let letter = &comparison.columns[at].letter;
-                out += &format!("{letter}, {}: {}\n", line(&test.test.name), cut(&text, LONGEST));
+                match found.iter_mut().find(|(known, _)| *known == text) {
+                    Some((_, places)) => places.push(place.clone()),
+                    None => found.push((text, vec![place.clone()])),
+                }
             }
         }
     }
-    out
+    found
+        .into_iter()
+        .map(|(text, places)| format!("{}\n  {}\n", cut(&text, LONGEST), cut(&places.join(", "), LONGEST)))
+        .collect()
 }
 
 /// Text of a file on one line of the terminal.

@@ -101,10 +101,14 @@ pub fn bytes(value: f64) -> String {
     }
 }
 
-/// `42 %`, `0.4 %`.
+/// `42 %`, `0.4 %`, on one line.
 pub fn share(value: f64) -> String {
     let percent = value * 100.0;
-    if percent < 0.95 && percent > 0.0 { format!("{percent:.1} %") } else { format!("{} %", thousands(percent)) }
+    if percent < 0.95 && percent > 0.0 {
+        format!("{percent:.1}\u{a0}%")
+    } else {
+        format!("{}\u{a0}%", thousands(percent))
+    }
 }
 
 #[cfg(test)]
@@ -125,6 +129,9 @@ mod tests {
     fn units_fit() {
         assert_eq!([seconds(0.0000123), seconds(0.0123), seconds(12.3)], ["12.3 µs", "12.3 ms", "12.3 s"]);
         assert_eq!([bytes(12.0), bytes(1.9e9), bytes(2.96e12)], ["12 B", "1.90 GB", "2.96 TB"]);
-        assert_eq!([share(0.004), share(0.421), share(1.0), share(0.0)], ["0.4 %", "42 %", "100 %", "0 %"]);
+        assert_eq!(
+            [share(0.004), share(0.421), share(1.0), share(0.0)],
+            ["0.4\u{a0}%", "42\u{a0}%", "100\u{a0}%", "0\u{a0}%"]
+        );
     }
 }

@@ -1,5 +1,6 @@
 //! Where the time of a step goes: by kind of block, and by operator.
 
+use super::Charts;
 use crate::compare::chart::{Key, key, percent};
 use crate::compare::table::{Comparison, Line};
 use crate::compare::units::{bytes, digits, seconds, share};
@@ -67,9 +68,8 @@ struct Entry {
 }
 
 /// A chart for each test with operators.
-pub fn parts(comparison: &Comparison) -> Vec<Where> {
-    let lines = comparison.lines();
-    lines.filter_map(|(group, line)| place(comparison, line, group.title.clone())).collect()
+pub fn parts(comparison: &Comparison) -> Charts<Where> {
+    Charts::of(comparison, |group, line| place(comparison, line, group.title.clone()))
 }
 
 fn place(comparison: &Comparison, line: &Line, caption: String) -> Option<Where> {
