@@ -46,6 +46,15 @@ pub enum Command {
     /// Talk to a model, or write a story with it by turns
     #[command(after_help = EXIT_CODES)]
     Chat(Chat),
+    /// Put the results of `bench` side by side, from any machines
+    ///
+    /// Reads JSON and JSON lines, and prints a table: a line for each test, a column for each device and runtime. Each
+    /// has the median with its 95 % interval (bootstrap on the raw samples), and how many times as fast it is as the
+    /// first. Where the interval of that ratio includes 1 there is "no difference"; fewer than 4 samples tell nothing.
+    /// Wall clocks and device clocks never share a column. With --html, the same as a page with charts that needs no
+    /// network. With --json, as data.
+    #[command(after_help = EXIT_CODES)]
+    Compare(crate::compare::Compare),
     /// List the GPU adapters of this machine
     #[command(after_help = EXIT_CODES)]
     Devices,

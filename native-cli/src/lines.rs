@@ -1,8 +1,10 @@
-//! Text from stdin: bounded, and UTF-8 or refused.
+//! Text from stdin and from files: bounded, and UTF-8 or refused.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use nemoflash::Error;
+use std::fs::{self, File};
 use std::io::{BufRead, Read as _};
+use std::path::Path;
 
 /// Longest text in bytes; the tokenizer takes no more in one prompt.
 const MAX_TEXT: u64 = 2 << 20;
@@ -36,6 +38,27 @@ fn text(mut bytes: Vec<u8>) -> Result<String> {
         bytes.pop_if(|last| *last == end);
     }
     utf8(bytes, "stdin")
+}
+
+/// The text of an ordinary file of at most `most` bytes, which messages call `shown`.
+///
+/// # Errors
+/// If it is no file, cannot be read, is too long, or is not UTF-8.
+pub fn file(path: &Path, shown: &str, most: u64) -> Result<String> {
+    // Anything else (a folder, a pipe that never ends) is refused unopened.
+    match fs::metadata(path) {
+        Ok(data) if data.is_file() => {}
+        Ok(_) => bail!("{shown} is not a file. Give a UTF-8 text file"),
+        Err(error) => bail!("{shown}: {error}. Check the path and its permissions"),
+    }
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(most + 1).read_to_end(&mut bytes))
+        .with_context(|| format!("cannot read {shown}. Check its permissions and the disk"))?;
+    if bytes.len() as u64 > most {
+        bail!("{shown} has more than {} MiB. Give a part of it", most >> 20);
+    }
+    utf8(bytes, shown)
 }
 
 /// Bytes of `what` as text.

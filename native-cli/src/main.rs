@@ -6,6 +6,7 @@
 mod answer;
 mod args;
 mod chat;
+mod compare;
 mod conversation;
 mod devices;
 mod doctor;
@@ -49,6 +50,7 @@ async fn run(cli: Cli) -> anyhow::Result<Exit> {
     match cli.command.unwrap_or(Command::Generate(cli.generate)) {
         Command::Generate(args) => generate::run(common, &args).await,
         Command::Chat(args) => chat::run(common, &args).await,
+        Command::Compare(args) => compare::run(common, &args),
         Command::Devices => devices::run(common).await,
         Command::Doctor => doctor::run(common).await,
         Command::Explain => explain::run(common).await,

@@ -7,11 +7,8 @@
 use crate::args::{Common, Perplexity};
 use crate::report::Exit;
 use crate::{lines, open, terminal};
-use anyhow::{Context as _, Result, bail};
+use anyhow::Result;
 use nemoflash::{Engine, Error, Sampling, Tokenizer};
-use std::fs::{self, File};
-use std::io::Read as _;
-use std::path::Path;
 use std::time::Instant;
 
 /// Longest text in bytes: it is held in memory.
@@ -28,7 +25,7 @@ const PIECE: usize = 64;
 /// # Errors
 /// What is wrong with the text, an option or the model.
 pub async fn run(common: &Common, args: &Perplexity) -> Result<Exit> {
-    let text = read(&args.text)?;
+    let text = lines::file(&args.text, &format!("--text {}", args.text.display()), MAX_TEXT)?;
     let (mut opened, tokenizer) = open::with_tokenizer(common).await?;
     let window = common.context.unwrap_or(WINDOW).min(opened.engine.context());
     let most = args.max_tokens.map_or(usize::MAX, |most| most as usize);
@@ -61,25 +58,6 @@ pub async fn run(common: &Common, args: &Perplexity) -> Result<Exit> {
         ));
     }
     Ok(Exit::Done)
-}
-
-/// The text of an ordinary file.
-fn read(path: &Path) -> Result<String> {
-    let shown = path.display();
-    // Anything else (a folder, a pipe that never ends) is refused unopened.
-    match fs::metadata(path) {
-        Ok(data) if data.is_file() => {}
-        Ok(_) => bail!("--text {shown} is not a file. Give a UTF-8 text file"),
-        Err(error) => bail!("--text {shown}: {error}. Check the path and its permissions"),
-    }
-    let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(MAX_TEXT + 1).read_to_end(&mut bytes))
-        .with_context(|| format!("cannot read {shown}. Check its permissions and the disk"))?;
-    if bytes.len() as u64 > MAX_TEXT {
-        bail!("--text {shown} has more than {} MiB. Measure a part of it", MAX_TEXT >> 20);
-    }
-    lines::utf8(bytes, &shown.to_string())
 }
 
 /// Up to `most` ids of a text that is tokenised in parts of up to `part` bytes.

@@ -1,0 +1,301 @@
+//! Charts as numbers: places in percent of the drawing, so that text keeps its size at every width of the page.
+
+use super::columns::Column;
+use super::label::cut;
+use super::units::{digits, thousands};
+use nemoflash::bench::report::Summary;
+use serde::Serialize;
+
+/// Colours of columns; each comes with a letter, and in lines with a marker, so that none is told by colour alone.
+const COLOURS: usize = 8;
+/// Shapes of markers.
+const MARKERS: [&str; 4] = ["circle", "square", "triangle", "diamond"];
+/// From the smallest to the largest: from here on, an axis is logarithmic.
+const WIDE: f64 = 12.0;
+/// From this share of the axis on, a bar is long enough for its interval.
+const ROOM: f64 = 0.06;
+/// The shortest bar, as a share of the axis: one that can be seen.
+const LEAST: f64 = 0.005;
+/// Longest name at the end of a line, in characters.
+const END: usize = 22;
+/// Least distance of two labels at the end of lines, in percent of the height.
+const APART: f64 = 7.0;
+
+/// How a column looks.
+#[derive(Clone, Debug, Serialize)]
+pub struct Key {
+    letter: String,
+    /// The adapter.
+    name: String,
+    /// What else the label says.
+    more: String,
+    label: String,
+    colour: usize,
+    marker: &'static str,
+}
+
+/// The look of the column at this place.
+pub fn key(columns: &[Column], at: usize) -> Key {
+    let Column { letter, label, adapter, .. } = &columns[at];
+    let more = label.strip_prefix(adapter.as_str()).unwrap_or_default().trim_start_matches(", ").to_owned();
+    let (letter, name, label) = (letter.clone(), adapter.clone(), label.clone());
+    Key { letter, name, more, label, colour: at % COLOURS, marker: MARKERS[at % MARKERS.len()] }
+}
+
+/// Horizontal bars from zero.
+#[derive(Debug, Serialize)]
+pub struct Bars {
+    /// What is shown.
+    pub title: String,
+    /// What the values are, and which way is better.
+    pub caption: String,
+    /// From top to bottom.
+    pub rows: Vec<Bar>,
+}
+
+/// One of them.
+#[derive(Debug, Serialize)]
+pub struct Bar {
+    /// Whose it is.
+    pub key: Key,
+    /// Where it ends; none if there is no value.
+    pub end: Option<String>,
+    /// Where its interval begins and ends.
+    pub whisker: Option<[String; 2]>,
+    /// The value in words.
+    pub value: String,
+    /// Its interval in words.
+    pub interval: String,
+    /// What it says.
+    pub note: String,
+    /// `better`, `bad` or nothing.
+    pub tone: &'static str,
+}
+
+impl Bar {
+    /// A bar up to `value` of `most`, with the interval where there is room to see it.
+    pub fn of(key: Key, value: Option<Summary>, most: f64) -> Bar {
+        let at = |x: f64| percent(x / most);
+        Bar {
+            key,
+            end: value.map(|value| at(value.median.max(most * LEAST))),
+            whisker: value.filter(|value| value.low / most > ROOM).map(|value| [at(value.low), at(value.high)]),
+            value: String::new(),
+            interval: String::new(),
+            note: String::new(),
+            tone: "",
+        }
+    }
+}
+
+/// A share of 100 % as a place of a drawing.
+pub fn percent(share: f64) -> String {
+    let share = if share.is_finite() { share.clamp(0.0, 1.0) } else { 0.0 };
+    format!("{:.2}%", share * 100.0)
+}
+
+/// Lines over an axis of numbers.
+#[derive(Debug, Serialize)]
+pub struct Lines {
+    /// What is shown.
+    pub title: String,
+    /// Names of the axes.
+    pub x: String,
+    /// See `x`.
+    pub y: String,
+    x_ticks: Vec<Tick>,
+    y_ticks: Vec<Tick>,
+    series: Vec<Series>,
+}
+
+#[derive(Debug, Serialize)]
+struct Tick {
+    at: String,
+    label: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Series {
+    key: Key,
+    dots: Vec<Dot>,
+    /// Where the label at the end of the line stands.
+    label_at: String,
+    /// The adapter, as far as there is room.
+    name: String,
+    /// The last value.
+    last: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Dot {
+    x: String,
+    y: String,
+    low: String,
+    high: String,
+    /// For the table: the axis' value, the value and its interval.
+    texts: [String; 3],
+}
+
+/// One series' values: (x, y, low, high), by x.
+pub type Values = Vec<[f64; 4]>;
+
+impl Lines {
+    /// Puts series on axes that fit all of them.
+    pub fn new(title: String, x: &str, y: &str, mut data: Vec<(Key, Values)>) -> Lines {
+        data.retain(|(_, values)| !values.is_empty());
+        let all = || data.iter().flat_map(|(_, values)| values);
+        let most = all().map(|v| v[3]).fold(0.0, f64::max);
+        let least = all().map(|v| v[2]).filter(|&low| low > 0.0).fold(f64::INFINITY, f64::min);
+        let axis = Axis::new(least, most);
+        let mut xs: Vec<f64> = all().map(|v| v[0]).collect();
+        xs.sort_by(f64::total_cmp);
+        xs.dedup();
+        // Each depth at the same distance: they go by powers, and begin at 0.
+        let across =
+            |x: f64| xs.iter().position(|&other| other == x).unwrap_or(0) as f64 / (xs.len().max(2) - 1) as f64;
+        let series = data.into_iter().map(|(key, values)| {
+            let dot = |&[x, y, low, high]: &[f64; 4]| Dot {
+                x: percent(across(x)),
+                y: percent(1.0 - axis.place(y)),
+                low: percent(1.0 - axis.place(low)),
+                high: percent(1.0 - axis.place(high)),
+                texts: [thousands(x), digits(y), format!("{} to {}", digits(low), digits(high))],
+            };
+            let end = values.last().map_or(0.0, |v| v[1]);
+            let dots = values.iter().map(dot).collect();
+            let name = cut(&key.name, END);
+            (100.0 * (1.0 - axis.place(end)), Series { key, dots, label_at: String::new(), name, last: digits(end) })
+        });
+        let mut series: Vec<(f64, Series)> = series.collect();
+        spread(&mut series);
+        let y_ticks =
+            axis.ticks().into_iter().map(|at| Tick { at: percent(1.0 - axis.place(at)), label: digits_short(at) });
+        let y = if axis.log { format!("{y}, logarithmic") } else { y.to_owned() };
+        Lines {
+            title,
+            x: x.to_owned(),
+            y,
+            x_ticks: xs.iter().map(|&x| Tick { at: percent(across(x)), label: thousands(x) }).collect(),
+            y_ticks: y_ticks.collect(),
+            series: series.into_iter().map(|(_, series)| series).collect(),
+        }
+    }
+}
+
+/// Moves labels apart that would lie on each other: first down, then, from the bottom, up again.
+fn spread(series: &mut [(f64, Series)]) {
+    series.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let mut places: Vec<f64> = series.iter().map(|(at, _)| *at).collect();
+    for at in 1..places.len() {
+        places[at] = places[at].max(places[at - 1] + APART);
+    }
+    let mut most = 100.0;
+    for place in places.iter_mut().rev() {
+        *place = place.min(most);
+        most = *place - APART;
+    }
+    for ((_, series), place) in series.iter_mut().zip(places) {
+        series.label_at = percent(place / 100.0);
+    }
+}
+
+/// `0.5`, `20`, `1,000`.
+fn digits_short(value: f64) -> String {
+    let text = digits(value);
+    match text.contains('.') && !text.contains('e') {
+        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
+        false => text,
+    }
+}
+
+/// An axis of positive numbers: from 0, or logarithmic where they lie far apart.
+#[derive(Debug)]
+pub struct Axis {
+    low: f64,
+    high: f64,
+    /// Whether it is logarithmic.
+    pub log: bool,
+}
+
+impl Axis {
+    /// For numbers from `least` to `most`.
+    pub fn new(least: f64, most: f64) -> Axis {
+        let log = least > 0.0 && most / least >= WIDE && most.is_finite();
+        match log {
+            true => Axis { low: least / 1.25, high: most * 1.1, log },
+            false => Axis { low: 0.0, high: if most > 0.0 { most * 1.08 } else { 1.0 }, log },
+        }
+    }
+
+    /// Where a number lies, from 0 to 1.
+    pub fn place(&self, value: f64) -> f64 {
+        match self.log {
+            true => (value.max(self.low) / self.low).ln() / (self.high / self.low).ln(),
+            false => value / self.high,
+        }
+    }
+
+    /// Round numbers on it.
+    pub fn ticks(&self) -> Vec<f64> {
+        if self.log {
+            let decades = (self.high / self.low).log10();
+            let steps: &[f64] = match decades {
+                few if few < 1.6 => &[1.0, 2.0, 5.0],
+                some if some < 3.2 => &[1.0, 3.0],
+                _ => &[1.0],
+            };
+            let every = (decades / 6.0).ceil().max(1.0) as usize;
+            let exponents = (self.low.log10().floor() as i32..=self.high.log10().ceil() as i32).step_by(every);
+            let all = exponents.flat_map(|exponent| steps.iter().map(move |step| step * 10f64.powi(exponent)));
+            return all.filter(|at| (self.low..=self.high).contains(at)).collect();
+        }
+        let rough = self.high / 4.0;
+        let power = 10f64.powf(rough.log10().floor());
+        let step = [1.0, 2.0, 2.5, 5.0, 10.0].into_iter().map(|n| n * power).find(|step| *step >= rough);
+        let step = step.unwrap_or(power * 10.0);
+        (0..=5).map(|n| f64::from(n) * step).filter(|at| *at <= self.high).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn axes_fit() {
+        let linear = Axis::new(3.0, 9.0);
+        assert!(!linear.log && linear.place(0.0) == 0.0 && linear.place(9.0) < 1.0);
+        assert_eq!(linear.ticks(), [0.0, 2.5, 5.0, 7.5]);
+        let log = Axis::new(1.0, 300.0);
+        assert!(log.log && log.place(1.0) > 0.0 && log.place(300.0) < 1.0);
+        assert_eq!(log.ticks(), [1.0, 3.0, 10.0, 30.0, 100.0, 300.0]);
+        // What no axis was made for.
+        for (least, most) in [(f64::INFINITY, 0.0), (1e-308, 1e308), (1e-320, 1e300), (1e308, 1e308), (0.0, 5e-324)] {
+            let axis = Axis::new(least, most);
+            assert!(axis.ticks().len() < 20, "{axis:?}");
+            percent(axis.place(most));
+        }
+    }
+
+    #[test]
+    fn labels_do_not_overlap() {
+        let columns: Vec<_> = (0..9)
+            .map(|n| {
+                (
+                    Key {
+                        letter: n.to_string(),
+                        name: String::new(),
+                        more: String::new(),
+                        label: String::new(),
+                        colour: 0,
+                        marker: "",
+                    },
+                    vec![[0.0, 5.0, 5.0, 5.0]],
+                )
+            })
+            .collect();
+        let lines = Lines::new(String::new(), "", "", columns);
+        let places: Vec<f64> = lines.series.iter().map(|s| s.label_at.trim_end_matches('%').parse().unwrap()).collect();
+        assert!(places.windows(2).all(|pair| pair[1] - pair[0] > APART - 0.1), "{places:?}");
+    }
+}

@@ -1,0 +1,91 @@
+//! The table on the terminal.
+
+use super::label::cut;
+use super::table::{Comparison, Line};
+use super::units::Unit;
+use crate::devices;
+
+/// Widest column, in characters.
+const WIDEST: usize = 44;
+/// Longest text of an error.
+const LONGEST: usize = 500;
+
+/// All of it: what the letters mean, then a table for each model.
+pub fn table(comparison: &Comparison) -> String {
+    let mut out = String::new();
+    for column in &comparison.columns {
+        out += &format!("{}  {}\n", column.letter, line(&column.label));
+    }
+    for group in &comparison.groups {
+        out += &format!("\n{}\n", line(&group.title));
+        let shown: Vec<usize> = (0..comparison.columns.len())
+            .filter(|&at| group.tests.iter().any(|line| line.cells[at].is_some()))
+            .collect();
+        let head = |&at: &usize| {
+            let column = &comparison.columns[at];
+            format!("{} {}", column.letter, line(&column.adapter))
+        };
+        let mut rows = vec![[vec!["TEST".into(), "UNIT".into()], shown.iter().map(head).collect()].concat()];
+        for test in &group.tests {
+            rows.extend(lines(test, &shown));
+        }
+        out += &devices::table(&rows);
+        out += &whole(comparison, &group.tests);
+    }
+    out
+}
+
+/// Times have a unit of their own.
+fn unit(test: &Line) -> &'static str {
+    match test.counts() {
+        Unit::TokensPerSecond => test.unit,
+        Unit::Seconds => "",
+    }
+}
+
+/// Two lines for a test: the values, and what they say.
+fn lines(test: &Line, shown: &[usize]) -> [Vec<String>; 2] {
+    let mut two = [vec![cut(&line(&test.test.name), WIDEST), unit(test).into()], vec![String::new(), String::new()]];
+    for &at in shown {
+        let (value, verdict) = match &test.cells[at] {
+            None => ("-".into(), String::new()),
+            Some(cell) => {
+                let value = cell.value.map(|value| {
+                    let (median, interval) = test.counts().interval(&value);
+                    format!("{median} ({interval})")
+                });
+                (value.unwrap_or_else(|| "-".into()), cut(&line(&cell.verdict), WIDEST))
+            }
+        };
+        two[0].push(value);
+        two[1].push(verdict);
+    }
+    two
+}
+
+/// What did not fit in the table: long errors, and warnings; each text once, with where it is.
+fn whole(comparison: &Comparison, tests: &[Line]) -> String {
+    let mut found: Vec<(String, Vec<String>)> = vec![];
+    for test in tests {
+        for (at, cell) in test.filled() {
+            let verdict = Some(line(&cell.verdict)).filter(|verdict| verdict.chars().count() > WIDEST);
+            let warnings = cell.row.warnings.iter().map(|warning| format!("warning: {}", line(warning)));
+            let place = format!("{} {}", comparison.columns[at].letter, line(&test.test.name));
+            for text in verdict.into_iter().chain(warnings) {
+                match found.iter_mut().find(|(known, _)| *known == text) {
+                    Some((_, places)) => places.push(place.clone()),
+                    None => found.push((text, vec![place.clone()])),
+                }
+            }
+        }
+    }
+    found
+        .into_iter()
+        .map(|(text, places)| format!("{}\n  {}\n", cut(&text, LONGEST), cut(&places.join(", "), LONGEST)))
+        .collect()
+}
+
+/// Text of a file on one line of the terminal.
+fn line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
