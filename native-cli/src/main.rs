@@ -5,6 +5,7 @@
 
 mod answer;
 mod args;
+mod bench;
 mod chat;
 mod conversation;
 mod devices;
@@ -47,6 +48,7 @@ async fn run(cli: Cli) -> anyhow::Result<Exit> {
     let common = &cli.common;
     match cli.command.unwrap_or(Command::Generate(cli.generate)) {
         Command::Generate(args) => generate::run(common, &args).await,
+        Command::Bench(args) => bench::run(common, &args).await,
         Command::Chat(args) => chat::run(common, &args).await,
         Command::Devices => devices::run(common).await,
         Command::Doctor => doctor::run(common).await,

@@ -195,7 +195,7 @@ fn absent(text: &str, wanted: &str) -> Vec<String> {
 }
 
 /// The layers of the core, lowest first: a module knows those of its own layer and of lower ones.
-const LAYERS: [&[&str]; 11] = [
+const LAYERS: [&[&str]; 12] = [
     &["error", "buf", "batch"],
     &["caps", "kernel", "format", "checkpoint", "config", "inventory", "sampling", "text"],
     &["op"],
@@ -207,6 +207,7 @@ const LAYERS: [&[&str]; 11] = [
     &["loader", "synthetic"],
     &["engine"],
     &["explain"],
+    &["bench"],
 ];
 
 /// References of a core module to modules of higher layers.
