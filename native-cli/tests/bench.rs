@@ -89,9 +89,12 @@ fn a_file_has_the_format_and_stdout_the_table() {
     let few = ["--skip", "gate,load,compile", "-o"];
     for format in ["md", "csv", "json", "jsonl"] {
         let path = folder.path().join(format);
-        let out = cpu(&[&SHORT[..], &few, &[format, "--file", path.to_str().unwrap()]].concat()).ok();
+        let run = cpu(&[&SHORT[..], &few, &[format, "--file", path.to_str().unwrap()]].concat());
+        assert_eq!(run.code, Some(0), "{run:?}");
+        let out = &run.out;
         let lines: Vec<&str> = out.lines().collect();
         assert!(lines.len() == 7 && lines[0].starts_with("| model ") && lines[6].starts_with("nemoflash "), "{out}");
+        assert_eq!(run.err.contains("this is a debug build"), cfg!(debug_assertions), "{}", run.err);
         for (line, test) in lines[2..].iter().zip(["first token", "pp8", "tg4"]) {
             assert!(line.contains(&format!("| {test} ")) && line.contains("| -      |"), "{line}");
             assert_eq!(line.chars().count(), lines[0].chars().count(), "{out}");

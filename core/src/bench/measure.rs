@@ -169,11 +169,13 @@ async fn once(
             result
         }
         Kind::FirstToken | Kind::Decode | Kind::EndToEnd => {
-            together(engine, test.batch, &first, tokens, &mut || {
-                arrivals.push(clock());
+            let mut on_step = |tokens| {
+                if tokens {
+                    arrivals.push(clock());
+                }
                 go()
-            })
-            .await?
+            };
+            together(engine, test.batch, &first, tokens, &mut on_step).await?
         }
     };
     let Some(&end) = arrivals.last() else { return Ok(None) };
@@ -185,26 +187,27 @@ async fn once(
     Ok(Some(Run { seconds: end - begin, tokens }))
 }
 
-/// Several sequences: each one's prompt, then steps of all of them. `on_step` hears of each of the `tokens` steps.
+/// Several sequences: each one's prompt, then `tokens` steps of all of them. `on_step` hears of each step, and whether it gave
+/// tokens.
 async fn together(
     engine: &mut Engine,
     batch: u32,
     prompt: &[u32],
     tokens: u32,
-    on_step: &mut dyn FnMut() -> ControlFlow<()>,
+    on_step: &mut dyn FnMut(bool) -> ControlFlow<()>,
 ) -> Result<ControlFlow<()>> {
     let Some((&last, before)) = prompt.split_last() else { return Ok(ControlFlow::Continue(())) };
     for slot in 0..batch {
-        let _ = engine.prefill(slot, before, &mut |_| ControlFlow::Continue(())).await?;
+        if engine.prefill(slot, before, &mut |_| on_step(false)).await?.is_break() {
+            return Ok(ControlFlow::Break(()));
+        }
     }
     let mut next = vec![last; batch as usize];
     for _ in 0..tokens {
-        let pieces: Vec<_> = (0..)
-            .zip(&next)
-            .map(|(slot, token)| Piece { slot, tokens: std::slice::from_ref(token), pick: true })
-            .collect();
+        let piece = |(slot, token)| Piece { slot, tokens: std::slice::from_ref(token), pick: true };
+        let pieces: Vec<_> = (0..).zip(&next).map(piece).collect();
         next = engine.step(&pieces).await?.into_iter().flatten().collect();
-        if on_step().is_break() {
+        if on_step(true).is_break() {
             return Ok(ControlFlow::Break(()));
         }
     }
@@ -218,4 +221,74 @@ pub fn compile(gpu: &Gpu, engine: &Engine, clock: Clock) -> f64 {
     let begin = clock();
     gpu.announce(&kernels);
     clock() - begin
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::EngineOptions;
+    use crate::exec::Exec;
+    use crate::loader::{Loader, Want};
+    use pollster::block_on;
+    use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+
+    static NOW: AtomicU64 = AtomicU64::new(0);
+    static RUN: AtomicU32 = AtomicU32::new(0);
+
+    /// One second a look, and a hundred during the first run.
+    fn clock() -> f64 {
+        NOW.fetch_add(if RUN.load(Relaxed) == 0 { 100 } else { 1 }, Relaxed) as f64
+    }
+
+    async fn fables() -> Result<Engine> {
+        let config = include_bytes!("../../../models/fables/config.json");
+        let weights = include_bytes!("../../../models/fables/model.safetensors");
+        let mut exec = Exec::cpu();
+        let mut loader = Loader::new(config, &[Some(weights.len() as u64)])?;
+        while let Some(Want { offset, .. }) = loader.wants() {
+            loader.push(&mut exec, &weights[offset as usize..]).await?;
+        }
+        let model = loader.finish(&mut exec).await?;
+        Engine::new(exec, model, EngineOptions { context: 16, slots: 2, ..Default::default() }).await
+    }
+
+    #[test]
+    fn runs_are_counted_and_the_first_is_not() {
+        let mut engine = block_on(fables()).unwrap();
+        let settings = Settings { runs: 3, warm_up: 0, profile: 1, bandwidth: Some(1.0), clock };
+        // Seconds of a run: looks at the clock from its begin to its end.
+        for (kind, depth, batch, seconds, gaps) in [
+            (Kind::Prefill, 0, 1, 1.0, 0),
+            (Kind::Prefill, 3, 2, 1.0, 0),
+            (Kind::FirstToken, 0, 1, 1.0, 0),
+            (Kind::Decode, 0, 1, 4.0, 4),
+            (Kind::Decode, 5, 1, 4.0, 4),
+            (Kind::Decode, 5, 2, 4.0, 4),
+            (Kind::EndToEnd, 0, 1, 4.0, 0),
+            (Kind::EndToEnd, 3, 2, 4.0, 0),
+        ] {
+            let test = Test::new(kind, 5, 4, depth, batch);
+            let mut go = |run| {
+                RUN.store(run, Relaxed);
+                ControlFlow::Continue(())
+            };
+            let measured = block_on(measure(&mut engine, &test, &settings, &mut go)).unwrap().expect("not ended");
+            let Measured { time, operators } = measured;
+            assert_eq!(RUN.load(Relaxed), 3, "{test:?}");
+            // The second run's first look may still count as one during the first.
+            assert_eq!(time.samples[1..], [seconds; 2], "{test:?}");
+            assert_eq!((time.token_samples.len(), operators.len()), (3 * gaps, 0), "{test:?}");
+            let alone = kind == Kind::Decode && batch == 1;
+            let bytes = alone.then(|| engine.explain().bytes_per_token as f64);
+            assert_eq!((time.bytes_per_second, time.bandwidth_share), (bytes, bytes), "{test:?}");
+        }
+        // Ended during the third run.
+        let test = Test::new(Kind::Decode, 0, 4, 0, 1);
+        let mut go = |run| if run == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+        assert_eq!(block_on(measure(&mut engine, &test, &settings, &mut go)).unwrap(), None);
+        let mut refused = |test| block_on(measure(&mut engine, &test, &settings, &mut |_| ControlFlow::Continue(())));
+        assert!(matches!(refused(Test::new(Kind::Load, 0, 0, 0, 1)), Err(Error::Parameter { .. })));
+        assert!(matches!(refused(Test::new(Kind::Decode, 0, 4, 0, 3)), Err(Error::Parameter { .. })));
+        assert!(matches!(refused(Test::new(Kind::Prefill, 17, 0, 0, 1)), Err(Error::Prompt { .. })));
+    }
 }

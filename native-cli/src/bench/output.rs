@@ -41,6 +41,13 @@ impl Output {
             };
             written.with_context(|| cannot(path))?;
         }
+        if self.stdout.format == Format::Md {
+            // The table has no room for them. What holds for all rows is said once.
+            let said = |warning: &str| self.stdout.rows.iter().flat_map(|row| &row.warnings).any(|old| old == warning);
+            for warning in row.warnings.iter().filter(|warning| !said(warning)) {
+                terminal::note(&format!("note: {}: {warning}", row.test.name));
+            }
+        }
         terminal::print(&self.stdout.row(row)?)
     }
 
@@ -133,11 +140,12 @@ impl Writer {
 }
 
 /// Columns of the table: name, least width, and whether numbers stand on the right.
-const COLUMNS: [(&str, usize, bool); 8] = [
+const COLUMNS: [(&str, usize, bool); 9] = [
     ("model", 6, false),
     ("weights", 7, false),
     ("device", 24, false),
     ("backend", 7, false),
+    ("deny", 9, false),
     ("gate", 6, false),
     ("test", 14, false),
     ("time", 10, true),
@@ -146,10 +154,7 @@ const COLUMNS: [(&str, usize, bool); 8] = [
 
 /// A row of the table. Its words come from drivers and files: none of them may end a cell.
 fn line(row: &Row) -> [String; COLUMNS.len()] {
-    let backend = match row.device.denied.is_empty() {
-        true => row.device.backend.clone(),
-        false => format!("{} without {}", row.device.backend, row.device.denied.join(", ")),
-    };
+    let deny = if row.device.denied.is_empty() { "-".into() } else { row.device.denied.join(",") };
     let gate = match row.gate {
         Gate::Passed => "passed",
         Gate::Failed => "FAILED",
@@ -161,8 +166,9 @@ fn line(row: &Row) -> [String; COLUMNS.len()] {
         (None, Some(rate)) => format!("{:.2} ± {:.2}", rate.mean, rate.sd),
         (None, None) => "-".into(),
     };
-    let [name, weights] = [&row.model.name, &row.model.weights].map(Clone::clone);
-    let all = [name, weights, row.device.adapter.clone(), backend, gate.into(), row.test.name.clone(), time, rate];
+    let [name, weights, adapter] = [&row.model.name, &row.model.weights, &row.device.adapter].map(Clone::clone);
+    let backend = row.device.backend.clone();
+    let all = [name, weights, adapter, backend, deny, gate.into(), row.test.name.clone(), time, rate];
     all.map(|cell| cell.replace(['\n', '\r'], " ").replace('|', "\\|"))
 }
 
