@@ -167,8 +167,16 @@ fn adapters_are_measured_with_and_without_their_features() {
 #[test]
 #[cfg(debug_assertions)]
 fn a_crash_costs_one_row() {
-    let mut command =
-        nemoflash(&["bench", "-p0", "-n4,5,6", "-r1", "--profile=0", "--skip=gate,load", "--all-backends", "-ojsonl"]);
+    let mut command = nemoflash(&[
+        "bench",
+        "-p0",
+        "-n4,5,6",
+        "-r1",
+        "--profile=0",
+        "--skip=gate,load,compile",
+        "--all-backends",
+        "-ojsonl",
+    ]);
     let run = finish(command.env("NEMOFLASH_BENCH_CRASH", "cpu").spawn().unwrap());
     assert_eq!(run.code, Some(1), "{run:?}");
     assert!(run.err.contains("rows have no result") && !run.err.contains("bug in"), "{run:?}");
@@ -196,7 +204,7 @@ mod interrupted {
 
     /// Ctrl-C after the first row; code, stdout with that row in front, and stderr.
     fn interrupt(arguments: &[&str], rows_on: fn(&str) -> bool) -> (Option<i32>, String, String) {
-        let endless = ["bench", "-p0", "-n4,4000", "-r500", "--profile=0", "--skip=gate,load", "--device=cpu"];
+        let endless = ["bench", "-p0", "-n4,4000", "-r9", "--profile=0", "--skip=gate,load", "--device=cpu"];
         let mut child = nemoflash(&[&endless, arguments].concat()).spawn().unwrap();
         let mut out = BufReader::new(child.stdout.take().unwrap());
         let mut err = child.stderr.take().unwrap();
