@@ -9,8 +9,8 @@ use crate::report::Exit;
 use crate::{open, quiet, terminal};
 use anyhow::{Result, bail};
 use nemoflash::{Exec, Gpu, ops};
-pub use report::Verdict;
-use report::{Item, Report};
+use report::Report;
+pub use report::{Item, Verdict};
 use std::time::{Duration, Instant};
 
 /// Time for the operators. Each runs its smallest example in any case.

@@ -3,7 +3,7 @@
 use super::options::{Bench, Skip};
 use super::row::About;
 use crate::args::{Common, Device as Place};
-use crate::doctor::{Verdict, models};
+use crate::doctor::{Item, Verdict, models};
 use crate::open::{self, Opened, seconds};
 use crate::{quiet, terminal};
 use anyhow::Result;
@@ -34,7 +34,7 @@ pub async fn device(
     let bandwidth = copy_bytes_per_second(&mut exec, seconds).await.unwrap_or(None);
     let (gate, mut all) = match bench.skip.contains(&Skip::Gate) {
         true => (Gate::NotRun, vec![]),
-        false => check(exec, &common).await,
+        false => gate(&models::fables(exec, common.kv()).await),
     };
     if cfg!(debug_assertions) {
         all.push("this is a debug build: measure with `cargo run --release`".into());
@@ -97,9 +97,8 @@ fn alone(test: &Test, samples: Vec<f64>) -> Measured {
     Measured { time: Time::wall(test, samples, vec![]), operators: vec![] }
 }
 
-/// The golden tokens of the built-in model.
-async fn check(exec: Exec, common: &Common) -> (Gate, Vec<String>) {
-    let items = models::fables(exec, common.kv()).await;
+/// What the checks of the built-in model come to, and what to warn of.
+fn gate(items: &[Item]) -> (Gate, Vec<String>) {
     match items.iter().find(|item| item.result != Verdict::Pass) {
         None => (Gate::Passed, vec![]),
         Some(item) => {
@@ -167,3 +166,19 @@ fn crash(index: usize, device: &Device) {
 
 #[cfg(not(debug_assertions))]
 fn crash(_: usize, _: &Device) {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_token_marks_the_rows() {
+        let right = pollster::block_on(Item::of("fables: decode", async { Ok("32 tokens".into()) }));
+        assert_eq!(gate(&[right]), (Gate::Passed, vec![]));
+        for item in [Item::fail("fables: prefill", "token 3".into()), Item::not_run("fables: decode", "no model")] {
+            let (name, (gate, warnings)) = (item.name.clone(), gate(&[item]));
+            assert_eq!((gate, warnings.len()), (Gate::Failed, 1));
+            assert!(warnings[0].contains(&name) && warnings[0].contains("nemoflash doctor"), "{warnings:?}");
+        }
+    }
+}
