@@ -5,15 +5,13 @@
 
 use anyhow::{Context as _, bail};
 use clap::Parser;
-use nemoflash::batch::MAX_ROWS;
-use nemoflash::{
-    ARCHS, Deny, Dispatch, Engine, EngineOptions, Event, Exec, Gpu, GpuOptions, LoadOptions, Piece, Quant, Sampling,
-    Scan, Synthetic,
-};
+use nemoflash::bench::report::{Kind, Operator, Test, Time};
+use nemoflash::bench::{Settings, operators, time};
+use nemoflash::{ARCHS, Deny, Engine, EngineOptions, Exec, Gpu, GpuOptions, LoadOptions, Quant, Scan, Synthetic};
 use pollster::block_on;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::sync::LazyLock;
 use std::time::Instant;
 
 /// Times a published shape with random weights.
@@ -49,10 +47,10 @@ struct Options {
     batch: Vec<u32>,
     /// Runs; the median counts
     #[arg(long, default_value_t = 5)]
-    runs: usize,
+    runs: u32,
     /// Steps of the profile; 0 for none
     #[arg(long, default_value_t = 8)]
-    profile: usize,
+    profile: u32,
     /// One JSON object on stdout instead of a table
     #[arg(long)]
     json: bool,
@@ -104,53 +102,29 @@ async fn measure(options: &Options) -> anyhow::Result<Value> {
         other => bail!("--scan: `{other}` is not one of serial, chunked"),
     };
     let mut engine = Engine::new(exec, model, EngineOptions { context, slots, scan, ..Default::default() }).await?;
+    let settings =
+        Settings { runs: options.runs, warm_up: 1, profile: options.profile, bandwidth: None, clock: seconds };
     let mut prefill = vec![];
     for &prompt in &options.prompt {
-        let ids = ids(&engine, prompt);
-        let mut samples = vec![];
-        for _ in 0..=options.runs {
-            engine.begin(0, &Sampling::default())?;
-            let begin = Instant::now();
-            engine.generate(0, &ids, 1, &mut |_| ControlFlow::Continue(())).await?;
-            samples.push(begin.elapsed().as_secs_f64());
-        }
-        // The first compiles and warms up.
-        let seconds = median(&mut samples[1..]);
-        let last = ids.len().saturating_sub(MAX_ROWS);
-        let kernels = profile(&mut engine, &ids[..last], &ids[last..], options.profile).await?;
+        let (time, kernels) = row(&mut engine, &Test::new(Kind::Prefill, prompt, 0, 0, 1), &settings).await?;
         prefill.push(json!({
-            "tokens": prompt, "seconds": seconds, "tokens_per_second": f64::from(prompt) / seconds,
-            "samples": samples[1..].to_vec(), "kernels": kernels,
+            "tokens": prompt, "seconds": time.seconds.map(|s| s.median),
+            "tokens_per_second": time.tokens_per_second.map(|rate| rate.median),
+            "samples": time.samples, "kernels": kernels,
         }));
     }
-    let mut decode = vec![];
-    for &depth in &options.depth {
-        let ids = ids(&engine, depth.max(1));
-        let mut samples = vec![];
-        for _ in 0..=options.runs {
-            engine.begin(0, &Sampling::default())?;
-            let (mut first, mut last) = (None, None);
-            let mut on_event = |event| {
-                if let Event::Token(_) = event {
-                    last = Some(Instant::now());
-                    first = first.or(last);
-                }
-                ControlFlow::Continue(())
-            };
-            engine.generate(0, &ids, options.tokens + 1, &mut on_event).await?;
-            let (first, last) = first.zip(last).context("no token came")?;
-            samples.push((last - first).as_secs_f64() / f64::from(options.tokens));
-        }
-        let kernels = profile(&mut engine, &ids, &[1], options.profile).await?;
-        let seconds = median(&mut samples[1..]);
-        decode.push(json!({
-            "depth": depth, "milliseconds": seconds * 1e3, "tokens_per_second": 1.0 / seconds,
-            "samples": samples[1..].to_vec(), "kernels": kernels,
-        }));
-    }
-    let mut batches = vec![];
-    for &batch in &options.batch {
-        batches.push(throughput(&mut engine, batch, most, options).await?);
+    let (mut decode, mut batches) = (vec![], vec![]);
+    let alone = options.depth.iter().map(|&depth| (depth, 1));
+    for (depth, batch) in alone.chain(options.batch.iter().map(|&batch| (most, batch))) {
+        let test = Test::new(Kind::Decode, 0, options.tokens, depth, batch);
+        let (time, kernels) = row(&mut engine, &test, &settings).await?;
+        let each = |seconds: f64| seconds / f64::from(options.tokens);
+        let row = json!({
+            "depth": depth, "batch": batch, "milliseconds": time.seconds.map(|s| each(s.median) * 1e3),
+            "tokens_per_second": time.tokens_per_second.map(|rate| rate.median),
+            "samples": time.samples.iter().map(|&s| each(s)).collect::<Vec<_>>(), "kernels": kernels,
+        });
+        if decode.len() < options.depth.len() { decode.push(row) } else { batches.push(row) }
     }
     let explain = engine.explain();
     Ok(json!({
@@ -160,82 +134,24 @@ async fn measure(options: &Options) -> anyhow::Result<Value> {
     }))
 }
 
-/// Tokens per second of `batch` sequences of `depth` tokens, one step after another.
-async fn throughput(engine: &mut Engine, batch: u32, depth: u32, options: &Options) -> anyhow::Result<Value> {
-    let ids = ids(engine, depth.max(1));
-    engine.begin(0, &Sampling::default())?;
-    for tokens in ids.chunks(MAX_ROWS) {
-        engine.step(&[Piece { slot: 0, tokens, pick: false }]).await?;
-    }
-    let snapshot = engine.snapshot(0).await?;
-    let mut samples = vec![];
-    for run in 0..=options.runs {
-        for slot in 0..batch {
-            engine.begin(slot, &Sampling::default())?;
-            engine.restore(slot, &snapshot)?;
-        }
-        let mut tokens: Vec<u32> = (1..=batch).collect();
-        let mut begin = Instant::now();
-        for step in 0..=options.tokens {
-            let pieces = tokens.iter().zip(0..);
-            let pieces: Vec<_> =
-                pieces.map(|(token, slot)| Piece { slot, tokens: std::slice::from_ref(token), pick: true }).collect();
-            tokens = engine.step(&pieces).await?.into_iter().flatten().collect();
-            if step == 0 {
-                // The first one waits for the copies.
-                begin = Instant::now();
-            }
-        }
-        if run > 0 {
-            samples.push(begin.elapsed().as_secs_f64() / f64::from(options.tokens));
-        }
-    }
-    engine.release(snapshot);
-    let seconds = median(&mut samples);
-    Ok(json!({
-        "batch": batch, "depth": depth, "milliseconds": seconds * 1e3, "tokens_per_second": f64::from(batch) / seconds,
-        "samples": samples,
-    }))
+/// Seconds since the first call.
+fn seconds() -> f64 {
+    static BEGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    BEGIN.elapsed().as_secs_f64()
 }
 
-fn ids(engine: &Engine, count: u32) -> Vec<u32> {
-    (1..=count).map(|i| i.wrapping_mul(2_654_435_761) % engine.config().vocab_size).collect()
-}
-
-fn median(samples: &mut [f64]) -> f64 {
-    samples.sort_by(f64::total_cmp);
-    samples[samples.len() / 2]
-}
-
-/// Mean seconds of each operator of a step over `tokens` behind `ids`, those with the same numbers together.
-async fn profile(engine: &mut Engine, ids: &[u32], tokens: &[u32], steps: usize) -> anyhow::Result<Vec<Value>> {
-    if steps == 0 {
-        return Ok(vec![]);
-    }
-    engine.begin(0, &Sampling::default())?;
-    for tokens in ids.chunks(MAX_ROWS) {
-        engine.step(&[Piece { slot: 0, tokens, pick: false }]).await?;
-    }
-    let mut sums: BTreeMap<(&str, String), (usize, f64, u64, &str)> = BTreeMap::new();
-    for i in 0..=steps {
-        for Dispatch { part, kernel, op, bytes, seconds } in engine.profile(0, tokens).await? {
-            if i > 0 {
-                let sum = sums.entry((kernel, op)).or_insert((0, 0.0, 0, part));
-                *sum = (sum.0 + 1, sum.1 + seconds, sum.2 + bytes, part);
-            }
-        }
-    }
-    let steps = steps as f64;
-    let mut rows: Vec<_> = sums.into_iter().collect();
-    rows.sort_by(|a, b| b.1.1.total_cmp(&a.1.1));
-    let row = |((kernel, op), (count, seconds, bytes, part)): ((&str, String), (usize, f64, u64, &str))| {
+/// What a test takes, and its kernels.
+async fn row(engine: &mut Engine, test: &Test, settings: &Settings) -> anyhow::Result<(Time, Vec<Value>)> {
+    let time = time(engine, test, settings, &mut |_| ControlFlow::Continue(())).await?.context("nobody ended it")?;
+    let operators = operators(engine, test, settings.profile).await?;
+    let kernel = |Operator { part, kernel, op, dispatches, seconds, bytes }: Operator| {
         json!({
-            "kernel": kernel, "part": part, "op": op, "dispatches": count as f64 / steps,
-            "microseconds": seconds / steps * 1e6, "microseconds_each": seconds / count as f64 * 1e6,
+            "kernel": kernel, "part": part, "op": op, "dispatches": dispatches,
+            "microseconds": seconds * 1e6, "microseconds_each": seconds / f64::from(dispatches) * 1e6,
             "gigabytes_per_second": bytes as f64 / seconds / 1e9,
         })
     };
-    Ok(rows.into_iter().map(row).collect())
+    Ok((time, operators.into_iter().map(kernel).collect()))
 }
 
 fn table(rows: &Value) {

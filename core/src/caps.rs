@@ -13,6 +13,14 @@ pub struct Deny {
     pub coopmat: bool,
 }
 
+impl Deny {
+    /// The names of what is denied.
+    pub fn names(self) -> Vec<&'static str> {
+        let all = [(self.f16, "f16"), (self.subgroups, "subgroups"), (self.coopmat, "coopmat")];
+        all.into_iter().filter(|(denied, _)| *denied).map(|(_, name)| name).collect()
+    }
+}
+
 /// What kernels may rely on.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Caps {

@@ -127,6 +127,12 @@ impl Exec {
         }
     }
 
+    /// Waits until everything that was asked of the device is done.
+    pub async fn wait(&mut self) -> Result<()> {
+        let ticket = self.submit(&[], None)?;
+        self.collect(ticket).await.map(|_| ())
+    }
+
     /// Reads a whole buffer.
     pub async fn read(&mut self, buf: Buf) -> Result<Vec<u32>> {
         let ticket = self.submit(&[], Some((buf, buf.elem.words(buf.len))))?;

@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::bench::Bench;
 use crate::hub::is_revision;
 use crate::report::EXIT_CODES;
 use crate::shape::{self, Shape};
@@ -70,6 +71,18 @@ pub enum Command {
     /// Show how a model runs here: memory, dispatches per token by block, kernels and why
     #[command(after_help = EXIT_CODES)]
     Explain,
+    /// Measure what a model takes here: llama-bench's tests, with a check of the results in front
+    ///
+    /// Times loading, compilation of the kernels, the first token, prefill (pp), decode (tg), and with --pg both in one,
+    /// behind -d tokens and for -b sequences at a time, on one engine that holds the longest of them. Runs in front of the
+    /// -r that count do not, and every clock is read when the device has finished. Seconds are the host's; what a GPU's own
+    /// timestamps say, by operator, is in the JSON. Before that, the built-in model must give the golden tokens of the
+    /// reference on the same device; otherwise the rows are marked.
+    ///
+    /// A row has everything that its numbers depend on, so rows of several machines can stand in one file. Each is written
+    /// when it is measured; Ctrl-C keeps those. The exit code is 1 if a row has no result or a marked one.
+    #[command(after_help = EXIT_CODES)]
+    Bench(Box<Bench>),
     /// Write the logits of token ids to a file (needs no tokenizer)
     #[command(after_help = EXIT_CODES)]
     Logits(Logits),
@@ -94,7 +107,7 @@ pub enum Command {
 }
 
 /// Options of every command.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Options of every command")]
 pub struct Common {
     /// Folder with config.json, tokenizer.json and *.safetensors, or the id of a model on the Hugging Face hub, which is

@@ -1,6 +1,6 @@
 //! `nemoflash doctor`: whether this machine computes what it should.
 
-mod models;
+pub mod models;
 mod operators;
 mod report;
 
@@ -9,7 +9,8 @@ use crate::report::Exit;
 use crate::{open, quiet, terminal};
 use anyhow::{Result, bail};
 use nemoflash::{Exec, Gpu, ops};
-use report::{Item, Report, Verdict};
+use report::Report;
+pub use report::{Item, Verdict};
 use std::time::{Duration, Instant};
 
 /// Time for the operators. Each runs its smallest example in any case.

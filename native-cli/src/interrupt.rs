@@ -1,4 +1,4 @@
-//! Ctrl-C: stops an answer first, and the program only when there is no answer to stop.
+//! Ctrl-C: stops an answer or a measurement first, and the program only when there is none to stop.
 
 use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
 

@@ -5,6 +5,7 @@
 
 mod answer;
 mod args;
+mod bench;
 mod chat;
 mod compare;
 mod conversation;
@@ -49,6 +50,7 @@ async fn run(cli: Cli) -> anyhow::Result<Exit> {
     let common = &cli.common;
     match cli.command.unwrap_or(Command::Generate(cli.generate)) {
         Command::Generate(args) => generate::run(common, &args).await,
+        Command::Bench(args) => bench::run(common, &args).await,
         Command::Chat(args) => chat::run(common, &args).await,
         Command::Compare(args) => compare::run(common, &args),
         Command::Devices => devices::run(common).await,

@@ -20,7 +20,7 @@ pub const INSTALL: &str = if cfg!(target_os = "linux") {
 };
 
 /// The engine's clock: seconds since it was first asked.
-fn seconds() -> f64 {
+pub fn seconds() -> f64 {
     static BEGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
     BEGIN.elapsed().as_secs_f64()
 }
@@ -47,7 +47,7 @@ pub async fn to_write(common: &Common, writing: &Writing, chat: bool) -> Result<
     let source = Source::open(common)?;
     let tokenizer = source.tokenizer()?;
     let style = Style::new(&source, &tokenizer, writing, chat)?;
-    Ok((engine(common, source, start).await?, tokenizer, style))
+    Ok((engine(common, source, 1, common.context, start).await?, tokenizer, style))
 }
 
 /// Opens the model with its tokenizer.
@@ -58,7 +58,7 @@ pub async fn with_tokenizer(common: &Common) -> Result<(Opened, Tokenizer)> {
     let start = Instant::now();
     let source = Source::open(common)?;
     let tokenizer = source.tokenizer()?;
-    Ok((engine(common, source, start).await?, tokenizer))
+    Ok((engine(common, source, 1, common.context, start).await?, tokenizer))
 }
 
 /// Opens the model; a tokenizer need not be there.
@@ -67,10 +67,19 @@ pub async fn with_tokenizer(common: &Common) -> Result<(Opened, Tokenizer)> {
 /// What is wrong with a file, an option or the device.
 pub async fn without_tokenizer(common: &Common) -> Result<Opened> {
     let start = Instant::now();
-    engine(common, Source::open(common)?, start).await
+    engine(common, Source::open(common)?, 1, common.context, start).await
 }
 
-async fn engine(common: &Common, source: Source, start: Instant) -> Result<Opened> {
+/// As [`without_tokenizer`], for several sequences of `context` tokens.
+///
+/// # Errors
+/// The same.
+pub async fn with_slots(common: &Common, slots: u32, context: Option<u32>) -> Result<Opened> {
+    let start = Instant::now();
+    engine(common, Source::open(common)?, slots, context, start).await
+}
+
+async fn engine(common: &Common, source: Source, slots: u32, context: Option<u32>, start: Instant) -> Result<Opened> {
     let (mut exec, adapter) = device(common).await?;
     let name = source.name.clone();
     let bar = terminal::bar("loading", 0, true);
@@ -81,9 +90,10 @@ async fn engine(common: &Common, source: Source, start: Instant) -> Result<Opene
     let model = source.load(&mut exec, common.load(), &mut progress).await;
     bar.finish_and_clear();
     let model = model?;
-    let context = model.config.context(common.context)?;
-    let options = EngineOptions { slots: 1, context, kv: common.kv(), clock: Some(seconds), ..Default::default() };
-    let engine = Engine::new(exec, model, options).await?;
+    let context = model.config.context(context)?;
+    let options = EngineOptions { slots, context, kv: common.kv(), clock: Some(seconds), ..Default::default() };
+    let mut engine = Engine::new(exec, model, options).await?;
+    engine.wait().await?;
     Ok(Opened { engine, adapter, name, load: start.elapsed() })
 }
 

@@ -10,6 +10,8 @@ pub struct Shape {
     pub name: String,
     /// What `config.json` says.
     pub config: Vec<u8>,
+    /// What the option said.
+    pub given: String,
 }
 
 /// The published shape of that name, or what a file describes.
@@ -17,8 +19,8 @@ pub struct Shape {
 /// # Errors
 /// If there is neither.
 pub fn shape(text: &str) -> Result<Shape, String> {
-    if let Some((name, config)) = nemoflash::ARCHS.iter().find(|(name, _)| *name == text) {
-        return Ok(Shape { name: (*name).into(), config: config.as_bytes().to_vec() });
+    if let Some((_, config)) = nemoflash::ARCHS.iter().find(|(name, _)| *name == text) {
+        return Ok(Shape { name: text.into(), config: config.as_bytes().to_vec(), given: text.into() });
     }
     let path = Path::new(text);
     if path.extension().is_none_or(|ending| ending != "json") {
@@ -27,5 +29,5 @@ pub fn shape(text: &str) -> Result<Shape, String> {
     }
     let config = source::read(path).map_err(|e| format!("{e:#}"))?;
     let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    Ok(Shape { name, config })
+    Ok(Shape { name, config, given: text.into() })
 }

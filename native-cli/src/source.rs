@@ -126,7 +126,7 @@ impl Source {
     /// # Errors
     /// If a file is missing, is no file, or cannot be read or downloaded.
     pub fn open(common: &Common) -> Result<Source> {
-        if let Some(Shape { name, config }) = common.arch.clone() {
+        if let Some(Shape { name, config, .. }) = common.arch.clone() {
             let weights = vec![Weights::Random];
             return Ok(Source { name, folder: None, config, optional: Optional::default(), weights });
         }

@@ -1,3 +1,17 @@
 //! Times an engine: the same measurements natively and in a page, told in the same words ([`report`]).
+//!
+//! Whoever measures lends a [`Clock`](crate::Clock). A clock is read only when the device has finished what it was asked
+//! for, and the first run is never counted.
 
+mod describe;
+mod limits;
+mod measure;
+mod operators;
 pub mod report;
+mod stats;
+
+pub use describe::WGPU;
+pub use limits::copy_bytes_per_second;
+pub use measure::{Measured, Settings, compile, measure, time};
+pub use operators::operators;
+pub use stats::warnings;

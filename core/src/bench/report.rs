@@ -61,7 +61,7 @@ pub struct Software {
 pub struct Device {
     /// The adapter's name, or `cpu`.
     pub adapter: String,
-    /// `vulkan`, `metal`, `dx12`, `gl`, `webgpu` or `cpu`.
+    /// `vulkan`, `metal`, `dx12`, `gl`, `webgpu` or `cpu`; `unknown` if the program died before it could tell.
     pub backend: String,
     /// `discrete`, `integrated`, `virtual`, `cpu` or `other`.
     pub kind: String,

@@ -19,6 +19,7 @@ use crate::buf::{Buf, Elem};
 use crate::caps::Caps;
 use crate::config::Config;
 use crate::exec::{Exec, Ticket};
+use crate::kernel::{Const, Kernel};
 use crate::model::Model;
 use crate::ops;
 use crate::plan::Plan;
@@ -337,6 +338,31 @@ impl Engine {
         let read = self.exec.collect(ticket).await?;
         self.pace.end(rows as usize, begin);
         Ok(read)
+    }
+
+    /// Tokens of a prompt in its longest steps.
+    pub fn prefill_rows(&self) -> u32 {
+        self.pace.most()
+    }
+
+    /// Waits until the device has done everything that it was asked for.
+    ///
+    /// # Errors
+    /// [`Error::Device`].
+    pub async fn wait(&mut self) -> Result<()> {
+        self.exec.wait().await
+    }
+
+    /// The kernels of all plans that are prepared, each once, with their constants.
+    pub fn kernels(&self) -> Vec<(Kernel, Vec<Const>)> {
+        let mut kernels = vec![];
+        for step in self.bodies.values().chain(self.ends.values()).flat_map(|plan| &plan.steps) {
+            let entry = (step.op.kernel(), step.op.consts(self.exec.caps()));
+            if !kernels.contains(&entry) {
+                kernels.push(entry);
+            }
+        }
+        kernels
     }
 
     /// The plans of one decode step of one sequence, in order.

@@ -79,6 +79,29 @@ impl Engine {
         Ok(out)
     }
 
+    /// Runs tokens through a slot, in steps as long as the device is best at, and chooses none behind them: the sequence goes
+    /// on from there. `on_step` hears after each step how many are done, and stops the run with `Break`.
+    ///
+    /// # Errors
+    /// As [`Engine::step`].
+    pub async fn prefill(
+        &mut self,
+        slot: u32,
+        tokens: &[u32],
+        on_step: &mut dyn FnMut(usize) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>> {
+        let mut rest = tokens;
+        while let Some(chunk) = self.next_chunk(&mut rest) {
+            let begin = self.pace.begin();
+            self.step(&[Piece { slot, tokens: chunk, pick: false }]).await?;
+            self.pace.end(chunk.len(), begin);
+            if on_step(tokens.len() - rest.len()).is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
     /// Runs a prompt through a slot and chooses up to `max_tokens` tokens after it. `on_event` hears of every
     /// prefill step and every token, and stops the run with `Break`.
     ///

@@ -1,7 +1,7 @@
 //! A text that grows turn by turn, without reading its beginning again.
 
 use super::Engine;
-use super::run::{Event, Piece};
+use super::run::Event;
 use super::sequences::Snapshot;
 use crate::Result;
 use crate::sampling::Sampling;
@@ -73,16 +73,10 @@ impl Engine {
             }
             None => 0,
         };
-        let (mut done, total) = (0, ids.len() - start);
-        let mut rest = &ids[start..known];
-        while let Some(tokens) = self.next_chunk(&mut rest) {
-            let begin = self.pace.begin();
-            self.step(&[Piece { slot, tokens, pick: false }]).await?;
-            self.pace.end(tokens.len(), begin);
-            done += tokens.len();
-            if on_event(Event::Prefill { done, total }).is_break() {
-                return Ok(());
-            }
+        let (done, total) = (known - start, ids.len() - start);
+        let mut part = |done| on_event(Event::Prefill { done, total });
+        if self.prefill(slot, &ids[start..known], &mut part).await?.is_break() {
+            return Ok(());
         }
         if start < known {
             // The next time comes back to this point.

@@ -1,0 +1,294 @@
+//! Runs what is timed.
+
+use super::describe::SHORT;
+use super::operators::operators;
+use super::report::{Kind, Operator, Test, Time};
+use crate::engine::{Clock, Engine, Event, Piece, Snapshot};
+use crate::gpu::Gpu;
+use crate::sampling::Sampling;
+use crate::{Error, Result};
+use std::ops::ControlFlow;
+
+/// How a test is measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Repetitions that count.
+    pub runs: u32,
+    /// Runs in front of them that do not; at least one is always made.
+    pub warm_up: u32,
+    /// Steps over which the times of operators are averaged; 0 for none.
+    pub profile: u32,
+    /// Bytes per second of the device's memory, if that is known: see [`copy_bytes_per_second`](super::copy_bytes_per_second).
+    pub bandwidth: Option<f64>,
+    /// Seconds from any moment.
+    pub clock: Clock,
+}
+
+/// What came out.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Measured {
+    /// What the runs took.
+    pub time: Time,
+    /// What each operator takes, if the device can tell.
+    pub operators: Vec<Operator>,
+}
+
+/// Called between the steps of a measurement with the run that goes on, the first warm-up being 0; `Break` ends it.
+pub type Go<'a> = dyn FnMut(u32) -> ControlFlow<()> + 'a;
+
+/// Tokens to run: any will do, but not all the same.
+pub(super) fn ids(engine: &Engine, count: u32) -> Vec<u32> {
+    (1..=count).map(|i| i.wrapping_mul(2_654_435_761) % engine.config().vocab_size).collect()
+}
+
+/// Times a test of an engine, with all that [`Time`] holds, and its operators. Nothing if `go` ended it. The slots that
+/// the test uses are spent afterwards.
+///
+/// # Errors
+/// [`Error::Parameter`] for a kind that is no work of an engine or for more sequences than it has slots; [`Error::Prompt`]
+/// if the context is too short; as [`Engine::step`].
+pub async fn measure(
+    engine: &mut Engine,
+    test: &Test,
+    settings: &Settings,
+    go: &mut Go<'_>,
+) -> Result<Option<Measured>> {
+    let Some(mut time) = time(engine, test, settings, go).await? else { return Ok(None) };
+    let operators = operators(engine, test, settings.profile).await?;
+    let step = match (test.kind, time.token_seconds) {
+        (Kind::Decode, Some(token)) => Some(token.p50),
+        // One step is the whole of the prompt.
+        (Kind::Prefill, _) if test.prompt <= engine.prefill_rows() => time.seconds.map(|seconds| seconds.median),
+        _ => None,
+    };
+    if let (Kind::Decode, 1, Some(step)) = (test.kind, test.batch, step) {
+        let rate = engine.explain().bytes_per_token as f64 / step.max(SHORT);
+        time.bytes_per_second = Some(rate);
+        time.bandwidth_share = settings.bandwidth.map(|most| rate / most);
+    }
+    if let (Some(step), false) = (step, operators.is_empty()) {
+        // A prefill that is timed chooses no token.
+        let ends = |operator: &&Operator| test.kind == Kind::Decode || !["head", "pick"].contains(&&*operator.part);
+        let busy: f64 = operators.iter().filter(ends).map(|operator| operator.seconds).sum();
+        time.busy_share = Some((busy / step.max(SHORT)).min(1.0));
+    }
+    Ok(Some(Measured { time, operators }))
+}
+
+/// The runs of [`measure`] alone.
+///
+/// # Errors
+/// As [`measure`].
+pub async fn time(engine: &mut Engine, test: &Test, settings: &Settings, go: &mut Go<'_>) -> Result<Option<Time>> {
+    let mut before = None;
+    if test.depth > 0 {
+        engine.begin(0, &Sampling::default())?;
+        let ids = ids(engine, test.depth);
+        if engine.prefill(0, &ids, &mut |_| go(0)).await?.is_break() {
+            return Ok(None);
+        }
+        before = Some(engine.snapshot(0).await?);
+    }
+    let time = repeat(engine, test, settings, before.as_ref(), go).await;
+    if let Some(snapshot) = before {
+        engine.release(snapshot);
+    }
+    time
+}
+
+async fn repeat(
+    engine: &mut Engine,
+    test: &Test,
+    settings: &Settings,
+    before: Option<&Snapshot>,
+    go: &mut Go<'_>,
+) -> Result<Option<Time>> {
+    let (mut samples, mut tokens) = (vec![], vec![]);
+    let warm_up = settings.warm_up.max(1);
+    for index in 0..warm_up + settings.runs {
+        for slot in 0..test.batch {
+            engine.begin(slot, &Sampling::default())?;
+            before.map_or(Ok(()), |snapshot| engine.restore(slot, snapshot))?;
+        }
+        // What begins a sequence is copied on the device, and is no part of what is timed.
+        engine.wait().await?;
+        let Some(run) = once(engine, test, settings.clock, &mut || go(index)).await? else { return Ok(None) };
+        if index >= warm_up {
+            samples.push(run.seconds);
+            tokens.extend(run.tokens);
+        }
+    }
+    Ok(Some(Time::wall(test, samples, tokens)))
+}
+
+struct Run {
+    seconds: f64,
+    /// From each token to the next.
+    tokens: Vec<f64>,
+}
+
+/// One run in slots that hold what is in front of it. Every way ends with a token or a step that has come back.
+async fn once(
+    engine: &mut Engine,
+    test: &Test,
+    clock: Clock,
+    go: &mut dyn FnMut() -> ControlFlow<()>,
+) -> Result<Option<Run>> {
+    let prompt = ids(engine, test.prompt);
+    let decode = test.kind == Kind::Decode;
+    // Decode begins with a token whose time does not count: it fills the queue.
+    let (tokens, first) = if decode { (test.tokens + 1, vec![1]) } else { (test.tokens, prompt) };
+    let begin = clock();
+    let mut arrivals = vec![];
+    let result = match test.kind {
+        Kind::Load | Kind::Compile => {
+            let why = format!("`{}` is timed by whoever loads the model", test.name);
+            return Err(Error::Parameter { name: "test", why });
+        }
+        Kind::Prefill => {
+            let mut result = ControlFlow::Continue(());
+            for slot in 0..test.batch {
+                if result.is_continue() {
+                    result = engine.prefill(slot, &first, &mut |_| go()).await?;
+                }
+            }
+            arrivals.push(clock());
+            result
+        }
+        Kind::FirstToken | Kind::Decode | Kind::EndToEnd if test.batch == 1 => {
+            let tokens = if test.kind == Kind::FirstToken { 1 } else { tokens };
+            let mut result = ControlFlow::Continue(());
+            let mut on_event = |event| {
+                if let Event::Token(_) = event {
+                    arrivals.push(clock());
+                }
+                result = go();
+                result
+            };
+            engine.generate(0, &first, tokens, &mut on_event).await?;
+            result
+        }
+        Kind::FirstToken | Kind::Decode | Kind::EndToEnd => {
+            let mut on_step = |tokens| {
+                if tokens {
+                    arrivals.push(clock());
+                }
+                go()
+            };
+            together(engine, test.batch, &first, tokens, &mut on_step).await?
+        }
+    };
+    let Some(&end) = arrivals.last() else { return Ok(None) };
+    if result.is_break() {
+        return Ok(None);
+    }
+    let begin = if decode { arrivals[0] } else { begin };
+    let tokens = if decode { arrivals.windows(2).map(|pair| pair[1] - pair[0]).collect() } else { vec![] };
+    Ok(Some(Run { seconds: end - begin, tokens }))
+}
+
+/// Several sequences: each one's prompt, then `tokens` steps of all of them. `on_step` hears of each step, and whether it gave
+/// tokens.
+async fn together(
+    engine: &mut Engine,
+    batch: u32,
+    prompt: &[u32],
+    tokens: u32,
+    on_step: &mut dyn FnMut(bool) -> ControlFlow<()>,
+) -> Result<ControlFlow<()>> {
+    let Some((&last, before)) = prompt.split_last() else { return Ok(ControlFlow::Continue(())) };
+    for slot in 0..batch {
+        if engine.prefill(slot, before, &mut |_| on_step(false)).await?.is_break() {
+            return Ok(ControlFlow::Break(()));
+        }
+    }
+    let mut next = vec![last; batch as usize];
+    for _ in 0..tokens {
+        let piece = |(slot, token)| Piece { slot, tokens: std::slice::from_ref(token), pick: true };
+        let pieces: Vec<_> = (0..).zip(&next).map(piece).collect();
+        next = engine.step(&pieces).await?.into_iter().flatten().collect();
+        if on_step(true).is_break() {
+            return Ok(ControlFlow::Break(()));
+        }
+    }
+    Ok(ControlFlow::Continue(()))
+}
+
+/// Seconds in which a fresh device compiles the kernels that an engine has prepared: those of prefill and decode. What its
+/// driver has kept from before, it need not compile again.
+pub fn compile(gpu: &Gpu, engine: &Engine, clock: Clock) -> f64 {
+    let kernels = engine.kernels();
+    let begin = clock();
+    gpu.announce(&kernels);
+    clock() - begin
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::EngineOptions;
+    use crate::exec::Exec;
+    use crate::loader::{Loader, Want};
+    use pollster::block_on;
+    use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+
+    static NOW: AtomicU64 = AtomicU64::new(0);
+    static RUN: AtomicU32 = AtomicU32::new(0);
+
+    /// One second a look, and a hundred during the first run.
+    fn clock() -> f64 {
+        NOW.fetch_add(if RUN.load(Relaxed) == 0 { 100 } else { 1 }, Relaxed) as f64
+    }
+
+    async fn fables() -> Result<Engine> {
+        let config = include_bytes!("../../../models/fables/config.json");
+        let weights = include_bytes!("../../../models/fables/model.safetensors");
+        let mut exec = Exec::cpu();
+        let mut loader = Loader::new(config, &[Some(weights.len() as u64)])?;
+        while let Some(Want { offset, .. }) = loader.wants() {
+            loader.push(&mut exec, &weights[offset as usize..]).await?;
+        }
+        let model = loader.finish(&mut exec).await?;
+        Engine::new(exec, model, EngineOptions { context: 16, slots: 2, ..Default::default() }).await
+    }
+
+    #[test]
+    fn runs_are_counted_and_the_first_is_not() {
+        let mut engine = block_on(fables()).unwrap();
+        let settings = Settings { runs: 3, warm_up: 0, profile: 1, bandwidth: Some(1.0), clock };
+        // Seconds of a run: looks at the clock from its begin to its end.
+        for (kind, depth, batch, seconds, gaps) in [
+            (Kind::Prefill, 0, 1, 1.0, 0),
+            (Kind::Prefill, 3, 2, 1.0, 0),
+            (Kind::FirstToken, 0, 1, 1.0, 0),
+            (Kind::Decode, 0, 1, 4.0, 4),
+            (Kind::Decode, 5, 1, 4.0, 4),
+            (Kind::Decode, 5, 2, 4.0, 4),
+            (Kind::EndToEnd, 0, 1, 4.0, 0),
+            (Kind::EndToEnd, 3, 2, 4.0, 0),
+        ] {
+            let test = Test::new(kind, 5, 4, depth, batch);
+            let mut go = |run| {
+                RUN.store(run, Relaxed);
+                ControlFlow::Continue(())
+            };
+            let measured = block_on(measure(&mut engine, &test, &settings, &mut go)).unwrap().expect("not ended");
+            let Measured { time, operators } = measured;
+            assert_eq!(RUN.load(Relaxed), 3, "{test:?}");
+            // The second run's first look may still count as one during the first.
+            assert_eq!(time.samples[1..], [seconds; 2], "{test:?}");
+            assert_eq!((time.token_samples.len(), operators.len()), (3 * gaps, 0), "{test:?}");
+            let alone = kind == Kind::Decode && batch == 1;
+            let bytes = alone.then(|| engine.explain().bytes_per_token as f64);
+            assert_eq!((time.bytes_per_second, time.bandwidth_share), (bytes, bytes), "{test:?}");
+        }
+        // Ended during the third run.
+        let test = Test::new(Kind::Decode, 0, 4, 0, 1);
+        let mut go = |run| if run == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+        assert_eq!(block_on(measure(&mut engine, &test, &settings, &mut go)).unwrap(), None);
+        let mut refused = |test| block_on(measure(&mut engine, &test, &settings, &mut |_| ControlFlow::Continue(())));
+        assert!(matches!(refused(Test::new(Kind::Load, 0, 0, 0, 1)), Err(Error::Parameter { .. })));
+        assert!(matches!(refused(Test::new(Kind::Decode, 0, 4, 0, 3)), Err(Error::Parameter { .. })));
+        assert!(matches!(refused(Test::new(Kind::Prefill, 17, 0, 0, 1)), Err(Error::Prompt { .. })));
+    }
+}

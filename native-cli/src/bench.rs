@@ -1,0 +1,48 @@
+//! `nemoflash bench`: what a model takes on a device, in rows that stand for themselves.
+
+mod children;
+mod measure;
+mod options;
+mod output;
+mod row;
+
+pub use options::Bench;
+
+use crate::args::Common;
+use crate::interrupt::{self, Answering, Idle};
+use crate::report::Exit;
+use anyhow::{Result, bail};
+use nemoflash::bench::report::Gate;
+use options::Output as Format;
+use output::Output;
+
+/// Runs the command.
+///
+/// # Errors
+/// What is wrong with an option, the model or the device; after all rows have been written, if one of them has no result
+/// or the golden tokens did not come out.
+pub async fn run(common: &Common, bench: &Bench) -> Result<Exit> {
+    let tests = bench.tests();
+    let format = if common.json { Format::Json } else { bench.output };
+    let mut output = Output::new(format, bench.file.as_deref())?;
+    interrupt::install(Idle::Exit)?;
+    let answering = Answering::begin();
+    let stopped = || answering.stopped();
+    let mut write = |row| output.row(row);
+    if bench.all_backends || bench.sweep {
+        children::measure(common, bench, &tests, &stopped, &mut write)?;
+    } else {
+        measure::device(common, bench, &tests, &stopped, &mut write).await?;
+    }
+    let rows = output.end()?;
+    if stopped() {
+        return Ok(Exit::Interrupted);
+    }
+    let errors = rows.iter().filter(|row| row.error.is_some()).count();
+    let wrong = rows.iter().filter(|row| row.gate == Gate::Failed).count();
+    match (errors, wrong) {
+        (0, 0) => Ok(Exit::Done),
+        (0, _) => bail!("the golden tokens of {wrong} of {} rows are wrong. Run `nemoflash doctor` there", rows.len()),
+        _ => bail!("{errors} of {} rows have no result; each says why", rows.len()),
+    }
+}

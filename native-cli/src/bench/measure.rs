@@ -1,0 +1,184 @@
+//! Measures one device in this process.
+
+use super::options::{Bench, Skip};
+use super::row::About;
+use crate::args::{Common, Device as Place};
+use crate::doctor::{Item, Verdict, models};
+use crate::open::{self, Opened, seconds};
+use crate::{quiet, terminal};
+use anyhow::Result;
+use nemoflash::bench::report::{Device, Gate, Kind, Model, Row, Test, Time};
+use nemoflash::bench::{Measured, Settings, compile, copy_bytes_per_second, measure};
+use nemoflash::{Engine, Error, Exec, Gpu};
+use std::ops::ControlFlow;
+
+/// Measures what `tests` lists, one row after the other, until Ctrl-C.
+///
+/// # Errors
+/// What is wrong with the model or the device, or with where rows go. A test that fails is a row.
+pub async fn device(
+    common: &Common,
+    bench: &Bench,
+    tests: &[Test],
+    stopped: &dyn Fn() -> bool,
+    write: &mut dyn FnMut(Row) -> Result<()>,
+) -> Result<()> {
+    let (mut exec, adapter) = open::device(common).await?;
+    let mut common = common.clone();
+    if matches!(exec, Exec::Cpu(_)) {
+        // Said once, if it was not asked for.
+        common.device = Some(Place::Cpu);
+    }
+    let device = Device::new(&exec, common.gpu().deny);
+    // Where memory is too short for two buffers more, the share is not known.
+    let bandwidth = copy_bytes_per_second(&mut exec, seconds).await.unwrap_or(None);
+    let (gate, mut all) = match bench.skip.contains(&Skip::Gate) {
+        true => (Gate::NotRun, vec![]),
+        false => gate(&models::fables(exec, common.kv()).await),
+    };
+    if cfg!(debug_assertions) {
+        all.push("this is a debug build: measure with `cargo run --release`".into());
+    }
+
+    let need = |test: &Test| [test.depth, test.prompt, test.tokens, 1].into_iter().fold(0, u32::saturating_add);
+    let context = tests.iter().map(need).chain(common.context).max();
+    let slots = tests.iter().map(|test| test.batch).max().unwrap_or(1);
+    let settings =
+        Settings { runs: bench.repetitions, warm_up: bench.warm_up, profile: bench.profile, bandwidth, clock: seconds };
+    let mut opened = open::with_slots(&common, slots, context).await?;
+    let model = Model::new(&opened.engine, &opened.name, common.arch.is_some());
+    let about = About { device, model, gate, warnings: all };
+    for (index, test) in tests.iter().enumerate() {
+        if stopped() {
+            return Ok(());
+        }
+        crash(index, &about.device);
+        terminal::note_if_watched(&format!("{} on {adapter} ...", test.name));
+        let measured = match test.kind {
+            // On the CPU, nothing is compiled.
+            Kind::Compile if matches!(opened.engine.exec(), Exec::Cpu(_)) => continue,
+            Kind::Load => {
+                // Two models may be more than the device holds.
+                drop(opened);
+                let (last, samples) = load(&common, slots, context, &settings, stopped).await?;
+                opened = last;
+                Ok(samples.map(|samples| alone(test, samples)))
+            }
+            Kind::Compile => {
+                let samples = kernels(&common, &opened.engine, &settings, stopped).await;
+                samples.map(|samples| samples.map(|samples| alone(test, samples)))
+            }
+            _ => {
+                measure(&mut opened.engine, test, &settings, &mut |_| match stopped() {
+                    true => ControlFlow::Break(()),
+                    false => ControlFlow::Continue(()),
+                })
+                .await
+            }
+        };
+        match measured {
+            Ok(Some(Measured { time, operators })) => write(Row { operators, ..about.row(test, time) })?,
+            Ok(None) => return Ok(()),
+            Err(error) => {
+                write(about.failed(test, error.to_string()))?;
+                if matches!(error, Error::Device { .. }) {
+                    // It answers nothing any more.
+                    let why = "the device failed in an earlier test".to_owned();
+                    return tests[index + 1..].iter().try_for_each(|test| write(about.failed(test, why.clone())));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What is timed without an engine's steps.
+fn alone(test: &Test, samples: Vec<f64>) -> Measured {
+    Measured { time: Time::wall(test, samples, vec![]), operators: vec![] }
+}
+
+/// What the checks of the built-in model come to, and what to warn of.
+fn gate(items: &[Item]) -> (Gate, Vec<String>) {
+    match items.iter().find(|item| item.result != Verdict::Pass) {
+        None => (Gate::Passed, vec![]),
+        Some(item) => {
+            let why = format!(
+                "the device computes something else than it should ({}: {}), so its speed says nothing. Run `nemoflash \
+                 doctor`",
+                item.name, item.detail
+            );
+            (Gate::Failed, vec![why])
+        }
+    }
+}
+
+/// Loads the model again and again: seconds of each time, and what the last one gave. The model was loaded before.
+async fn load(
+    common: &Common,
+    slots: u32,
+    context: Option<u32>,
+    settings: &Settings,
+    stopped: &dyn Fn() -> bool,
+) -> Result<(Opened, Option<Vec<f64>>)> {
+    let mut samples = vec![];
+    loop {
+        let opened = open::with_slots(common, slots, context).await?;
+        samples.push(opened.load.as_secs_f64());
+        if stopped() {
+            return Ok((opened, None));
+        }
+        // The first time of all is not counted, and if more are not to be, some of these are not.
+        if samples.len() as u32 >= settings.runs + settings.warm_up.max(1) - 1 {
+            return Ok((opened, Some(samples.split_off(samples.len() - settings.runs as usize))));
+        }
+    }
+}
+
+/// Compiles an engine's kernels on one fresh device after the other: seconds of each time.
+async fn kernels(
+    common: &Common,
+    engine: &Engine,
+    settings: &Settings,
+    stopped: &dyn Fn() -> bool,
+) -> Result<Option<Vec<f64>>, Error> {
+    let mut samples = vec![];
+    let warm_up = settings.warm_up.max(1);
+    for index in 0..warm_up + settings.runs {
+        let gpu = quiet::during(common.verbose, Gpu::new(&common.gpu())).await?;
+        let seconds = compile(&gpu, engine, settings.clock);
+        if stopped() {
+            return Ok(None);
+        }
+        samples.extend((index >= warm_up).then_some(seconds));
+    }
+    Ok(Some(samples))
+}
+
+/// In debug builds, dies in front of the second test as a driver would, if the variable names this device's backend:
+/// how the tests see that such a crash costs one row.
+#[cfg(debug_assertions)]
+fn crash(index: usize, device: &Device) {
+    let wanted = std::env::var_os("NEMOFLASH_BENCH_CRASH").is_some_and(|name| name == *device.backend);
+    if wanted && index == 1 {
+        std::process::abort();
+    }
+}
+
+#[cfg(not(debug_assertions))]
+fn crash(_: usize, _: &Device) {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_token_marks_the_rows() {
+        let right = pollster::block_on(Item::of("fables: decode", async { Ok("32 tokens".into()) }));
+        assert_eq!(gate(&[right]), (Gate::Passed, vec![]));
+        for item in [Item::fail("fables: prefill", "token 3".into()), Item::not_run("fables: decode", "no model")] {
+            let (name, (gate, warnings)) = (item.name.clone(), gate(&[item]));
+            assert_eq!((gate, warnings.len()), (Gate::Failed, 1));
+            assert!(warnings[0].contains(&name) && warnings[0].contains("nemoflash doctor"), "{warnings:?}");
+        }
+    }
+}

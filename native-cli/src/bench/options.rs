@@ -1,0 +1,222 @@
+//! What `nemoflash bench` is asked for.
+
+use crate::args::Common;
+use clap::{Args, ValueEnum};
+use nemoflash::bench::report::{Kind, Test};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// Largest number of tokens or sequences that is worth a try.
+const MOST: i64 = 1 << 24;
+
+#[derive(Clone, Debug, Args)]
+pub struct Bench {
+    /// Tokens of the prompts whose prefill is timed (pp); 0 for none
+    #[arg(short = 'p', long, value_name = "LIST", value_delimiter = ',', default_value = "512", value_parser = clap::value_parser!(u32).range(..=MOST))]
+    pub n_prompt: Vec<u32>,
+    /// Tokens that are decoded (tg); 0 for none
+    #[arg(short = 'n', long, value_name = "LIST", value_delimiter = ',', default_value = "128", value_parser = clap::value_parser!(u32).range(..=MOST))]
+    pub n_gen: Vec<u32>,
+    /// Tokens in front of what is timed (@ d)
+    #[arg(short = 'd', long, value_name = "LIST", value_delimiter = ',', default_value = "0", value_parser = clap::value_parser!(u32).range(..=MOST))]
+    pub n_depth: Vec<u32>,
+    /// Prompt and decode in one (pp+tg); may be given several times
+    #[arg(long, value_name = "PP,TG", value_parser = pair)]
+    pub pg: Vec<(u32, u32)>,
+    /// Sequences at a time (b)
+    #[arg(short = 'b', long, value_name = "LIST", value_delimiter = ',', default_value = "1", value_parser = clap::value_parser!(u32).range(1..=512))]
+    pub batch: Vec<u32>,
+    /// Runs of each test that count
+    #[arg(short = 'r', long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub repetitions: u32,
+    /// Runs in front of them that do not
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub warm_up: u32,
+    /// Steps over which the GPU's times by operator are averaged; 0 for none
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(..=10_000))]
+    pub profile: u32,
+    /// What to leave out
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub skip: Vec<Skip>,
+    /// How results are written; --json is json
+    #[arg(short, long, default_value = "md", conflicts_with = "json")]
+    pub output: Output,
+    /// Write the results to this file, and the table on stdout
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Measure every adapter through every graphics interface, and the CPU, each in a process of its own
+    #[arg(long, conflicts_with_all = ["device", "backend", "adapter"])]
+    pub all_backends: bool,
+    /// Measure again without each optional feature that the GPU has (--deny f16, subgroups, coopmat)
+    #[arg(long)]
+    pub sweep: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// A table
+    Md,
+    /// A line of columns for each row, with their names in front
+    Csv,
+    /// One object of the whole run
+    Json,
+    /// An object for each row
+    Jsonl,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Skip {
+    /// The golden tokens in front of everything
+    Gate,
+    /// From the first file to an engine that is ready
+    Load,
+    /// The GPU's kernels alone
+    Compile,
+    /// From the prompt to the first token
+    FirstToken,
+}
+
+fn pair(text: &str) -> Result<(u32, u32), String> {
+    let number = |text: &str| text.parse().ok().filter(|n| (1..=MOST).contains(&i64::from(*n)));
+    let pair = text.split_once(',').and_then(|(prompt, tokens)| number(prompt).zip(number(tokens)));
+    pair.ok_or_else(|| "not two numbers, such as 512,128".to_owned())
+}
+
+impl Bench {
+    /// What is timed, in this order.
+    pub fn tests(&self) -> Vec<Test> {
+        let some = |list: &[u32]| list.iter().copied().filter(|n| *n > 0).collect::<Vec<_>>();
+        let (prompts, tokens) = (some(&self.n_prompt), some(&self.n_gen));
+        let mut tests = vec![];
+        for (skip, kind) in [(Skip::Load, Kind::Load), (Skip::Compile, Kind::Compile)] {
+            if !self.skip.contains(&skip) {
+                tests.push(Test::new(kind, 0, 0, 0, 1));
+            }
+        }
+        if let (false, Some(&prompt)) = (self.skip.contains(&Skip::FirstToken), prompts.first()) {
+            tests.push(Test::new(Kind::FirstToken, prompt, 1, 0, 1));
+        }
+        for &depth in &self.n_depth {
+            for &batch in &self.batch {
+                tests.extend(prompts.iter().map(|&prompt| Test::new(Kind::Prefill, prompt, 0, depth, batch)));
+                tests.extend(tokens.iter().map(|&tokens| Test::new(Kind::Decode, 0, tokens, depth, batch)));
+                let both = |&(prompt, tokens)| Test::new(Kind::EndToEnd, prompt, tokens, depth, batch);
+                tests.extend(self.pg.iter().map(both));
+            }
+        }
+        tests
+    }
+
+    /// The arguments after which another process measures the same on one device, and tells it in JSON lines.
+    pub fn arguments(&self, common: &Common) -> Vec<OsString> {
+        let mut out: Vec<OsString> = vec!["bench".into(), "--output".into(), "jsonl".into()];
+        let mut option = |name: &str, value: OsString| {
+            // In one word, so that no value is taken for an option.
+            let mut word = OsString::from(format!("--{name}="));
+            word.push(value);
+            out.push(word);
+        };
+        fn list<T: ToString>(values: impl IntoIterator<Item = T>) -> OsString {
+            values.into_iter().map(|value| value.to_string()).collect::<Vec<_>>().join(",").into()
+        }
+        fn names<T: ValueEnum>(values: &[T]) -> OsString {
+            list(values.iter().filter_map(T::to_possible_value).map(|value| value.get_name().to_owned()))
+        }
+        // Every field is named, so that a new one is not forgotten.
+        let Bench { n_prompt, n_gen, n_depth, pg, batch, repetitions, warm_up, profile, skip, .. } = self;
+        let Bench { output: _, file: _, all_backends: _, sweep: _, .. } = self;
+        for (name, values) in [("n-prompt", n_prompt), ("n-gen", n_gen), ("n-depth", n_depth), ("batch", batch)] {
+            option(name, list(values));
+        }
+        for (prompt, tokens) in pg {
+            option("pg", list([prompt, tokens]));
+        }
+        for (name, value) in [("repetitions", repetitions), ("warm-up", warm_up), ("profile", profile)] {
+            option(name, value.to_string().into());
+        }
+        if !skip.is_empty() {
+            option("skip", names(skip));
+        }
+        let Common { model, arch, weights, keep_logits, revision, accept_license, .. } = common;
+        let Common { device, backend, adapter, deny, kv, context, json: _, verbose, .. } = common;
+        let mut text = |name: &str, value: Option<OsString>| value.into_iter().for_each(|value| option(name, value));
+        text("model", model.as_ref().map(OsString::from));
+        text("arch", arch.as_ref().map(|shape| OsString::from(&shape.given)));
+        text("weights", weights.map(|weights| names(&[weights])));
+        text("revision", revision.as_ref().map(OsString::from));
+        text("device", device.map(|device| names(&[device])));
+        text("backend", backend.map(|backend| names(&[backend])));
+        text("adapter", adapter.as_ref().map(OsString::from));
+        text("deny", (!deny.is_empty()).then(|| names(deny)));
+        text("kv", kv.map(|kv| names(&[kv])));
+        text("context", context.map(|context| context.to_string().into()));
+        let flags = [("keep-logits", keep_logits), ("accept-license", accept_license), ("verbose", verbose)];
+        out.extend(flags.into_iter().filter(|(_, on)| **on).map(|(name, _)| format!("--{name}").into()));
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::{Cli, Command};
+    use clap::Parser as _;
+
+    fn parse(line: &[OsString]) -> (Common, Bench) {
+        let cli = Cli::try_parse_from([&["nemoflash".into()], line].concat()).unwrap();
+        let Some(Command::Bench(bench)) = cli.command else { panic!("{line:?}") };
+        (cli.common, *bench)
+    }
+
+    fn words(line: &str) -> Vec<OsString> {
+        line.split(' ').map(OsString::from).collect()
+    }
+
+    #[test]
+    fn tests_have_the_names_of_llama_bench() {
+        let names = |line: &str| {
+            let tests = parse(&words(line)).1.tests();
+            tests.into_iter().map(|test| test.name).collect::<Vec<_>>().join(", ")
+        };
+        assert_eq!(names("bench"), "load, compile, first token, pp512, tg128");
+        let line = "bench -p 0 -n 32,64 -d 0,4096 --pg 8,4 -b 1,8 --skip load,compile";
+        let each = ["", " b8", " @ d4096", " @ d4096 b8"];
+        let want: Vec<_> =
+            each.iter().flat_map(|at| ["tg32", "tg64", "pp8+tg4"].map(|test| test.to_owned() + at)).collect();
+        assert_eq!(names(line), want.join(", "));
+    }
+
+    #[test]
+    fn another_process_is_asked_for_the_same() {
+        let line = "bench -p 1,2 -n 3 -d 4,5 --pg 6,7 --pg 8,9 -b 1,2 -r 3 --warm-up 2 --profile 0 --skip gate,load \
+                    --model=-odd --weights q4 --revision main --device gpu --backend gl --adapter 0 --deny f16,coopmat \
+                    --kv f32 --context 99 --keep-logits --accept-license --verbose";
+        for line in [line, "bench", "bench --arch qwen3-0.6b"] {
+            let line: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
+            let (common, bench) = parse(&line);
+            let (again, other) = parse(&bench.arguments(&common));
+            assert_eq!(format!("{again:?}"), format!("{common:?}"));
+            let wanted = Bench { output: Output::Jsonl, ..bench };
+            assert_eq!(format!("{other:?}"), format!("{wanted:?}"));
+        }
+    }
+
+    #[test]
+    fn impossible_numbers_are_refused() {
+        for wrong in [
+            "-r 0",
+            "-b 0",
+            "-b 513",
+            "-p x",
+            "-p -1",
+            "--pg 1",
+            "--pg 0,1",
+            "-n 99999999",
+            "--all-backends --device cpu",
+            "-o md --json",
+        ] {
+            let line = [&words("nemoflash bench")[..], &words(wrong)].concat();
+            assert!(Cli::try_parse_from(line).is_err(), "{wrong}");
+        }
+    }
+}
