@@ -1,5 +1,7 @@
 //! How many rows of a prompt go into one step, so that none keeps the device, and whoever wants to stop it, for long.
 
+use crate::ops::MATVEC_ROWS;
+
 /// Seconds from any fixed moment. The core has no clock of its own; a caller can lend one.
 pub type Clock = fn() -> f64;
 
@@ -7,6 +9,8 @@ pub type Clock = fn() -> f64;
 const FIRST: u32 = 64;
 /// Seconds that a step may take before the next ones are made shorter: watchdogs allow one or two.
 const LONG: f64 = 0.1;
+/// Seconds that a step of few rows may take: fewer rows than the kernels of few rows hold hardly make it shorter.
+const FEW_LONG: f64 = 0.25;
 
 /// Follows the time that steps take.
 #[derive(Clone, Copy, Debug)]
@@ -44,7 +48,8 @@ impl Pace {
         let seconds = (clock() - begin).max(1e-6);
         let fitting = rows as f64 * LONG / 2.0 / seconds;
         if seconds > LONG || (rows == self.rows() && fitting >= 2.0 * rows as f64) {
-            let fitting = (fitting as u32).clamp(1, 8 * self.rows).min(self.most);
+            let least = if seconds < FEW_LONG { MATVEC_ROWS.min(rows as u32).max(1) } else { 1 };
+            let fitting = (fitting as u32).clamp(least, (8 * self.rows).max(least)).min(self.most);
             // Plans and tiles hold powers of two.
             self.rows = if fitting == self.most { fitting } else { 1 << fitting.ilog2() };
         }
@@ -78,6 +83,12 @@ mod tests {
         assert_eq!(step(&mut pace, 512, 0.09), 512);
         assert_eq!(step(&mut pace, 512, 0.4), 64);
         assert_eq!(step(&mut pace, 64, 0.05), 64);
+        // Eight rows are not cut unless they take very long.
+        assert_eq!(step(&mut pace, 64, 0.24), 8);
+        assert_eq!(step(&mut pace, 8, 0.24), 8);
+        assert_eq!(step(&mut pace, 8, 0.3), 1);
+        assert_eq!(step(&mut pace, 1, 0.001), 8);
+        assert_eq!(step(&mut pace, 8, 0.006), 64);
         // The end of a prompt is short and tells nothing; a step that is long whatever it holds ends at one row.
         assert_eq!(step(&mut pace, 3, 0.05), 64);
         assert_eq!(step(&mut pace, 64, 6.4), 1);
