@@ -4,6 +4,7 @@ mod children;
 mod measure;
 mod options;
 mod output;
+mod paper;
 mod row;
 
 pub use options::Bench;
@@ -11,9 +12,10 @@ pub use options::Bench;
 use crate::args::Common;
 use crate::interrupt::{self, Answering, Idle};
 use crate::report::Exit;
+use crate::terminal;
 use anyhow::{Result, bail};
 use nemoflash::bench::report::Gate;
-use options::Output as Format;
+use options::{Output as Format, Table};
 use output::Output;
 
 /// Runs the command.
@@ -29,12 +31,18 @@ pub async fn run(common: &Common, bench: &Bench) -> Result<Exit> {
     let answering = Answering::begin();
     let stopped = || answering.stopped();
     let mut write = |row| output.row(row);
-    if bench.all_backends || bench.sweep {
+    if bench.table == Some(Table::Paper) {
+        paper::rows(common, bench, &stopped, &mut write).await?;
+    } else if bench.all_backends || bench.sweep {
         children::measure(common, bench, &tests, &stopped, &mut write)?;
     } else {
         measure::device(common, bench, &tests, &stopped, &mut write).await?;
     }
+    let text = bench.file.is_some() || format == Format::Md;
     let rows = output.end()?;
+    if text && bench.table == Some(Table::Paper) {
+        terminal::print(&paper::table(&rows))?;
+    }
     if stopped() {
         return Ok(Exit::Interrupted);
     }

@@ -90,7 +90,11 @@ async fn engine(common: &Common, source: Source, slots: u32, context: Option<u32
     let model = source.load(&mut exec, common.load(), &mut progress).await;
     bar.finish_and_clear();
     let model = model?;
-    let context = model.config.context(context)?;
+    let context = match (&common.arch, context) {
+        // Random weights were made for no length of text.
+        (Some(_), Some(context)) => context,
+        _ => model.config.context(context)?,
+    };
     let options = EngineOptions { slots, context, kv: common.kv(), clock: Some(seconds), ..Default::default() };
     let mut engine = Engine::new(exec, model, options).await?;
     engine.wait().await?;

@@ -118,6 +118,26 @@ fn a_file_has_the_format_and_stdout_the_table() {
     cpu(&[&SHORT[..], &["--file", "/no/such/folder/x"]].concat()).refused(1, &["cannot write /no/such/folder/x"]);
 }
 
+/// The paper's table, of a small shape: one sequence alone, and several behind a text.
+#[test]
+fn the_tests_of_the_paper() {
+    let folder = tempfile::tempdir().unwrap();
+    let small = folder.path().join("small.json");
+    std::fs::copy(root().join("models/fables/config.json"), &small).unwrap();
+    let line = ["bench", "paper", "--arch", small.to_str().unwrap(), "-d", "8", "-r", "1", "--output", "jsonl"];
+    for (more, wanted) in
+        [(&["-n", "4", "-b", "3"][..], ["tg4", "tg4 @ d8 b3"]), (&["-n", "1"], ["tg1", "tg1 @ d8 b512"])]
+    {
+        let rows = rows(&cpu(&[&line[..], more].concat()).ok());
+        assert_eq!(names(&rows), wanted);
+        assert!(
+            rows.iter().all(|row| row.model.synthetic && row.gate == Gate::Passed && row.error.is_none()),
+            "{rows:?}"
+        );
+    }
+    cpu(&["bench", "paper", "--model", "x"]).refused(2, &["--model"]);
+}
+
 #[test]
 fn wrong_numbers_are_refused_or_are_rows() {
     let refused = |more: &[&str], code, word| cpu(&[&["bench"], more].concat()).refused(code, &[word]);

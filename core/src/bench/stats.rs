@@ -98,10 +98,10 @@ pub fn warnings(seconds: &[f64]) -> Vec<String> {
     let off = |sample: &&f64| (**sample - middle).abs() > (DEVIATIONS * deviation).max(APART * middle);
     let outliers: Vec<f64> = seconds.iter().filter(off).copied().collect();
     if let Some(worst) = outliers.iter().copied().max_by(|a, b| (a - middle).abs().total_cmp(&(b - middle).abs())) {
-        let (runs, is) = if outliers.len() == 1 { ("run", "is") } else { ("runs", "are") };
+        let is = if outliers.len() == 1 { "is" } else { "are" };
         let way = if worst > middle { "slower" } else { "faster" };
         warnings.push(format!(
-            "{} of {count} {runs} {is} far from the others, by up to {:.0} % {way} than the median: something else may \
+            "{} of {count} runs {is} far from the others, by up to {:.0} % {way} than the median: something else may \
              use this machine. Close other programs and measure again, or use more repetitions",
             outliers.len(),
             (worst / middle - 1.0).abs() * 100.0
@@ -164,7 +164,7 @@ mod tests {
             let warnings = warnings(seconds);
             assert!(warnings.len() == 1 && warnings[0].contains(word), "{seconds:?}: {warnings:?}");
         };
-        said(&[1.0, 1.01, 1.0, 0.99, 1.0, 1.5], "1 of 6 run is far from the others, by up to 50 % slower");
+        said(&[1.0, 1.01, 1.0, 0.99, 1.0, 1.5], "1 of 6 runs is far from the others, by up to 50 % slower");
         said(&[1.0, 1.01, 0.4, 0.99, 1.0], "60 % faster");
         said(&[1.0, 1.01, 1.05, 1.09, 1.1, 1.13], "11 % slower than the first");
         // Negative controls: noise, equal runs, a small step, a run that is off by little, and too few to tell.

@@ -1,13 +1,13 @@
 //! Measures several devices, each in a process of its own: a driver that crashes costs the row that it was at.
 
 use super::options::Bench;
-use super::row::About;
+use super::row::{About, unread};
 use crate::args::{Backend, Common, Device as Place, Feature};
 use crate::source::Source;
 use crate::terminal;
 use anyhow::{Context as _, Result};
 use clap::ValueEnum as _;
-use nemoflash::bench::report::{Device, Gate, Kind, Model, Row, Test};
+use nemoflash::bench::report::{Device, Gate, Kind, Row, Test};
 use serde_json::Value;
 use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader};
@@ -107,22 +107,6 @@ fn unknown(adapter: &str, backend: &str) -> Device {
         subgroup: None,
         coopmat: false,
         denied: vec![],
-    }
-}
-
-/// A model that was not loaded anywhere yet.
-fn unread(name: &str, common: &Common) -> Model {
-    let quantised = common.load().quantise.map(|quant| format!("q{}", quant.bits));
-    Model {
-        name: name.into(),
-        synthetic: common.arch.is_some(),
-        weights: quantised.unwrap_or_else(|| "as stored".into()),
-        kv: format!("{:?}", common.kv()).to_lowercase(),
-        bytes_per_token: 0,
-        dispatches_per_token: 0,
-        weight_bytes: 0,
-        arena_bytes: 0,
-        scratch_bytes: 0,
     }
 }
 

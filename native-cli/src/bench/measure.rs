@@ -12,6 +12,45 @@ use nemoflash::bench::{Measured, Settings, compile, copy_bytes_per_second, measu
 use nemoflash::{Engine, Error, Exec, Gpu};
 use std::ops::ControlFlow;
 
+/// A device that is ready to be measured, and how.
+#[derive(Debug)]
+pub struct Ready {
+    pub common: Common,
+    pub device: Device,
+    /// For people.
+    pub adapter: String,
+    pub gate: Gate,
+    /// What makes all of its numbers less sure.
+    pub warnings: Vec<String>,
+    pub settings: Settings,
+}
+
+/// Opens the device once, sees whether it computes what it should, and how fast it copies.
+///
+/// # Errors
+/// If there is no such device.
+pub async fn ready(common: &Common, bench: &Bench) -> Result<Ready> {
+    let (mut exec, adapter) = open::device(common).await?;
+    let mut common = common.clone();
+    if matches!(exec, Exec::Cpu(_)) {
+        // Said once, if it was not asked for.
+        common.device = Some(Place::Cpu);
+    }
+    let device = Device::new(&exec, common.gpu().deny);
+    // Where memory is too short for two buffers more, the share is not known.
+    let bandwidth = copy_bytes_per_second(&mut exec, seconds).await.unwrap_or(None);
+    let (gate, mut warnings) = match bench.skip.contains(&Skip::Gate) {
+        true => (Gate::NotRun, vec![]),
+        false => gate(&models::fables(exec, common.kv()).await),
+    };
+    if cfg!(debug_assertions) {
+        warnings.push("this is a debug build: measure with `cargo run --release`".into());
+    }
+    let settings =
+        Settings { runs: bench.repetitions, warm_up: bench.warm_up, profile: bench.profile, bandwidth, clock: seconds };
+    Ok(Ready { common, device, adapter, gate, warnings, settings })
+}
+
 /// Measures what `tests` lists, one row after the other, until Ctrl-C.
 ///
 /// # Errors
@@ -23,31 +62,13 @@ pub async fn device(
     stopped: &dyn Fn() -> bool,
     write: &mut dyn FnMut(Row) -> Result<()>,
 ) -> Result<()> {
-    let (mut exec, adapter) = open::device(common).await?;
-    let mut common = common.clone();
-    if matches!(exec, Exec::Cpu(_)) {
-        // Said once, if it was not asked for.
-        common.device = Some(Place::Cpu);
-    }
-    let device = Device::new(&exec, common.gpu().deny);
-    // Where memory is too short for two buffers more, the share is not known.
-    let bandwidth = copy_bytes_per_second(&mut exec, seconds).await.unwrap_or(None);
-    let (gate, mut all) = match bench.skip.contains(&Skip::Gate) {
-        true => (Gate::NotRun, vec![]),
-        false => gate(&models::fables(exec, common.kv()).await),
-    };
-    if cfg!(debug_assertions) {
-        all.push("this is a debug build: measure with `cargo run --release`".into());
-    }
-
+    let Ready { common, device, adapter, gate, warnings, settings } = ready(common, bench).await?;
     let need = |test: &Test| [test.depth, test.prompt, test.tokens, 1].into_iter().fold(0, u32::saturating_add);
     let context = tests.iter().map(need).chain(common.context).max();
     let slots = tests.iter().map(|test| test.batch).max().unwrap_or(1);
-    let settings =
-        Settings { runs: bench.repetitions, warm_up: bench.warm_up, profile: bench.profile, bandwidth, clock: seconds };
     let mut opened = open::with_slots(&common, slots, context).await?;
     let model = Model::new(&opened.engine, &opened.name, common.arch.is_some());
-    let about = About { device, model, gate, warnings: all };
+    let about = About { device, model, gate, warnings };
     for (index, test) in tests.iter().enumerate() {
         if stopped() {
             return Ok(());

@@ -11,21 +11,24 @@ const MOST: i64 = 1 << 24;
 
 #[derive(Clone, Debug, Args)]
 pub struct Bench {
+    /// A whole table instead of single tests
+    #[arg(conflicts_with_all = ["all_backends", "sweep", "model"])]
+    pub table: Option<Table>,
     /// Tokens of the prompts whose prefill is timed (pp); 0 for none
     #[arg(short = 'p', long, value_name = "LIST", value_delimiter = ',', default_value = "512", value_parser = clap::value_parser!(u32).range(..=MOST))]
     pub n_prompt: Vec<u32>,
-    /// Tokens that are decoded (tg); 0 for none
-    #[arg(short = 'n', long, value_name = "LIST", value_delimiter = ',', default_value = "128", value_parser = clap::value_parser!(u32).range(..=MOST))]
-    pub n_gen: Vec<u32>,
-    /// Tokens in front of what is timed (@ d)
-    #[arg(short = 'd', long, value_name = "LIST", value_delimiter = ',', default_value = "0", value_parser = clap::value_parser!(u32).range(..=MOST))]
-    pub n_depth: Vec<u32>,
+    /// Tokens that are decoded (tg) [default: 128, of the paper's table 8192]; 0 for none
+    #[arg(short = 'n', long, value_name = "LIST", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(..=MOST))]
+    pub n_gen: Option<Vec<u32>>,
+    /// Tokens in front of what is timed (@ d) [default: 0, of the paper's table 32768]
+    #[arg(short = 'd', long, value_name = "LIST", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(..=MOST))]
+    pub n_depth: Option<Vec<u32>>,
     /// Prompt and decode in one (pp+tg); may be given several times
     #[arg(long, value_name = "PP,TG", value_parser = pair)]
     pub pg: Vec<(u32, u32)>,
-    /// Sequences at a time (b)
-    #[arg(short = 'b', long, value_name = "LIST", value_delimiter = ',', default_value = "1", value_parser = clap::value_parser!(u32).range(1..=512))]
-    pub batch: Vec<u32>,
+    /// Sequences at a time (b) [default: 1, of the paper's table as many as fit]
+    #[arg(short = 'b', long, value_name = "LIST", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=512))]
+    pub batch: Option<Vec<u32>>,
     /// Runs of each test that count
     #[arg(short = 'r', long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub repetitions: u32,
@@ -50,6 +53,12 @@ pub struct Bench {
     /// Measure again without each optional feature that the GPU has (--deny f16, subgroups, coopmat)
     #[arg(long)]
     pub sweep: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Table {
+    /// Latency and throughput of Nemotron-Flash beside Qwen3, as in table 6 of arXiv 2511.18890, with random weights
+    Paper,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -86,7 +95,7 @@ impl Bench {
     /// What is timed, in this order.
     pub fn tests(&self) -> Vec<Test> {
         let some = |list: &[u32]| list.iter().copied().filter(|n| *n > 0).collect::<Vec<_>>();
-        let (prompts, tokens) = (some(&self.n_prompt), some(&self.n_gen));
+        let (prompts, tokens) = (some(&self.n_prompt), some(self.n_gen.as_deref().unwrap_or(&[128])));
         let mut tests = vec![];
         for (skip, kind) in [(Skip::Load, Kind::Load), (Skip::Compile, Kind::Compile)] {
             if !self.skip.contains(&skip) {
@@ -96,8 +105,8 @@ impl Bench {
         if let (false, Some(&prompt)) = (self.skip.contains(&Skip::FirstToken), prompts.first()) {
             tests.push(Test::new(Kind::FirstToken, prompt, 1, 0, 1));
         }
-        for &depth in &self.n_depth {
-            for &batch in &self.batch {
+        for &depth in self.n_depth.as_deref().unwrap_or(&[0]) {
+            for &batch in self.batch.as_deref().unwrap_or(&[1]) {
                 tests.extend(prompts.iter().map(|&prompt| Test::new(Kind::Prefill, prompt, 0, depth, batch)));
                 tests.extend(tokens.iter().map(|&tokens| Test::new(Kind::Decode, 0, tokens, depth, batch)));
                 let both = |&(prompt, tokens)| Test::new(Kind::EndToEnd, prompt, tokens, depth, batch);
@@ -124,9 +133,10 @@ impl Bench {
         }
         // Every field is named, so that a new one is not forgotten.
         let Bench { n_prompt, n_gen, n_depth, pg, batch, repetitions, warm_up, profile, skip, .. } = self;
-        let Bench { output: _, file: _, all_backends: _, sweep: _, .. } = self;
-        for (name, values) in [("n-prompt", n_prompt), ("n-gen", n_gen), ("n-depth", n_depth), ("batch", batch)] {
-            option(name, list(values));
+        let Bench { table: _, output: _, file: _, all_backends: _, sweep: _, .. } = self;
+        let lists = [("n-prompt", Some(n_prompt)), ("n-gen", n_gen.as_ref()), ("n-depth", n_depth.as_ref())];
+        for (name, values) in lists.into_iter().chain([("batch", batch.as_ref())]) {
+            values.into_iter().for_each(|values| option(name, list(values)));
         }
         for (prompt, tokens) in pg {
             option("pg", list([prompt, tokens]));

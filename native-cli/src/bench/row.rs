@@ -1,5 +1,6 @@
 //! What stands around a measurement.
 
+use crate::args::Common;
 use nemoflash::bench::report::{Device, Gate, Model, Row, SCHEMA, Software, Test, Time};
 use nemoflash::bench::{WGPU, warnings};
 use std::time::SystemTime;
@@ -38,6 +39,22 @@ impl About {
     pub fn failed(&self, test: &Test, error: String) -> Row {
         let row = self.row(test, Time::wall(test, vec![], vec![]));
         Row { error: Some(error), ..row }
+    }
+}
+
+/// A model that was not loaded anywhere yet.
+pub fn unread(name: &str, common: &Common) -> Model {
+    let quantised = common.load().quantise.map(|quant| format!("q{}", quant.bits));
+    Model {
+        name: name.into(),
+        synthetic: common.arch.is_some(),
+        weights: quantised.unwrap_or_else(|| "as stored".into()),
+        kv: format!("{:?}", common.kv()).to_lowercase(),
+        bytes_per_token: 0,
+        dispatches_per_token: 0,
+        weight_bytes: 0,
+        arena_bytes: 0,
+        scratch_bytes: 0,
     }
 }
 
