@@ -24,11 +24,11 @@ more=("$@")
 row fables -p 512 -n 512
 row 1b --arch nemotron-flash-1b -p 2048 -n 128 -d 0,4096
 row 1b-without-coopmat --arch nemotron-flash-1b --skip load,compile -p 2048 -n 0 --deny coopmat
-row 1b-deep --arch nemotron-flash-1b --skip load,compile -p 0 -n 128 -d 32768 -r 3
+row 1b-deep --arch nemotron-flash-1b --skip load,compile -p 0 -n 128 -d 32768
 row 1b-q4 --arch nemotron-flash-1b --weights q4 -p 512 -n 128
 row 3b --arch nemotron-flash-3b -p 2048 -n 128
 row qwen3-0.6b --arch qwen3-0.6b --skip load,compile -p 512 -n 128
 row qwen3-1.7b --arch qwen3-1.7b --skip load,compile -p 512 -n 128
-row 1b-many paper --arch nemotron-flash-1b -n 128 -r 3
+row 1b-many paper --arch nemotron-flash-1b -n 128
 "$nemoflash" compare "$out"/*.json --html "$out/report.html" || failed=1
 exit $failed
