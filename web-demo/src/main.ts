@@ -1,4 +1,5 @@
 import { capabilities, load, type Capabilities, type Engine, type LoadOptions } from 'nemoflash';
+import { clear as clearBench, offer as offerBench } from './bench.js';
 import { button, byId, show } from './dom.js';
 import { hideError, showError, type Failure } from './errors.js';
 import { begin, progress } from './loading.js';
@@ -33,6 +34,7 @@ async function start(model: Model = chosen(), on: Where = WHERE): Promise<void> 
   writer?.end();
   const before = engine;
   engine = writer = null;
+  clearBench();
   button('selfcheck').disabled = true;
   byId('selfcheck-summary').textContent = '';
   show('selfcheck-table', false);
@@ -53,6 +55,7 @@ async function start(model: Model = chosen(), on: Where = WHERE): Promise<void> 
     show('writer', true);
     byId<HTMLDetailsElement>('choose').open = false;
     button('selfcheck').disabled = false;
+    offerBench(made, () => engine === made);
     button('generate').focus();
     device(offered, info);
   } catch (error) {
