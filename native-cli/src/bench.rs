@@ -1,5 +1,6 @@
 //! `nemoflash bench`: what a model takes on a device, in rows that stand for themselves.
 
+mod browser;
 mod children;
 mod measure;
 mod options;
@@ -34,7 +35,12 @@ pub async fn run(common: &Common, bench: &Bench) -> Result<Exit> {
     } else {
         measure::device(common, bench, &tests, &stopped, &mut write).await?;
     }
+    let page = match &bench.browser {
+        Some(path) if !stopped() => browser::measure(common, bench, path.as_deref(), &stopped, &mut write),
+        _ => Ok(()),
+    };
     let rows = output.end()?;
+    page?;
     if stopped() {
         return Ok(Exit::Interrupted);
     }

@@ -1,9 +1,13 @@
 // The benchmark in a browser: it obeys the schema that the native one obeys, it stops, and the page shows and exports it.
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
+import { execFile } from 'node:child_process';
+import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { Ajv2020 } from 'ajv/dist/2020.js';
+import { executable } from './browser.mjs';
 import { root, site } from './harness.mjs';
 
 const { fresh } = site({ '/demo/': `${root}web-demo/dist/` });
@@ -196,3 +200,40 @@ test('the panel: stopped, it keeps what it has; another model clears it', () =>
     assert.deepEqual([await page.isVisible('#error'), await page.isDisabled('#bench-save')], [false, true]);
     assert.deepEqual(errors, []);
   }));
+
+test('the command starts a browser, which sends its rows', { timeout: 300_000, skip: process.platform === 'win32' }, async () => {
+  const target = process.env.CARGO_TARGET_DIR ?? `${root}target`;
+  const folder = mkdtempSync(join(tmpdir(), 'nemoflash-'));
+  try {
+    // Where everybody is root, Chromium wants to be told; it is ended with what started it.
+    const browser = join(folder, 'browser');
+    writeFileSync(browser, `#!/bin/sh\nexec '${executable()}' --no-sandbox "$@"\n`);
+    chmodSync(browser, 0o755);
+    // A name with everything in it, and no end that the page would take for a model of its own.
+    const model = join(folder, "a model's 100%?");
+    mkdirSync(model);
+    for (const name of ['config.json', 'tokenizer.json', 'model.safetensors']) symlinkSync(`${root}models/fables/${name}`, join(model, name));
+    const run = (...more) =>
+      new Promise((done) => {
+        const options = ['bench', '--skip', 'load,first-token', '-p8', '-n4', '-r2', '--device=cpu', '-ojsonl', ...more];
+        execFile(`${target}/debug/nemoflash`, options, { cwd: root }, (error, stdout, stderr) =>
+          done({ code: error?.code ?? 0, stderr, rows: stdout.trim().split('\n').filter(Boolean).map((line) => JSON.parse(line)) }));
+      });
+    const [own, other] = [await run(`--browser=${browser}`), await run(`--browser=${browser}`, '--model', model, '--weights', 'q8', '--skip', 'gate')];
+    for (const [{ code, stderr, rows }, name, gate, weights] of [[own, 'fables', 'passed', 'bf16'], [other, "a model's 100%?", 'not_run', 'q8']]) {
+      assert.equal(code, 0, stderr);
+      assert.deepEqual(faults({ schema: 'nemoflash-bench/1', rows }), []);
+      const said = rows.map(({ software, test }) => `${software.runtime} ${test.name}`);
+      assert.deepEqual(said, ['native pp8', 'native tg4', 'browser load', 'browser first token', 'browser pp8', 'browser tg4']);
+      for (const row of rows) assert.deepEqual([row.model.name, row.model.weights, row.gate], [name, weights, gate]);
+    }
+    // Negative controls: no page, no browser, a browser that ends.
+    for (const [more, words] of [[['--browser', '--page', folder], /holds no built page/], [[`--browser=${folder}/none`], /cannot start/], [['--browser=false'], /ended by/]]) {
+      const { code, stderr, rows } = await run(...more);
+      assert.deepEqual([code, rows.length], [1, 2], stderr);
+      assert.match(stderr, words);
+    }
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+});

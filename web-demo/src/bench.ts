@@ -1,15 +1,34 @@
 // The benchmark: the same tests and the same file as `nemoflash bench`.
 
-import type { BenchReport, BenchRow, BenchSummary, Engine } from 'nemoflash';
+import type { BenchOptions, BenchReport, BenchRow, BenchSummary, Engine } from 'nemoflash';
 import { button, byId, copy, element, show } from './dom.js';
 import { showError, type Failure } from './errors.js';
 
-/** `?bench=pp64,tg16,r2` asks for other numbers: for slow devices and for trying out. */
-function wanted(): { prompt?: number; tokens?: number; runs?: number } {
-  const words = new URLSearchParams(location.search).get('bench') ?? '';
-  const number = (name: string) => new RegExp(`(?:^|,)${name}(\\d{1,6})(?:,|$)`).exec(words)?.[1];
-  const [prompt, tokens, runs] = ['pp', 'tg', 'r'].map(number);
-  return { ...(prompt && { prompt: +prompt }), ...(tokens && { tokens: +tokens }), ...(runs && { runs: +runs }) };
+/** `?bench=pp64,tg16,r2,d0,d512` asks for other numbers: for slow devices and for trying out. */
+function wanted(): BenchOptions {
+  const words = (new URLSearchParams(location.search).get('bench') ?? '').split(',');
+  const numbers = (name: string) => words.flatMap((word) => (new RegExp(`^${name}\\d{1,6}$`).test(word) ? [Number(word.slice(name.length))] : []));
+  const [[prompt], [tokens], [runs], depth] = [numbers('pp'), numbers('tg'), numbers('r'), numbers('d')];
+  return {
+    ...(prompt !== undefined && { prompt }),
+    ...(tokens !== undefined && { tokens }),
+    ...(runs !== undefined && { runs }),
+    ...(depth.length > 0 && { depth }),
+  };
+}
+
+/** `nemoflash bench --browser` opens the page with `?unattended` and hears of rows where it serves the page from. */
+export async function unattended(begin: () => Promise<Engine>): Promise<void> {
+  let last: Promise<unknown> = Promise.resolve();
+  const post = (news: { row: BenchRow } | { end: string | null }) =>
+    (last = last.then(() => fetch('report', { method: 'POST', body: JSON.stringify(news) })));
+  try {
+    const engine = await begin();
+    await engine.bench({ ...wanted(), onRow: (row) => void post({ row }) });
+    await post({ end: null });
+  } catch (error) {
+    await post({ end: (error as Error).message });
+  }
 }
 
 let stopping: AbortController | null = null;

@@ -1,5 +1,5 @@
 import { capabilities, load, type Capabilities, type Engine, type LoadOptions } from 'nemoflash';
-import { clear as clearBench, offer as offerBench } from './bench.js';
+import { clear as clearBench, offer as offerBench, unattended } from './bench.js';
 import { button, byId, show } from './dom.js';
 import { hideError, showError, type Failure } from './errors.js';
 import { begin, progress } from './loading.js';
@@ -82,6 +82,15 @@ function waysOn({ code }: Failure, model: Model, on: Where): Parameters<typeof s
   };
 }
 
+/** The model that is served beside the page, or fables. */
+function served(): Promise<Engine> {
+  const name = asked.get('model');
+  const weights = (asked.get('weights') ?? 'bf16') as NonNullable<LoadOptions['weights']>;
+  const deny = asked.get('deny') === 'subgroups' ? (['subgroups'] as const) : [];
+  const from = new URL(name === null ? 'models/fables/' : `model/${encodeURIComponent(name)}/`, document.baseURI).href;
+  return load(from, { device: WHERE, weights, deny, cache: false });
+}
+
 list(changed);
 button('load').onclick = () => void start();
 button('cancel').onclick = () => loading?.abort();
@@ -109,6 +118,7 @@ newSeed();
 // For trying out what happens when a driver crashes.
 if (asked.has('test')) Object.assign(window, { nemoflashTest: { loseDevice: () => engine?.loseDevice() } });
 
+if (asked.has('unattended')) void unattended(served);
 offered = await capabilities();
 device(offered, null);
 changed();

@@ -50,6 +50,12 @@ pub struct Bench {
     /// Measure again without each optional feature that the GPU has (--deny f16, subgroups, coopmat)
     #[arg(long)]
     pub sweep: bool,
+    /// Measure in the page of an installed Chromium too; of -p and -n the first, and neither --pg nor -b
+    #[arg(long, value_name = "PATH", num_args = 0..=1, require_equals = true)]
+    pub browser: Option<Option<PathBuf>>,
+    /// Folder of the built page, for --browser
+    #[arg(long, value_name = "DIR", default_value = "web-demo/dist")]
+    pub page: PathBuf,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -124,7 +130,7 @@ impl Bench {
         }
         // Every field is named, so that a new one is not forgotten.
         let Bench { n_prompt, n_gen, n_depth, pg, batch, repetitions, warm_up, profile, skip, .. } = self;
-        let Bench { output: _, file: _, all_backends: _, sweep: _, .. } = self;
+        let Bench { output: _, file: _, all_backends: _, sweep: _, browser: _, page: _, .. } = self;
         for (name, values) in [("n-prompt", n_prompt), ("n-gen", n_gen), ("n-depth", n_depth), ("batch", batch)] {
             option(name, list(values));
         }
