@@ -31,6 +31,13 @@ try {
   run('rustup', 'target', 'add', 'wasm32-unknown-unknown');
 } catch {} // a toolchain without rustup may have it all the same
 if (!bindgen()) run('cargo', 'install', 'wasm-bindgen-cli', '--version', version, '--root', tools, '--debug');
+// Rows of the benchmark tell the commit: what the variable says, or what git says of this repository.
+const git = (...args) => execFileSync('git', args, { cwd: here, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim();
+try {
+  if (git('rev-parse', '--show-prefix') === 'wasm/') {
+    process.env.NEMOFLASH_COMMIT ??= git('describe', '--always', '--dirty', '--abbrev=12', '--exclude=*');
+  }
+} catch {} // not known
 run('cargo', 'build', '--locked', '--profile', 'web', '--target', 'wasm32-unknown-unknown', '-p', 'nemoflash-wasm');
 
 const glue = join(here, 'js/pkg');

@@ -1,5 +1,6 @@
 //! `nemoflash bench`: what a model takes on a device, in rows that stand for themselves.
 
+mod browser;
 mod children;
 mod measure;
 mod options;
@@ -38,8 +39,13 @@ pub async fn run(common: &Common, bench: &Bench) -> Result<Exit> {
     } else {
         measure::device(common, bench, &tests, &stopped, &mut write).await?;
     }
+    let page = match &bench.browser {
+        Some(path) if !stopped() => browser::measure(common, bench, path.as_deref(), &stopped, &mut write),
+        _ => Ok(()),
+    };
     let text = bench.file.is_some() || format == Format::Md;
     let rows = output.end()?;
+    page?;
     if text && bench.table == Some(Table::Paper) {
         terminal::print(&paper::table(&rows))?;
     }

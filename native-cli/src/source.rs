@@ -144,6 +144,11 @@ impl Source {
         }
     }
 
+    /// The folder of its files, unless they are built in or made.
+    pub fn place(&self) -> Option<&Path> {
+        self.folder.as_deref()
+    }
+
     /// The built-in model.
     pub fn fables() -> Source {
         Source {

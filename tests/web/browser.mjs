@@ -4,11 +4,16 @@ import { chromium } from 'playwright-core';
 
 const PATHS = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'];
 
+/** Where it is. */
+export function executable() {
+  const path = process.env.CHROMIUM ?? PATHS.find(existsSync);
+  if (!path) throw new Error('Chromium is missing: set CHROMIUM to its path');
+  return path;
+}
+
 export function launch(more = []) {
-  const executablePath = process.env.CHROMIUM ?? PATHS.find(existsSync);
-  if (!executablePath) throw new Error('Chromium is missing: set CHROMIUM to its path');
   return chromium.launch({
-    executablePath,
+    executablePath: executable(),
     args: ['--headless', '--no-sandbox', '--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader',
       '--disable-background-networking', ...more],
   });

@@ -44,10 +44,9 @@ test('the GPU', { timeout: 900_000 }, (t) =>
     await prepare(page, {});
     await t.test('golden tokens', async () => {
       assert.deepEqual(await page.evaluate(() => ids({ maxTokens: 16 })), GOLDEN.slice(0, 16));
-      const [info, bench] = await page.evaluate(async () => [await engine.info(), await engine.bench({ prompt: 1, tokens: 1, runs: 1 })]);
+      const info = await page.evaluate(() => engine.info());
       assert.equal(info.caps.subgroup, 4);
       assert.match(info.device, /swiftshader/i);
-      assert.equal(bench.device, info.device);
     });
     await t.test('every operator against its twin', () => operators(page));
     await t.test('stop', async () => {

@@ -5,7 +5,7 @@ import { NemoflashError, type ErrorCode, aborted } from './errors.js';
 import type { Answer, Call, News, Request, Result } from './messages.js';
 import { absolute } from './source.js';
 import type {
-  BenchOptions, BenchResult, Engine, GenerateOptions, Generation, Info, LoadOptions, Message, OperatorResult, SelfCheckOptions, Source, Usage,
+  BenchOptions, BenchReport, Engine, GenerateOptions, Generation, Info, LoadOptions, Message, OperatorResult, SelfCheckOptions, Source, Usage,
 } from './types.js';
 
 interface Open {
@@ -113,8 +113,11 @@ export class WorkerEngine implements Engine {
     );
   }
 
-  bench({ signal, ...options }: BenchOptions = {}): Promise<BenchResult> {
-    return this.call<BenchResult>({ kind: 'bench', options }, signal);
+  bench({ signal, onProgress, onRow, ...options }: BenchOptions = {}): Promise<BenchReport> {
+    return this.call<BenchReport>({ kind: 'bench', options }, signal, (news) => {
+      if (news.kind === 'run') onProgress?.(news.progress);
+      if (news.kind === 'row') onRow?.(news.row);
+    });
   }
 
   selfCheck({ signal, onResult, ...options }: SelfCheckOptions = {}): Promise<OperatorResult[]> {

@@ -6,11 +6,12 @@ import init, {
 import { generation } from './channel.js';
 import { NemoflashError, aborted, typed } from './errors.js';
 import { Devices, capabilities, compiling } from './gpu.js';
+import { host } from './host.js';
 import { Meter } from './meter.js';
 import { SMALL, absolute, filesOf, type Files, type WeightFile } from './source.js';
 import { ModelStore, keyOf } from './store.js';
 import type {
-  BenchOptions, BenchResult, Capabilities, Chunk, Engine, GenerateOptions, Generation, Info, LoadOptions, Message,
+  BenchOptions, BenchReport, BenchRow, Capabilities, Chunk, Engine, GenerateOptions, Generation, Info, LoadOptions, Message,
   OperatorResult, Plan, SelfCheckOptions, Source, Usage,
 } from './types.js';
 import { Weights } from './weights.js';
@@ -340,27 +341,29 @@ export class LocalEngine implements Engine {
     };
   }
 
-  bench({ prompt = 128, tokens = 64, runs = 3, signal }: BenchOptions = {}): Promise<BenchResult> {
+  bench({ prompt = 512, tokens = 128, depth = [0], runs = 5, signal, onProgress, onRow }: BenchOptions = {}): Promise<BenchReport> {
     return this.guard(async () => {
-      const result: BenchResult = { model: this.name, device: this.described().name, prefill_tokens: prompt, decode_tokens: tokens, runs: [] };
-      // One more in front, which warms up.
-      for (let run = -1; run < runs; run += 1) {
-        const begun = now();
-        const times: number[] = [];
-        await this.session!.run(prompt, tokens + 1, (kind: string) => {
-          if (kind === 'token') times.push(now());
-          return Boolean(signal?.aborted);
-        });
-        if (signal?.aborted) throw aborted();
-        const [first, last] = [times[0]!, times.at(-1)!];
-        if (run < 0) continue;
-        result.runs.push({
-          first_token_seconds: first - begun,
-          prefill_tokens_per_second: prompt / (first - begun),
-          decode_tokens_per_second: (times.length - 1) / (last - first),
-        });
-      }
-      return result;
+      const { name: adapter } = this.described();
+      const cpu = adapter === 'cpu';
+      const settings = {
+        prompt, tokens, depth, runs, adapter,
+        model: this.name,
+        load_seconds: this.loadSeconds,
+        software: cpu || Boolean(this.offered.software),
+        denied: this.options.deny ?? [],
+        ...(await host()),
+      };
+      let [test, told] = ['', -1];
+      const onEvent = (kind: string, number: number, more: number | string) => {
+        if (kind === 'row') onRow?.(JSON.parse(more as string) as BenchRow);
+        else if (kind === 'test') [test, told] = [more as string, -1];
+        else if (test && number !== told) onProgress?.({ test, run: (told = number), runs });
+        return Boolean(signal?.aborted);
+      };
+      if (signal?.aborted) throw aborted();
+      const report = await this.session!.bench(JSON.stringify(settings), onEvent);
+      if (report === undefined) throw aborted();
+      return JSON.parse(report) as BenchReport;
     });
   }
 

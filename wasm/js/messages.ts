@@ -1,11 +1,11 @@
 // What page and worker say to each other.
 
 import type {
-  BenchOptions, BenchResult, Chunk, GenerateOptions, Info, LoadOptions, Message, OperatorResult, Progress, SelfCheckOptions, Source,
-  Usage,
+  BenchOptions, BenchProgress, BenchReport, BenchRow, Chunk, GenerateOptions, Info, LoadOptions, Message, OperatorResult, Progress,
+  SelfCheckOptions, Source, Usage,
 } from './types.js';
 
-type Plain<T> = Omit<T, 'signal' | 'onProgress' | 'onPrefill' | 'onResult'>;
+type Plain<T> = Omit<T, 'signal' | 'onProgress' | 'onPrefill' | 'onResult' | 'onRow'>;
 
 /** From the page. Each has a number; answers carry it. */
 export type Request =
@@ -26,9 +26,11 @@ export type News =
   | { kind: 'progress'; progress: Progress }
   | { kind: 'prefill'; done: number; total: number }
   | { kind: 'chunk'; chunk: Chunk }
-  | { kind: 'operator'; result: OperatorResult };
+  | { kind: 'operator'; result: OperatorResult }
+  | { kind: 'run'; progress: BenchProgress }
+  | { kind: 'row'; row: BenchRow };
 
-export type Result = Info | Usage | BenchResult | OperatorResult[] | null;
+export type Result = Info | Usage | BenchReport | OperatorResult[] | null;
 
 export type Answer = { id: number } & (
   | News

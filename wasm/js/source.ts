@@ -43,6 +43,15 @@ const missing = (name: string, where: string) =>
   new NemoflashError('files', `${name} is missing in ${where}. A model's folder holds config.json, tokenizer.json and ` +
     'model.safetensors, or model.safetensors.index.json with its parts');
 
+/** A part of an address for people. */
+function readable(part: string): string {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
+}
+
 /** Whether a text is an id on the hub: owner and name, with one slash. Everything else is an address. */
 const isId = (text: string) => /^[\w.-]+\/[\w.-]+$/.test(text) && !text.startsWith('.');
 
@@ -92,7 +101,7 @@ function folder(files: readonly File[], name?: string): Files {
 
 function site(url: string, signal?: AbortSignal): Files {
   const base = new URL(url.endsWith('/') ? url : `${url}/`);
-  const name = base.pathname.split('/').filter(Boolean).pop() ?? base.host;
+  const name = readable(base.pathname.split('/').filter(Boolean).pop() ?? base.host);
   const at = (file: string) => new URL(file, base).href;
   return {
     name,

@@ -1,5 +1,9 @@
 // The package's interface. One `Engine`, the same in the page and in a worker.
 
+import type { BenchReport, BenchRow } from './report.js';
+
+export type * from './report.js';
+
 /**
  * Where a model comes from: the URL of its folder, an id on the Hugging Face hub, or files of the person's own. The hub is
  * `https://huggingface.co` unless `endpoint` names a mirror of it.
@@ -161,27 +165,35 @@ export interface SelfCheckOptions {
   onResult?: (result: OperatorResult) => void;
 }
 
-export interface BenchOptions {
-  signal?: AbortSignal;
-  /** Tokens of the prompt, tokens that follow, runs. Default 128, 64, 3. */
-  prompt?: number;
-  tokens?: number;
-  runs?: number;
+/** How far a benchmark is. */
+export interface BenchProgress {
+  /** What is measured. */
+  test: string;
+  /** The run that goes on, the first (0) being the one that does not count, and how many count. */
+  run: number;
+  runs: number;
 }
 
-export interface BenchResult {
-  model: string;
-  device: string;
-  prefill_tokens: number;
-  decode_tokens: number;
-  runs: { first_token_seconds: number; prefill_tokens_per_second: number; decode_tokens_per_second: number }[];
+export interface BenchOptions {
+  signal?: AbortSignal;
+  /** Tokens of the prompt (`pp`), and tokens that are decoded (`tg`); 0 for none. Default 512 and 128. */
+  prompt?: number;
+  tokens?: number;
+  /** Tokens in front of what is timed (`@ d`). Default `[0]`. */
+  depth?: readonly number[];
+  /** Runs of each test that count. Default 5. */
+  runs?: number;
+  onProgress?: (progress: BenchProgress) => void;
+  /** Hears of each row as soon as it is there: what a benchmark that is stopped has found out. */
+  onRow?: (row: BenchRow) => void;
 }
 
 export interface Engine {
   info(): Promise<Info>;
   /** Continues a text, or answers a conversation. One at a time. */
   generate(prompt: string | readonly Message[], options?: GenerateOptions): Generation;
-  bench(options?: BenchOptions): Promise<BenchResult>;
+  /** Measures, as `nemoflash bench` does. One that is stopped fails with the code `aborted`. */
+  bench(options?: BenchOptions): Promise<BenchReport>;
   /** Runs every operator against its CPU twin on this device; results come as they are there. */
   selfCheck(options?: SelfCheckOptions): Promise<OperatorResult[]>;
   /** Destroys the device, as a driver's crash would: the next call brings it back from storage. */

@@ -25,7 +25,12 @@ async function run(call: Call, signal: AbortSignal, tell: (news: News) => void):
       return answer.usage;
     }
     case 'bench':
-      return engine!.bench({ ...call.options, signal });
+      return engine!.bench({
+        ...call.options,
+        signal,
+        onProgress: (progress) => tell({ kind: 'run', progress }),
+        onRow: (row) => tell({ kind: 'row', row }),
+      });
     case 'selfCheck':
       return engine!.selfCheck({ ...call.options, signal, onResult: (result) => tell({ kind: 'operator', result }) });
     case 'panic':

@@ -5,6 +5,7 @@
 //! [`last_panic`] says what it was.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod device;
 mod loading;
 mod self_check;

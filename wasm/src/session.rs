@@ -81,15 +81,6 @@ impl Session {
         self.transcript = transcript;
         answer
     }
-
-    /// Prefill and decode of a number of tokens, for a bench: the ids do not matter. `on_event` is as in
-    /// [`Session::generate`].
-    pub async fn run(&mut self, prompt: u32, tokens: u32, on_event: Function) -> Result<(), JsValue> {
-        let vocab = self.engine.config().vocab_size;
-        let ids: Vec<u32> = (1..=prompt.max(1)).map(|i| i * 37 % vocab).collect();
-        let until = Until { max_tokens: tokens, ..Default::default() };
-        self.answer(&mut Transcript::default(), &Sampling::default(), &ids, until, on_event).await.map(|_| ())
-    }
 }
 
 impl Session {

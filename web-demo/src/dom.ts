@@ -26,3 +26,16 @@ export function bytes(count: number): string {
   const power = Math.min(Math.floor(Math.log10(Math.max(count, 1)) / 3), 3);
   return `${(count / 1000 ** power).toFixed(power < 2 ? 0 : 1)} ${units[power]}`;
 }
+
+/** Into the clipboard; where the page may not write there, into a box from which it can be copied by hand. */
+export async function copy(text: string, boxId: string): Promise<void> {
+  try {
+    await navigator.clipboard.writeText(text);
+    byId('status').textContent = 'It is in the clipboard.';
+  } catch {
+    const box = byId<HTMLTextAreaElement>(boxId);
+    box.value = text;
+    show(boxId, true);
+    box.select();
+  }
+}

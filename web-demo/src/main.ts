@@ -1,4 +1,5 @@
 import { capabilities, load, type Capabilities, type Engine, type LoadOptions } from 'nemoflash';
+import { clear as clearBench, offer as offerBench, unattended } from './bench.js';
 import { button, byId, show } from './dom.js';
 import { hideError, showError, type Failure } from './errors.js';
 import { begin, progress } from './loading.js';
@@ -33,6 +34,7 @@ async function start(model: Model = chosen(), on: Where = WHERE): Promise<void> 
   writer?.end();
   const before = engine;
   engine = writer = null;
+  clearBench();
   button('selfcheck').disabled = true;
   byId('selfcheck-summary').textContent = '';
   show('selfcheck-table', false);
@@ -53,6 +55,7 @@ async function start(model: Model = chosen(), on: Where = WHERE): Promise<void> 
     show('writer', true);
     byId<HTMLDetailsElement>('choose').open = false;
     button('selfcheck').disabled = false;
+    offerBench(made, () => engine === made);
     button('generate').focus();
     device(offered, info);
   } catch (error) {
@@ -77,6 +80,15 @@ function waysOn({ code }: Failure, model: Model, on: Where): Parameters<typeof s
     ...(gpu && on !== 'cpu' && !model.terms && { cpu: () => void start(model, 'cpu') }),
     ...(next && { smaller: () => (choose(next.id), button('load').disabled ? byId('licence').focus() : button('load').focus()) }),
   };
+}
+
+/** The model that is served beside the page, or fables. */
+function served(): Promise<Engine> {
+  const name = asked.get('model');
+  const weights = (asked.get('weights') ?? 'bf16') as NonNullable<LoadOptions['weights']>;
+  const deny = asked.get('deny') === 'subgroups' ? (['subgroups'] as const) : [];
+  const from = new URL(name === null ? 'models/fables/' : `model/${encodeURIComponent(name)}/`, document.baseURI).href;
+  return load(from, { device: WHERE, weights, deny, cache: false });
 }
 
 list(changed);
@@ -106,6 +118,7 @@ newSeed();
 // For trying out what happens when a driver crashes.
 if (asked.has('test')) Object.assign(window, { nemoflashTest: { loseDevice: () => engine?.loseDevice() } });
 
+if (asked.has('unattended')) void unattended(served);
 offered = await capabilities();
 device(offered, null);
 changed();

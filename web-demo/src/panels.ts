@@ -1,7 +1,7 @@
 // What this device is, whether it computes right, and what is kept in this browser.
 
 import { cachedModels, removeModel, version, type Capabilities, type Engine, type Info, type OperatorResult } from 'nemoflash';
-import { button, byId, bytes, element, show } from './dom.js';
+import { button, byId, bytes, copy, element, show } from './dom.js';
 import { showError, type Failure } from './errors.js';
 
 let checked: OperatorResult[] = [];
@@ -26,20 +26,7 @@ export function device(offered: Capabilities, info: Info | null): void {
     rows.push(['Loaded in', `${info.loadSeconds.toFixed(2)} s`]);
   }
   byId('device').replaceChildren(...rows.flatMap(([name, value]) => [element('dt', name), element('dd', value)]));
-  button('copy-report').onclick = () => void copy(JSON.stringify({ version, capabilities: offered, info, operators: checked }, null, 2));
-}
-
-async function copy(report: string): Promise<void> {
-  try {
-    await navigator.clipboard.writeText(report);
-    byId('status').textContent = 'The report is in the clipboard.';
-  } catch {
-    // Not every page may write there: then it can be copied by hand.
-    const box = byId<HTMLTextAreaElement>('report');
-    box.value = report;
-    show('report', true);
-    box.select();
-  }
+  button('copy-report').onclick = () => void copy(JSON.stringify({ version, capabilities: offered, info, operators: checked }, null, 2), 'report');
 }
 
 export async function selfCheck(engine: Engine, still: () => boolean): Promise<void> {
@@ -48,7 +35,7 @@ export async function selfCheck(engine: Engine, still: () => boolean): Promise<v
   body.replaceChildren();
   show('selfcheck-table', true);
   const again = button('regenerate').disabled;
-  button('selfcheck').disabled = button('generate').disabled = button('regenerate').disabled = true;
+  button('selfcheck').disabled = button('bench').disabled = button('generate').disabled = button('regenerate').disabled = true;
   summary.textContent = 'Checking …';
   try {
     const { device } = await engine.info();
@@ -71,7 +58,7 @@ export async function selfCheck(engine: Engine, still: () => boolean): Promise<v
     if (!still()) return;
     showError(error as Failure, { retry: () => void selfCheck(engine, still) });
   }
-  button('selfcheck').disabled = button('generate').disabled = false;
+  button('selfcheck').disabled = button('bench').disabled = button('generate').disabled = false;
   button('regenerate').disabled = again;
 }
 

@@ -79,7 +79,7 @@ export class Writer {
   private busy(on: boolean): void {
     button('generate').disabled = on;
     button('stop').disabled = !on;
-    button('selfcheck').disabled = on;
+    button('selfcheck').disabled = button('bench').disabled = on;
     for (const id of ['regenerate', 'reset']) button(id).disabled = on || this.turns.length === 0;
     byId('output').setAttribute('aria-busy', String(on));
   }

@@ -224,7 +224,7 @@ pub fn compile(gpu: &Gpu, engine: &Engine, clock: Clock) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::engine::EngineOptions;
     use crate::exec::Exec;
@@ -240,21 +240,23 @@ mod tests {
         NOW.fetch_add(if RUN.load(Relaxed) == 0 { 100 } else { 1 }, Relaxed) as f64
     }
 
-    async fn fables() -> Result<Engine> {
+    /// `fables` on the CPU; `spoil` may change its weights.
+    pub async fn fables(context: u32, spoil: impl Fn(&mut [u8])) -> Result<Engine> {
         let config = include_bytes!("../../../models/fables/config.json");
-        let weights = include_bytes!("../../../models/fables/model.safetensors");
+        let mut weights = include_bytes!("../../../models/fables/model.safetensors").to_vec();
+        spoil(&mut weights);
         let mut exec = Exec::cpu();
         let mut loader = Loader::new(config, &[Some(weights.len() as u64)])?;
         while let Some(Want { offset, .. }) = loader.wants() {
             loader.push(&mut exec, &weights[offset as usize..]).await?;
         }
         let model = loader.finish(&mut exec).await?;
-        Engine::new(exec, model, EngineOptions { context: 16, slots: 2, ..Default::default() }).await
+        Engine::new(exec, model, EngineOptions { context, slots: 2, ..Default::default() }).await
     }
 
     #[test]
     fn runs_are_counted_and_the_first_is_not() {
-        let mut engine = block_on(fables()).unwrap();
+        let mut engine = block_on(fables(16, |_| {})).unwrap();
         let settings = Settings { runs: 3, warm_up: 0, profile: 1, bandwidth: Some(1.0), clock };
         // Seconds of a run: looks at the clock from its begin to its end.
         for (kind, depth, batch, seconds, gaps) in [

@@ -4,6 +4,7 @@
 //! for, and the first run is never counted.
 
 mod describe;
+mod golden;
 mod limits;
 mod measure;
 mod operators;
@@ -11,6 +12,7 @@ pub mod report;
 mod stats;
 
 pub use describe::WGPU;
+pub use golden::{GOLDEN, PROMPT, golden};
 pub use limits::copy_bytes_per_second;
 pub use measure::{Measured, Settings, compile, measure, time};
 pub use operators::operators;

@@ -225,6 +225,11 @@ impl Engine {
         &self.exec
     }
 
+    /// The device, to measure what it can do beside the engine.
+    pub fn exec_mut(&mut self) -> &mut Exec {
+        &mut self.exec
+    }
+
     /// Closes the engine and gives the device back, with its compiled kernels and without any buffer.
     pub fn into_exec(mut self) -> Exec {
         self.exec.clear();

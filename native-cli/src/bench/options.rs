@@ -12,7 +12,7 @@ const MOST: i64 = 1 << 24;
 #[derive(Clone, Debug, Args)]
 pub struct Bench {
     /// A whole table instead of single tests
-    #[arg(conflicts_with_all = ["all_backends", "sweep", "model"])]
+    #[arg(conflicts_with_all = ["all_backends", "sweep", "browser", "model"])]
     pub table: Option<Table>,
     /// Tokens of the prompts whose prefill is timed (pp); 0 for none
     #[arg(short = 'p', long, value_name = "LIST", value_delimiter = ',', default_value = "512", value_parser = clap::value_parser!(u32).range(..=MOST))]
@@ -53,6 +53,12 @@ pub struct Bench {
     /// Measure again without each optional feature that the GPU has (--deny f16, subgroups, coopmat)
     #[arg(long)]
     pub sweep: bool,
+    /// Measure in the page of an installed Chromium too; of -p and -n the first, and neither --pg nor -b
+    #[arg(long, value_name = "PATH", num_args = 0..=1, require_equals = true)]
+    pub browser: Option<Option<PathBuf>>,
+    /// Folder of the built page, for --browser
+    #[arg(long, value_name = "DIR", default_value = "web-demo/dist")]
+    pub page: PathBuf,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -92,10 +98,20 @@ fn pair(text: &str) -> Result<(u32, u32), String> {
 }
 
 impl Bench {
+    /// Tokens that are decoded, where nothing but tests is asked for.
+    pub fn tokens(&self) -> &[u32] {
+        self.n_gen.as_deref().unwrap_or(&[128])
+    }
+
+    /// Tokens in front of what is timed.
+    pub fn depths(&self) -> &[u32] {
+        self.n_depth.as_deref().unwrap_or(&[0])
+    }
+
     /// What is timed, in this order.
     pub fn tests(&self) -> Vec<Test> {
         let some = |list: &[u32]| list.iter().copied().filter(|n| *n > 0).collect::<Vec<_>>();
-        let (prompts, tokens) = (some(&self.n_prompt), some(self.n_gen.as_deref().unwrap_or(&[128])));
+        let (prompts, tokens) = (some(&self.n_prompt), some(self.tokens()));
         let mut tests = vec![];
         for (skip, kind) in [(Skip::Load, Kind::Load), (Skip::Compile, Kind::Compile)] {
             if !self.skip.contains(&skip) {
@@ -105,7 +121,7 @@ impl Bench {
         if let (false, Some(&prompt)) = (self.skip.contains(&Skip::FirstToken), prompts.first()) {
             tests.push(Test::new(Kind::FirstToken, prompt, 1, 0, 1));
         }
-        for &depth in self.n_depth.as_deref().unwrap_or(&[0]) {
+        for &depth in self.depths() {
             for &batch in self.batch.as_deref().unwrap_or(&[1]) {
                 tests.extend(prompts.iter().map(|&prompt| Test::new(Kind::Prefill, prompt, 0, depth, batch)));
                 tests.extend(tokens.iter().map(|&tokens| Test::new(Kind::Decode, 0, tokens, depth, batch)));
@@ -133,7 +149,7 @@ impl Bench {
         }
         // Every field is named, so that a new one is not forgotten.
         let Bench { n_prompt, n_gen, n_depth, pg, batch, repetitions, warm_up, profile, skip, .. } = self;
-        let Bench { table: _, output: _, file: _, all_backends: _, sweep: _, .. } = self;
+        let Bench { table: _, output: _, file: _, all_backends: _, sweep: _, browser: _, page: _, .. } = self;
         let lists = [("n-prompt", Some(n_prompt)), ("n-gen", n_gen.as_ref()), ("n-depth", n_depth.as_ref())];
         for (name, values) in lists.into_iter().chain([("batch", batch.as_ref())]) {
             values.into_iter().for_each(|values| option(name, list(values)));

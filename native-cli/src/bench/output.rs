@@ -166,7 +166,10 @@ fn line(row: &Row) -> [String; COLUMNS.len()] {
         (None, Some(rate)) => format!("{:.2} ± {:.2}", rate.mean, rate.sd),
         (None, None) => "-".into(),
     };
-    let [name, weights, adapter] = [&row.model.name, &row.model.weights, &row.device.adapter].map(Clone::clone);
+    let [name, weights, mut adapter] = [&row.model.name, &row.model.weights, &row.device.adapter].map(Clone::clone);
+    if row.software.runtime != "native" {
+        adapter += &format!(" ({})", row.software.runtime);
+    }
     let backend = row.device.backend.clone();
     let all = [name, weights, adapter, backend, deny, gate.into(), row.test.name.clone(), time, rate];
     all.map(|cell| cell.replace(['\n', '\r'], " ").replace('|', "\\|"))
@@ -246,6 +249,9 @@ mod tests {
         }
         assert!(lines[3].contains("error: it \\| broke here |"), "{}", lines[3]);
         assert!(text[2].starts_with("\nnemoflash "));
+        let mut page = row();
+        page.software.runtime = "browser".into();
+        assert_eq!([row(), page].map(|row| line(&row)[2].clone()), ["a card", "a card (browser)"]);
     }
 
     #[test]

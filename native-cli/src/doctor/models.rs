@@ -4,19 +4,12 @@ use super::report::Item;
 use crate::args::Common;
 use crate::source::{Source, Tensors};
 use anyhow::{Context as _, Result, bail};
+use nemoflash::bench::{GOLDEN, PROMPT};
 use nemoflash::checkpoint::{Dtype, TensorInfo};
 use nemoflash::{Config, Engine, EngineOptions, Event, Exec, Kv, LoadOptions, Piece, Sampling, Tokenizer};
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-/// "Once upon a time" in the tokens of fables.
-const PROMPT: [u32; 4] = [3124, 709, 262, 536];
-/// What the float64 reference says next (`tests/golden/fables.safetensors`). At each of these steps the second-best
-/// logit is at least 0.022 behind, twelve times what keys and values in f16 change.
-const GOLDEN: [u32; 32] = [
-    15, 273, 541, 282, 525, 279, 263, 659, 273, 352, 15, 360, 44, 397, 262, 1030, 421, 379, 262, 659, 364, 1030, 15,
-    273, 311, 569, 659, 384, 360, 845, 15, 2013,
-];
 /// Tokens that are wanted of a model in any case, and how long it may go on.
 const TOKENS: usize = 8;
 const DECODE: Duration = Duration::from_millis(1500);

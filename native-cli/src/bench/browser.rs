@@ -1,0 +1,203 @@
+//! Measures in a browser: serves the built page to an installed Chromium, which sends back its rows.
+
+use super::options::Bench;
+use crate::args::{Common, Device, Feature};
+use crate::source::Source;
+use crate::terminal;
+use anyhow::{Context as _, Result, anyhow, bail};
+use nemoflash::bench::report::Row;
+use serde::Deserialize;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Component, Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+use tiny_http::{Header, Request, Response, Server};
+
+/// How often the browser's life and Ctrl-C are looked for.
+const LOOK: Duration = Duration::from_millis(50);
+/// Bytes of what the page sends, at most.
+const MOST: u64 = 64 << 20;
+/// Where a browser may be, if none is named.
+const NAMES: [&str; 8] = [
+    "chromium",
+    "chromium-browser",
+    "google-chrome",
+    "chrome",
+    "msedge",
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+    r"C:\Program Files\Google\Chrome\Application\chrome.exe",
+    r"C:\Program Files (x86)\Microsoft\Edge\Application\msedge.exe",
+];
+
+/// What the page sends.
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum News {
+    Row(Box<Row>),
+    /// The end, with what went wrong.
+    End(Option<String>),
+}
+
+/// Ends the browser in any case.
+struct Browser(Child);
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        // It may be gone already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Measures in the browser at `path`, or in one that is installed, until it is done or stopped.
+///
+/// # Errors
+/// If the page is not built, there is no browser, the model is random weights, or the page fails; and those of `write`.
+pub fn measure(
+    common: &Common,
+    bench: &Bench,
+    path: Option<&Path>,
+    stopped: &dyn Fn() -> bool,
+    write: &mut dyn FnMut(Row) -> Result<()>,
+) -> Result<()> {
+    if common.arch.is_some() {
+        bail!("a page has no random weights. Use --model DIR with --browser, or neither --model nor --arch for fables");
+    }
+    let page = &bench.page;
+    if !page.join("index.html").is_file() {
+        let shown = page.display();
+        bail!("{shown} holds no built page. Build it (README.md: In a web page), or name its folder with --page");
+    }
+    let source = Source::open(common)?;
+    let server =
+        Server::http("127.0.0.1:0").map_err(|error| anyhow!("cannot serve the page on this machine: {error}"))?;
+    let port = server.server_addr().to_ip().map_or(0, |address| address.port());
+    // Other pages and people on this machine do not know where the results go.
+    let secret: String = std::iter::repeat_with(fastrand::alphanumeric).take(24).collect();
+    let profile = tempfile::tempdir().context("cannot make a folder for the browser's profile")?;
+    let query = query(common, bench, source.place().map(|_| source.name.as_str()));
+    let url = format!("http://127.0.0.1:{port}/{secret}/?{query}");
+    terminal::note_if_watched("the page in a browser ...");
+    let mut browser = start(path, profile.path(), &url)?;
+    loop {
+        if stopped() {
+            return Ok(());
+        }
+        if let Some(status) = browser.0.try_wait().context("cannot look for the browser")? {
+            bail!(
+                "the browser ended by {status} before it had measured. Try `nemoflash bench --browser=PATH` with another one"
+            );
+        }
+        let Some(mut request) = server.recv_timeout(LOOK).context("cannot serve the page")? else { continue };
+        let path = request.url().split('?').next().unwrap_or_default().to_owned();
+        let Some(path) = path.strip_prefix(&format!("/{secret}/")) else {
+            respond(request, None);
+            continue;
+        };
+        if path != "report" {
+            respond(request, file(page, &source, path));
+            continue;
+        }
+        let mut text = String::new();
+        request.as_reader().take(MOST).read_to_string(&mut text).context("cannot read what the page sends")?;
+        // It waits for no answer that says more.
+        let _ = request.respond(Response::empty(204));
+        match serde_json::from_str(&text).context("what the page sends is no row: is it of this version?")? {
+            News::Row(row) => write(*row)?,
+            News::End(None) => return Ok(()),
+            News::End(Some(why)) => bail!("the page could not measure: {why}"),
+        }
+    }
+}
+
+/// The page's options.
+fn query(common: &Common, bench: &Bench, model: Option<&str>) -> String {
+    let first = |list: &[u32]| list.first().copied().unwrap_or(0);
+    let depths: String = bench.depths().iter().map(|depth| format!(",d{depth}")).collect();
+    let (prompt, tokens) = (first(&bench.n_prompt), first(bench.tokens()));
+    let mut query = format!("unattended&bench=pp{prompt},tg{tokens},r{}{depths}", bench.repetitions);
+    if let Some(name) = model {
+        // A name may have any character.
+        let name: String = name.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        query += &format!("&model={name}");
+    }
+    if let Some(quant) = common.load().quantise {
+        query += &format!("&weights=q{}", quant.bits);
+    }
+    if let Some(device) = common.device {
+        query += if device == Device::Gpu { "&device=gpu" } else { "&device=cpu" };
+    }
+    if common.deny.contains(&Feature::Subgroups) {
+        query += "&deny=subgroups";
+    }
+    query
+}
+
+fn start(path: Option<&Path>, profile: &Path, url: &str) -> Result<Browser> {
+    let mut own = std::ffi::OsString::from("--user-data-dir=");
+    own.push(profile);
+    let run = |program: &Path| {
+        let mut command = Command::new(program);
+        command.args([
+            "--headless=new",
+            "--no-first-run",
+            "--no-default-browser-check",
+            "--disable-background-networking",
+        ]);
+        // Elsewhere it finds the GPU by itself.
+        let linux = ["--enable-unsafe-webgpu", "--enable-features=Vulkan"];
+        command.args(linux.into_iter().filter(|_| cfg!(target_os = "linux"))).arg(&own).arg(url);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().map(Browser)
+    };
+    match path {
+        Some(path) => run(path).with_context(|| format!("cannot start {}. Name a Chromium", path.display())),
+        None => {
+            let found = NAMES.iter().find_map(|name| run(Path::new(name)).ok());
+            found.context("no Chromium, Chrome or Edge is where programs are. Name one with --browser=PATH")
+        }
+    }
+}
+
+/// A file of the page, or of the model, which lies beside it under `model/` and its name.
+fn file(page: &Path, source: &Source, path: &str) -> Option<(PathBuf, File)> {
+    let path = if path.is_empty() { "index.html" } else { path };
+    let inside = Path::new(path);
+    if !inside.components().all(|part| matches!(part, Component::Normal(_))) {
+        return None;
+    }
+    let place = match (path.strip_prefix("model/"), source.place()) {
+        // Its name is for the page; of its files, none has a strange one.
+        (Some(_), Some(folder)) => folder.join(inside.file_name()?),
+        _ => page.join(inside),
+    };
+    let file = File::open(&place).ok().filter(|file| file.metadata().is_ok_and(|data| data.is_file()))?;
+    Some((place, file))
+}
+
+/// Answers beside the rest: weights are long, and the browser takes them when it likes.
+fn respond(request: Request, file: Option<(PathBuf, File)>) {
+    thread::spawn(move || {
+        // A browser that does not listen any more wants nothing.
+        let _ = match file {
+            None => request.respond(Response::empty(404)),
+            Some((path, file)) => {
+                let kind = match path.extension().and_then(|end| end.to_str()) {
+                    Some("html") => "text/html",
+                    Some("js") => "text/javascript",
+                    Some("css") => "text/css",
+                    Some("json") => "application/json",
+                    Some("wasm") => "application/wasm",
+                    Some("svg") => "image/svg+xml",
+                    _ => "application/octet-stream",
+                };
+                let header = Header::from_bytes("content-type", kind).ok();
+                // In one piece: the page must know how long it is.
+                let response = Response::from_file(file).with_chunked_threshold(usize::MAX);
+                let response = header.into_iter().fold(response, Response::with_header);
+                request.respond(response)
+            }
+        };
+    });
+}

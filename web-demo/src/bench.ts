@@ -1,0 +1,132 @@
+// The benchmark: the same tests and the same file as `nemoflash bench`.
+
+import type { BenchOptions, BenchReport, BenchRow, BenchSummary, Engine } from 'nemoflash';
+import { button, byId, copy, element, show } from './dom.js';
+import { showError, type Failure } from './errors.js';
+
+/** `?bench=pp64,tg16,r2,d0,d512` asks for other numbers: for slow devices and for trying out. */
+function wanted(): BenchOptions {
+  const words = (new URLSearchParams(location.search).get('bench') ?? '').split(',');
+  const numbers = (name: string) => words.flatMap((word) => (new RegExp(`^${name}\\d{1,6}$`).test(word) ? [Number(word.slice(name.length))] : []));
+  const [[prompt], [tokens], [runs], depth] = [numbers('pp'), numbers('tg'), numbers('r'), numbers('d')];
+  return {
+    ...(prompt !== undefined && { prompt }),
+    ...(tokens !== undefined && { tokens }),
+    ...(runs !== undefined && { runs }),
+    ...(depth.length > 0 && { depth }),
+  };
+}
+
+/** `nemoflash bench --browser` opens the page with `?unattended` and hears of rows where it serves the page from. */
+export async function unattended(begin: () => Promise<Engine>): Promise<void> {
+  let last: Promise<unknown> = Promise.resolve();
+  const post = (news: { row: BenchRow } | { end: string | null }) =>
+    (last = last.then(() => fetch('report', { method: 'POST', body: JSON.stringify(news) })));
+  try {
+    const engine = await begin();
+    await engine.bench({ ...wanted(), onRow: (row) => void post({ row }) });
+    await post({ end: null });
+  } catch (error) {
+    await post({ end: (error as Error).message });
+  }
+}
+
+let stopping: AbortController | null = null;
+let rows: BenchRow[] = [];
+
+const digits = (number: number) => number.toLocaleString('en', { maximumSignificantDigits: 3, useGrouping: false });
+const figures = ({ time, error }: BenchRow): [string, string] => {
+  const [summary, unit]: [BenchSummary | null, string] = time.tokens_per_second ? [time.tokens_per_second, 'tokens/s'] : [time.seconds, 's'];
+  if (!summary) return [error ?? 'no result', ''];
+  return [`${digits(summary.median)} ${unit}`, time.samples.length > 1 ? `${digits(summary.low)} to ${digits(summary.high)}` : 'one run'];
+};
+
+function add(row: BenchRow): void {
+  rows.push(row);
+  const line = element('tr');
+  const [median, interval] = figures(row);
+  line.append(element('td', row.test.name), element('td', median, row.error ? 'fail' : ''), element('td', interval));
+  byId('bench-table').querySelector('tbody')!.append(line);
+  const notes = byId('bench-notes');
+  const known = new Set(Array.from(notes.children, (note) => note.textContent));
+  for (const warning of row.warnings) {
+    const said = `${row.test.name}: ${warning}`;
+    if (!known.has(said)) notes.append(element('li', said));
+  }
+  button('bench-save').disabled = button('bench-copy').disabled = false;
+}
+
+/** Empties the panel: another model is coming, or another run. */
+export function clear(): void {
+  stopping?.abort();
+  rows = [];
+  byId('bench-table').querySelector('tbody')!.replaceChildren();
+  byId('bench-notes').replaceChildren();
+  byId('bench-summary').textContent = '';
+  for (const id of ['bench-table', 'bench-json', 'bench-progress']) show(id, false);
+  for (const id of ['bench', 'bench-stop', 'bench-save', 'bench-copy']) button(id).disabled = true;
+}
+
+const text = () => JSON.stringify({ schema: 'nemoflash-bench/1', rows } satisfies BenchReport, null, 2);
+
+function save(): void {
+  const address = URL.createObjectURL(new Blob([text()], { type: 'application/json' }));
+  const link = Object.assign(element('a'), { href: address, download: `nemoflash-bench-${rows[0]!.date.slice(0, 10)}.json` });
+  link.click();
+  // The browser takes it up in its own time.
+  setTimeout(() => URL.revokeObjectURL(address), 60_000);
+}
+
+/** Runs it. `still` says whether the engine is the page's still. */
+async function run(engine: Engine, still: () => boolean): Promise<void> {
+  clear();
+  const own = (stopping = new AbortController());
+  const summary = byId('bench-summary');
+  const bar = byId<HTMLProgressElement>('bench-progress');
+  const others = ['selfcheck', 'generate', 'regenerate'];
+  const before = others.map((id) => button(id).disabled);
+  for (const id of others) button(id).disabled = true;
+  show('bench-table', true);
+  show('bench-progress', true);
+  bar.removeAttribute('value');
+  button('bench-stop').disabled = false;
+  button('bench-stop').focus();
+  summary.textContent = 'Measuring …';
+  let test = '';
+  try {
+    const { rows: all } = await engine.bench({
+      ...wanted(),
+      signal: own.signal,
+      onRow: (row) => still() && add(row),
+      onProgress: ({ test: name, run, runs }) => {
+        if (!still()) return;
+        bar.value = run / (runs + 1);
+        // Said once a test: a screen reader reads it out.
+        if (name !== test) summary.textContent = `Measuring ${(test = name)} …`;
+      },
+    });
+    if (!still()) return;
+    const { software, device, gate } = all[0]!;
+    const golden = { passed: 'The golden tokens are right.', failed: 'The golden tokens are wrong: do not trust the numbers.', not_run: '' }[gate];
+    summary.textContent = `${device.adapter}, ${software.host}. ${golden}`;
+  } catch (error) {
+    if (!still()) return;
+    const failure = error as Failure;
+    summary.textContent = failure.code === 'aborted' ? 'Stopped. What was measured is below.' : '';
+    if (failure.code !== 'aborted') showError(failure, { retry: () => void run(engine, still) });
+  }
+  show('bench-progress', false);
+  others.forEach((id, i) => (button(id).disabled = before[i]!));
+  button('bench').disabled = false;
+  if (document.activeElement === button('bench-stop')) button('bench').focus();
+  button('bench-stop').disabled = true;
+}
+
+/** Makes the panel work for an engine. */
+export function offer(engine: Engine, still: () => boolean): void {
+  button('bench').onclick = () => void run(engine, still);
+  button('bench-stop').onclick = () => stopping?.abort();
+  button('bench-save').onclick = save;
+  button('bench-copy').onclick = () => void copy(text(), 'bench-json');
+  button('bench').disabled = false;
+}
