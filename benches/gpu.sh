@@ -17,7 +17,7 @@ row() {
     local name=$1
     shift
     echo "--- $name" >&2
-    "$nemoflash" bench --skip first-token "$@" "${more[@]}" --output json --file "$out/$name.json" || failed=1
+    "$nemoflash" bench --device gpu --skip first-token "$@" "${more[@]}" --output json --file "$out/$name.json" || failed=1
 }
 more=("$@")
 

@@ -27,6 +27,9 @@ pub fn shape(text: &str) -> Result<Shape, String> {
         let names = nemoflash::ARCHS.map(|(name, _)| name).join(", ");
         return Err(format!("neither a published shape ({names}) nor a .json file"));
     }
+    if !path.is_file() {
+        return Err("no such file. Give the path of a config.json".into());
+    }
     let config = source::read(path).map_err(|e| format!("{e:#}"))?;
     let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     Ok(Shape { name, config, given: text.into() })

@@ -126,7 +126,7 @@ fn the_tests_of_the_paper() {
     std::fs::copy(root().join("models/fables/config.json"), &small).unwrap();
     let line = ["bench", "paper", "--arch", small.to_str().unwrap(), "-d", "8", "-r", "1", "--output", "jsonl"];
     for (more, wanted) in
-        [(&["-n", "4", "-b", "3"][..], ["tg4", "tg4 @ d8 b3"]), (&["-n", "1"], ["tg1", "tg1 @ d8 b512"])]
+        [(&["-n", "4", "-b", "3"][..], ["tg4", "tg4 @ d8 b3"]), (&["-n", "1"], ["tg1", "tg1 @ d8 b8"])]
     {
         let rows = rows(&cpu(&[&line[..], more].concat()).ok());
         assert_eq!(names(&rows), wanted);

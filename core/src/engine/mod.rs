@@ -63,7 +63,8 @@ pub struct EngineOptions {
     pub scan: Scan,
     /// Rows of one prefill step, at most 512; if not given, what the device is best at. [`Engine::step`] takes 512 then.
     pub prefill_rows: Option<u32>,
-    /// With a clock, prompts are cut so that a step takes less than a tenth of a second, where the device can.
+    /// With a clock, prompts are cut so that a step takes less than a tenth of a second, or a quarter of
+    /// eight rows, where the device can.
     pub clock: Option<Clock>,
 }
 

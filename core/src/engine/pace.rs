@@ -9,7 +9,7 @@ pub type Clock = fn() -> f64;
 const FIRST: u32 = 64;
 /// Seconds that a step may take before the next ones are made shorter: watchdogs allow one or two.
 const LONG: f64 = 0.1;
-/// Seconds that a step of few rows may take: fewer rows than the kernels of few rows hold hardly make it shorter.
+/// Seconds that a step of as many rows as the kernels of few rows hold may take: one row takes half of it or more.
 const FEW_LONG: f64 = 0.25;
 
 /// Follows the time that steps take.

@@ -87,7 +87,8 @@ pub fn measure(
         }
         if let Some(status) = browser.0.try_wait().context("cannot look for the browser")? {
             bail!(
-                "the browser ended by {status} before it had measured. Try `nemoflash bench --browser=PATH` with another one"
+                "the browser ended by {status} before it had measured. Try `nemoflash bench --browser=PATH` with another one; for \
+                 root, a script that starts Chromium with --no-sandbox"
             );
         }
         let Some(mut request) = server.recv_timeout(LOOK).context("cannot serve the page")? else { continue };
