@@ -11,6 +11,7 @@ mod row;
 pub use options::Bench;
 
 use crate::args::Common;
+use crate::compare;
 use crate::interrupt::{self, Answering, Idle};
 use crate::report::Exit;
 use crate::terminal;
@@ -25,7 +26,8 @@ use output::Output;
 /// What is wrong with an option, the model or the device; after all rows have been written, if one of them has no result
 /// or the golden tokens did not come out.
 pub async fn run(common: &Common, bench: &Bench) -> Result<Exit> {
-    let tests = bench.tests();
+    compare::named(bench.html.as_deref())?;
+    let tests = bench.lists().tests();
     let format = if common.json { Format::Json } else { bench.output };
     let mut output = Output::new(format, bench.file.as_deref())?;
     interrupt::install(Idle::Exit)?;
@@ -40,14 +42,22 @@ pub async fn run(common: &Common, bench: &Bench) -> Result<Exit> {
         measure::device(common, bench, &tests, &stopped, &mut write).await?;
     }
     let page = match &bench.browser {
-        Some(path) if !stopped() => browser::measure(common, bench, path.as_deref(), &stopped, &mut write),
-        _ => Ok(()),
+        Some(path) if !stopped() => browser::measure(common, bench, path.as_deref(), &stopped, &mut write).err(),
+        _ => None,
     };
     let text = bench.file.is_some() || format == Format::Md;
     let rows = output.end()?;
-    page?;
-    if text && bench.table == Some(Table::Paper) {
-        terminal::print(&paper::table(&rows))?;
+    let mut missing: Vec<String> = page.iter().map(|error| format!("no rows of a browser: {error:#}")).collect();
+    missing.extend(stopped().then(|| "stopped by Ctrl-C: what was not measured until then is missing".to_owned()));
+    let file = bench.file.as_deref().map_or("this run".into(), compare::name);
+    if text || bench.html.is_some() {
+        let said = compare::measured(rows.clone(), &file, missing, bench.html.as_deref())?;
+        let said = if bench.table == Some(Table::Paper) { paper::table(&rows) } else { said };
+        terminal::print(if text { &said } else { "" })?;
+    }
+    bench.html.iter().for_each(|path| terminal::note(&format!("[wrote {}]", path.display())));
+    if let Some(error) = page {
+        return Err(error);
     }
     if stopped() {
         return Ok(Exit::Interrupted);

@@ -1,5 +1,6 @@
 //! `nemoflash compare`: benchmark rows of any machines side by side, on the terminal, as data and as a page.
 
+mod agree;
 mod chart;
 mod columns;
 mod findings;
@@ -16,7 +17,8 @@ use crate::args::Common;
 use crate::report::{Exit, Usage};
 use crate::terminal;
 use anyhow::{Context as _, Result, bail};
-use std::path::PathBuf;
+use nemoflash::bench::report::Row;
+use std::path::{Path, PathBuf};
 
 /// Most columns that anybody can read.
 const MAX_COLUMNS: usize = 64;
@@ -37,23 +39,14 @@ pub struct Compare {
 /// # Errors
 /// If a file cannot be read or is of another schema, or the page cannot be written.
 pub fn run(common: &Common, args: &Compare) -> Result<Exit> {
-    if let Some(path) = &args.html
-        && !path.extension().is_some_and(|kind| kind.eq_ignore_ascii_case("html"))
-    {
-        let why = format!("--html {} does not end in .html. Give the page a name before the results", path.display());
-        return Err(Usage(why).into());
-    }
+    named(args.html.as_deref())?;
     let read::Rows { rows, notes } = read::all(&args.files)?;
     let files: Vec<String> = args.files.iter().map(|path| name(path)).collect();
     let comparison = table::Comparison::new(rows, &files, notes);
     if comparison.columns.len() > MAX_COLUMNS {
         bail!("more than {MAX_COLUMNS} devices and runs. Compare fewer files at a time");
     }
-    if let Some(path) = &args.html {
-        let page = html::page(&comparison)?;
-        let shown = path.display();
-        std::fs::write(path, page).with_context(|| format!("cannot write {shown}. Check the folder and the disk"))?;
-    }
+    args.html.as_ref().map_or(Ok(()), |path| write(&comparison, path))?;
     match common.json {
         true => terminal::print(&format!("{:#}\n", serde_json::to_value(&comparison)?))?,
         false => terminal::print(&text::table(&comparison))?,
@@ -67,7 +60,45 @@ pub fn run(common: &Common, args: &Compare) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
+/// What `bench` has to say of the rows that it has just measured, beside its table: whether the devices say the same tokens. The
+/// page is written too, if `html` names it. `file` is what the page calls the place of the rows, and `notes` tell what is missing.
+///
+/// # Errors
+/// If the page cannot be written.
+pub fn measured(rows: Vec<Row>, file: &str, mut notes: Vec<String>, html: Option<&Path>) -> Result<String> {
+    let mut fit = vec![];
+    for row in rows {
+        // The same bounds as for a file, of which one row must not cost the others.
+        match read::fit(&row, &row.test.name) {
+            Ok(()) => fit.push((0, row)),
+            Err(why) => notes.push(format!("left out: {why:#}")),
+        }
+    }
+    let comparison = table::Comparison::new(fit, &[file.to_owned()], notes);
+    html.map_or(Ok(()), |path| write(&comparison, path))?;
+    Ok(text::agreement(&comparison))
+}
+
+/// Refuses a page that would go over results.
+///
+/// # Errors
+/// If its name does not end in `.html`.
+pub fn named(html: Option<&Path>) -> Result<()> {
+    match html.filter(|path| !path.extension().is_some_and(|kind| kind.eq_ignore_ascii_case("html"))) {
+        None => Ok(()),
+        Some(path) => {
+            let shown = path.display();
+            Err(Usage(format!("--html {shown} does not end in .html. Give the page a name before the results")).into())
+        }
+    }
+}
+
+fn write(comparison: &table::Comparison, path: &Path) -> Result<()> {
+    let (page, shown) = (html::page(comparison)?, path.display());
+    std::fs::write(path, page).with_context(|| format!("cannot write {shown}. Check the folder and the disk"))
+}
+
 /// A file's name without its folder: what a page may show.
-fn name(path: &std::path::Path) -> String {
+pub fn name(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }

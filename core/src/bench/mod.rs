@@ -6,14 +6,16 @@
 mod describe;
 mod golden;
 mod limits;
+mod list;
 mod measure;
 mod operators;
 pub mod report;
 mod stats;
 
 pub use describe::WGPU;
-pub use golden::{GOLDEN, PROMPT, golden};
+pub use golden::{GOLDEN, PROMPT, gate, said};
 pub use limits::copy_bytes_per_second;
+pub use list::Lists;
 pub use measure::{Measured, Settings, compile, measure, time};
 pub use operators::operators;
 pub use stats::warnings;

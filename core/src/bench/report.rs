@@ -29,6 +29,10 @@ pub struct Row {
     pub model: Model,
     /// Whether the device gives the right tokens.
     pub gate: Gate,
+    /// What this model says on it after a fixed prompt, greedily ([`said`](super::said)): devices that compute alike say the
+    /// same. Empty where it was not asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub said: Vec<u32>,
     /// What was timed.
     pub test: Test,
     /// What it took.

@@ -1,10 +1,11 @@
 //! Measures in a browser: serves the built page to an installed Chromium, which sends back its rows.
 
-use super::options::Bench;
+use super::options::{Bench, Skip};
 use crate::args::{Common, Device, Feature};
 use crate::source::Source;
 use crate::terminal;
 use anyhow::{Context as _, Result, anyhow, bail};
+use nemoflash::bench::Lists;
 use nemoflash::bench::report::Row;
 use serde::Deserialize;
 use std::fs::File;
@@ -115,10 +116,17 @@ pub fn measure(
 
 /// The page's options.
 fn query(common: &Common, bench: &Bench, model: Option<&str>) -> String {
-    let first = |list: &[u32]| list.first().copied().unwrap_or(0);
-    let depths: String = bench.depths().iter().map(|depth| format!(",d{depth}")).collect();
-    let (prompt, tokens) = (first(&bench.n_prompt), first(bench.tokens()));
-    let mut query = format!("unattended&bench=pp{prompt},tg{tokens},r{}{depths}", bench.repetitions);
+    let Lists { prompts, tokens, pairs, depths, batches, skip } = bench.lists();
+    let mut words = vec![format!("r{}", bench.repetitions), format!("w{}", bench.warm_up)];
+    for (name, list) in [("pp", prompts), ("tg", tokens), ("d", depths), ("b", batches)] {
+        words.extend(list.iter().map(|number| format!("{name}{number}")));
+    }
+    // A plus in an address is a space.
+    words.extend(pairs.iter().map(|(prompt, tokens)| format!("pp{prompt}%2Btg{tokens}")));
+    let kinds = skip.iter().filter_map(|kind| serde_json::to_value(kind).ok());
+    words.extend(kinds.filter_map(|kind| Some(format!("no-{}", kind.as_str()?))));
+    words.extend(bench.skip.contains(&Skip::Gate).then(|| "no-gate".to_owned()));
+    let mut query = format!("unattended&bench={}", words.join(","));
     if let Some(name) = model {
         // A name may have any character.
         let name: String = name.bytes().map(|byte| format!("%{byte:02X}")).collect();

@@ -1,5 +1,6 @@
 //! Measures several devices, each in a process of its own: a driver that crashes costs the row that it was at.
 
+use super::measure::left_out;
 use super::options::Bench;
 use super::row::{About, unread};
 use crate::args::{Backend, Common, Device as Place, Feature};
@@ -42,7 +43,8 @@ pub fn measure(
 ) -> Result<()> {
     // Downloaded and confirmed here, where somebody can answer.
     let model = unread(&Source::open(common)?.name, common);
-    let about = |device: Device| About { device, model: model.clone(), gate: Gate::NotRun, warnings: vec![] };
+    let about =
+        |device: Device| About { device, model: model.clone(), gate: Gate::NotRun, said: vec![], warnings: vec![] };
     let mut runs = vec![];
     if bench.all_backends {
         for &backend in Backend::value_variants() {
@@ -52,8 +54,8 @@ pub fn measure(
                     Run { common: Common { backend, adapter, ..common.clone() }, device, sweep: bench.sweep }
                 })),
                 Err(why) => {
-                    let row = tests.first().map(|test| about(unknown("all", &name(backend))).failed(test, why));
-                    row.map_or(Ok(()), &mut *write)?;
+                    let about = about(unknown("all", &name(backend)));
+                    tests.iter().try_for_each(|test| write(about.failed(test, why.clone())))?;
                 }
             }
         }
@@ -73,13 +75,19 @@ pub fn measure(
         let end = child(&bench.arguments(&common), stopped, &mut |line| {
             let row: Row = serde_json::from_str(line).context("a line of the process that measures")?;
             seen = tests.iter().position(|test| *test == row.test).map_or(seen, |at| at + 1);
-            about = About { device: row.device.clone(), model: row.model.clone(), gate: row.gate, warnings: vec![] };
+            about = About::of(&row);
             write(row)
         })?;
-        let mut left = tests[seen..].iter().filter(|test| test.kind != Kind::Compile || about.device.backend != "cpu");
+        let ran = |test: &&Test| test.kind != Kind::Compile || about.device.backend != "cpu";
+        let left: Vec<Test> = tests[seen..].iter().filter(ran).cloned().collect();
         // One whose rows are all there has told in them what went wrong.
-        if let (Err(why), Some(test), false) = (end, left.next(), stopped()) {
-            write(about.failed(test, why))?;
+        if let (Err(why), Some((test, left)), false) = (end, left.split_first(), stopped()) {
+            write(about.failed(test, why.clone()))?;
+            match seen {
+                // Nothing could be measured at all, for this reason.
+                0 => left.iter().try_for_each(|test| write(about.failed(test, why.clone())))?,
+                _ => left_out(&about, test, left, write)?,
+            }
         }
         let device = about.device;
         let had = [

@@ -8,7 +8,7 @@ use crate::open::{self, Opened, seconds};
 use crate::{quiet, terminal};
 use anyhow::Result;
 use nemoflash::bench::report::{Device, Gate, Kind, Model, Row, Test, Time};
-use nemoflash::bench::{Measured, Settings, compile, copy_bytes_per_second, measure};
+use nemoflash::bench::{Measured, Settings, compile, copy_bytes_per_second, measure, said};
 use nemoflash::{Engine, Error, Exec, Gpu};
 use std::ops::ControlFlow;
 
@@ -68,7 +68,15 @@ pub async fn device(
     let slots = tests.iter().map(|test| test.batch).max().unwrap_or(1);
     let mut opened = open::with_slots(&common, slots, context).await?;
     let model = Model::new(&opened.engine, &opened.name, common.arch.is_some());
-    let about = About { device, model, gate, warnings };
+    let mut go = || if stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+    let said = match bench.skip.contains(&Skip::Gate) {
+        true => vec![],
+        false => match said(&mut opened.engine, &mut go).await? {
+            Some(said) => said,
+            None => return Ok(()),
+        },
+    };
+    let about = About { device, model, gate, said, warnings };
     for (index, test) in tests.iter().enumerate() {
         if stopped() {
             return Ok(());
@@ -89,13 +97,7 @@ pub async fn device(
                 let samples = kernels(&common, &opened.engine, &settings, stopped).await;
                 samples.map(|samples| samples.map(|samples| alone(test, samples)))
             }
-            _ => {
-                measure(&mut opened.engine, test, &settings, &mut |_| match stopped() {
-                    true => ControlFlow::Break(()),
-                    false => ControlFlow::Continue(()),
-                })
-                .await
-            }
+            _ => measure(&mut opened.engine, test, &settings, &mut |_| go()).await,
         };
         match measured {
             Ok(Some(Measured { time, operators })) => write(Row { operators, ..about.row(test, time) })?,
@@ -104,13 +106,21 @@ pub async fn device(
                 write(about.failed(test, error.to_string()))?;
                 if matches!(error, Error::Device { .. }) {
                     // It answers nothing any more.
-                    let why = "the device failed in an earlier test".to_owned();
-                    return tests[index + 1..].iter().try_for_each(|test| write(about.failed(test, why.clone())));
+                    return left_out(&about, test, &tests[index + 1..], write);
                 }
             }
         }
     }
     Ok(())
+}
+
+/// Rows of the tests that a device never came to, because it failed in an earlier one.
+pub fn left_out(about: &About, failed: &Test, left: &[Test], write: &mut dyn FnMut(Row) -> Result<()>) -> Result<()> {
+    let why = format!(
+        "not run: the device failed before, in `{}`. Leave that one out, and measure this one in a run of its own",
+        failed.name
+    );
+    left.iter().try_for_each(|test| write(about.failed(test, why.clone())))
 }
 
 /// What is timed without an engine's steps.

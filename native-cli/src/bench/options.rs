@@ -2,7 +2,8 @@
 
 use crate::args::Common;
 use clap::{Args, ValueEnum};
-use nemoflash::bench::report::{Kind, Test};
+use nemoflash::bench::Lists;
+use nemoflash::bench::report::Kind;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -47,13 +48,16 @@ pub struct Bench {
     /// Write the results to this file, and the table on stdout
     #[arg(long, value_name = "FILE")]
     pub file: Option<PathBuf>,
+    /// Also write the page that compares them, as of `nemoflash compare`
+    #[arg(long, value_name = "REPORT.html")]
+    pub html: Option<PathBuf>,
     /// Measure every adapter through every graphics interface, and the CPU, each in a process of its own
     #[arg(long, conflicts_with_all = ["device", "backend", "adapter"])]
     pub all_backends: bool,
     /// Measure again without each optional feature that the GPU has (--deny f16, subgroups, coopmat)
     #[arg(long)]
     pub sweep: bool,
-    /// Measure in the page of an installed Chromium too; of -p and -n the first, and neither --pg nor -b
+    /// Measure the same in the page of an installed Chromium too
     #[arg(long, value_name = "PATH", num_args = 0..=1, require_equals = true)]
     pub browser: Option<Option<PathBuf>>,
     /// Folder of the built page, for --browser
@@ -98,38 +102,22 @@ fn pair(text: &str) -> Result<(u32, u32), String> {
 }
 
 impl Bench {
-    /// Tokens that are decoded, where nothing but tests is asked for.
-    pub fn tokens(&self) -> &[u32] {
-        self.n_gen.as_deref().unwrap_or(&[128])
-    }
-
-    /// Tokens in front of what is timed.
-    pub fn depths(&self) -> &[u32] {
-        self.n_depth.as_deref().unwrap_or(&[0])
-    }
-
-    /// What is timed, in this order.
-    pub fn tests(&self) -> Vec<Test> {
-        let some = |list: &[u32]| list.iter().copied().filter(|n| *n > 0).collect::<Vec<_>>();
-        let (prompts, tokens) = (some(&self.n_prompt), some(self.tokens()));
-        let mut tests = vec![];
-        for (skip, kind) in [(Skip::Load, Kind::Load), (Skip::Compile, Kind::Compile)] {
-            if !self.skip.contains(&skip) {
-                tests.push(Test::new(kind, 0, 0, 0, 1));
-            }
+    /// Of what tests are made.
+    pub fn lists(&self) -> Lists {
+        let kind = |skip: &Skip| match skip {
+            Skip::Gate => None,
+            Skip::Load => Some(Kind::Load),
+            Skip::Compile => Some(Kind::Compile),
+            Skip::FirstToken => Some(Kind::FirstToken),
+        };
+        Lists {
+            prompts: self.n_prompt.clone(),
+            tokens: self.n_gen.clone().unwrap_or_else(|| vec![128]),
+            pairs: self.pg.clone(),
+            depths: self.n_depth.clone().unwrap_or_else(|| vec![0]),
+            batches: self.batch.clone().unwrap_or_else(|| vec![1]),
+            skip: self.skip.iter().filter_map(kind).collect(),
         }
-        if let (false, Some(&prompt)) = (self.skip.contains(&Skip::FirstToken), prompts.first()) {
-            tests.push(Test::new(Kind::FirstToken, prompt, 1, 0, 1));
-        }
-        for &depth in self.depths() {
-            for &batch in self.batch.as_deref().unwrap_or(&[1]) {
-                tests.extend(prompts.iter().map(|&prompt| Test::new(Kind::Prefill, prompt, 0, depth, batch)));
-                tests.extend(tokens.iter().map(|&tokens| Test::new(Kind::Decode, 0, tokens, depth, batch)));
-                let both = |&(prompt, tokens)| Test::new(Kind::EndToEnd, prompt, tokens, depth, batch);
-                tests.extend(self.pg.iter().map(both));
-            }
-        }
-        tests
     }
 
     /// The arguments after which another process measures the same on one device, and tells it in JSON lines.
@@ -149,7 +137,7 @@ impl Bench {
         }
         // Every field is named, so that a new one is not forgotten.
         let Bench { n_prompt, n_gen, n_depth, pg, batch, repetitions, warm_up, profile, skip, .. } = self;
-        let Bench { table: _, output: _, file: _, all_backends: _, sweep: _, browser: _, page: _, .. } = self;
+        let Bench { table: _, output: _, file: _, html: _, all_backends: _, sweep: _, browser: _, page: _, .. } = self;
         let lists = [("n-prompt", Some(n_prompt)), ("n-gen", n_gen.as_ref()), ("n-depth", n_depth.as_ref())];
         for (name, values) in lists.into_iter().chain([("batch", batch.as_ref())]) {
             values.into_iter().for_each(|values| option(name, list(values)));
@@ -201,7 +189,7 @@ mod tests {
     #[test]
     fn tests_have_the_names_of_llama_bench() {
         let names = |line: &str| {
-            let tests = parse(&words(line)).1.tests();
+            let tests = parse(&words(line)).1.lists().tests();
             tests.into_iter().map(|test| test.name).collect::<Vec<_>>().join(", ")
         };
         assert_eq!(names("bench"), "load, compile, first token, pp512, tg128");

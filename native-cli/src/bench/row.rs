@@ -11,14 +11,22 @@ pub struct About {
     pub device: Device,
     pub model: Model,
     pub gate: Gate,
+    /// What the model says on the device.
+    pub said: Vec<u32>,
     /// What makes all of its numbers less sure.
     pub warnings: Vec<String>,
 }
 
 impl About {
+    /// What holds for a row and those behind it.
+    pub fn of(row: &Row) -> About {
+        let Row { device, model, gate, said, .. } = row.clone();
+        About { device, model, gate, said, warnings: vec![] }
+    }
+
     /// A row that is measured now.
     pub fn row(&self, test: &Test, time: Time) -> Row {
-        let About { device, model, gate, warnings: all } = self.clone();
+        let About { device, model, gate, said, warnings: all } = self.clone();
         let warnings = [all, warnings(&time.samples)].concat();
         Row {
             schema: SCHEMA.into(),
@@ -27,6 +35,7 @@ impl About {
             device,
             model,
             gate,
+            said,
             test: test.clone(),
             time,
             operators: vec![],
@@ -97,7 +106,7 @@ pub mod tests {
             arena_bytes: 4,
             scratch_bytes: 5,
         };
-        let about = About { device, model, gate: Gate::Passed, warnings: vec![] };
+        let about = About { device, model, gate: Gate::Passed, said: vec![3, 1], warnings: vec![] };
         let test = Test::new(Kind::Decode, 0, 4, 2, 1);
         let row = about.row(&test, Time::wall(&test, vec![2.0, 2.0], vec![0.5; 8]));
         Row { date: "2026-01-02T03:04:05Z".into(), ..row }
@@ -105,7 +114,8 @@ pub mod tests {
 
     #[test]
     fn dates_are_those_of_the_format() {
-        let date = About { device: row().device, model: row().model, gate: Gate::NotRun, warnings: vec![] };
+        let About { device, model, .. } = About::of(&row());
+        let date = About { device, model, gate: Gate::NotRun, said: vec![], warnings: vec![] };
         let date = date.failed(&row().test, "why".into()).date;
         assert!(date.len() == row().date.len() && date.ends_with('Z') && date.as_bytes()[10] == b'T', "{date}");
     }

@@ -1,5 +1,6 @@
 //! What the page says first: the comparison in sentences.
 
+use super::agree::sentence;
 use super::columns::Column;
 use super::label;
 use super::ratio::{Ratio, digits};
@@ -45,6 +46,7 @@ pub fn findings(comparison: &Comparison) -> Findings {
     found.headline = headline(&ranks, &name);
     found.about = format!("{}: {} ({})", line.test.name, speed::describe(line), group.title);
     found.more.extend(behind(&ranks, &name));
+    found.more.extend(sentence(&group.said, &comparison.columns));
     if line.test.kind != Kind::Prefill
         && let Some((_, line)) = main(comparison, Kind::Prefill)
     {

@@ -3,7 +3,7 @@
 use super::chart::{Bars, Lines};
 use super::findings::{Findings, findings};
 use super::ratio::ENOUGH;
-use super::sections::{Charts, Titled, browser, full, latency, memory, parts, speed};
+use super::sections::{Charts, Titled, browser, full, latency, memory, parts, speed, tokens};
 use super::table::Comparison;
 use anyhow::{Context as _, Result};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
@@ -26,6 +26,7 @@ struct Page<'a> {
     version: &'a str,
     findings: Findings,
     speed: Vec<Titled>,
+    tokens: Vec<tokens::Tokens>,
     depth: Vec<Lines>,
     parts: Charts<parts::Where>,
     bandwidth: Charts<Bars>,
@@ -53,6 +54,7 @@ pub fn page(comparison: &Comparison) -> Result<String> {
         version: env!("CARGO_PKG_VERSION"),
         findings: findings(comparison),
         speed: speed::speed(comparison),
+        tokens: tokens::tokens(comparison),
         depth: latency::depth(comparison),
         parts: parts::parts(comparison),
         bandwidth: memory::bandwidth(comparison),

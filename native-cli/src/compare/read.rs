@@ -69,18 +69,27 @@ fn rows(text: &str, shown: &str, notes: &mut Vec<String>) -> Result<Vec<Row>> {
         let place = format!("{shown}, row {at}");
         let head = Head { schema: Some(row.schema.clone()), rows: None };
         known(&head, &place)?;
-        if row.time.samples.len() > MAX_SAMPLES {
-            bail!("{place} has more than {MAX_SAMPLES} samples. Measure with fewer repetitions");
-        }
-        if [&row.model.name, &row.test.name, &row.device.adapter].iter().any(|name| name.len() > MAX_NAME) {
-            bail!("{place} has a name of more than {MAX_NAME} bytes. Measure again");
-        }
-        let positive = |values: &[f64], least: f64| values.iter().all(|&value| value.is_finite() && value >= least);
-        if !positive(&row.time.samples, f64::MIN_POSITIVE) || !positive(&row.time.token_samples, 0.0) {
-            bail!("{place} has a time that is not positive. Measure again");
-        }
+        fit(row, &place)?;
     }
     Ok(rows)
+}
+
+/// Refuses a row that would take too long or has numbers that cannot be. `place` is where it stands.
+///
+/// # Errors
+/// Those.
+pub fn fit(row: &Row, place: &str) -> Result<()> {
+    if row.time.samples.len() > MAX_SAMPLES {
+        bail!("{place} has more than {MAX_SAMPLES} samples. Measure with fewer repetitions");
+    }
+    if [&row.model.name, &row.test.name, &row.device.adapter].iter().any(|name| name.len() > MAX_NAME) {
+        bail!("{place} has a name of more than {MAX_NAME} bytes. Measure again");
+    }
+    let positive = |values: &[f64], least: f64| values.iter().all(|&value| value.is_finite() && value >= least);
+    if !positive(&row.time.samples, f64::MIN_POSITIVE) || !positive(&row.time.token_samples, 0.0) {
+        bail!("{place} has a time that is not positive. Measure again");
+    }
+    Ok(())
 }
 
 /// A last line that is cut off is what a stopped run leaves.

@@ -6,6 +6,7 @@ pub mod latency;
 pub mod memory;
 pub mod parts;
 pub mod speed;
+pub mod tokens;
 
 use super::chart::Bars;
 use super::table::{Comparison, Group, Line};

@@ -1,5 +1,6 @@
 //! The comparison itself: a line for each test, a column for each device.
 
+use super::agree::{Said, said};
 use super::columns::{Column, columns};
 use super::ratio::Ratio;
 use super::units::Unit;
@@ -29,6 +30,8 @@ pub struct Group {
     pub title: String,
     /// Each test once.
     pub tests: Vec<Line>,
+    /// One for each column: what the model said there. None where it has no row.
+    pub said: Vec<Option<Said>>,
 }
 
 /// One test on every device.
@@ -91,8 +94,8 @@ impl Comparison {
         let mut groups: Vec<Group> = vec![];
         for ((_, row), place) in rows.into_iter().zip(places) {
             let title = title(&row.model);
-            let group =
-                position(&mut groups, |group| group.title == title, || Group { title: title.clone(), tests: vec![] });
+            let new = || Group { title: title.clone(), tests: vec![], said: vec![] };
+            let group = position(&mut groups, |group| group.title == title, new);
             let blank = || Line {
                 test: row.test.clone(),
                 unit: unit(row.test.kind).name(),
@@ -106,6 +109,7 @@ impl Comparison {
             for line in &mut group.tests {
                 judge(line, &columns);
             }
+            group.said = said(&group.tests, &columns);
         }
         Comparison { schema: SCHEMA, columns, groups, notes }
     }

@@ -1,7 +1,8 @@
 //! The table on the terminal.
 
+use super::agree::sentence;
 use super::label::cut;
-use super::table::{Comparison, Line};
+use super::table::{Comparison, Group, Line};
 use super::units::Unit;
 use crate::devices;
 
@@ -30,9 +31,23 @@ pub fn table(comparison: &Comparison) -> String {
             rows.extend(lines(test, &shown));
         }
         out += &devices::table(&rows);
+        out += &tokens(comparison, group);
         out += &whole(comparison, &group.tests);
     }
     out
+}
+
+/// Whether the devices say the same.
+fn tokens(comparison: &Comparison, group: &Group) -> String {
+    sentence(&group.said, &comparison.columns).map_or(String::new(), |text| format!("{}\n", line(&text)))
+}
+
+/// What [`tokens`] says of all models, each with its name if there are several.
+pub fn agreement(comparison: &Comparison) -> String {
+    let several = comparison.groups.len() > 1;
+    let texts = comparison.groups.iter().map(|group| (group, tokens(comparison, group)));
+    let told = texts.filter(|(_, text)| !text.is_empty());
+    told.map(|(group, text)| if several { format!("{}: {text}", line(&group.title)) } else { text }).collect()
 }
 
 /// Times have a unit of their own.

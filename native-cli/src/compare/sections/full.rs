@@ -1,9 +1,10 @@
 //! Everything in tables: the machines, and every row.
 
+use crate::compare::agree::gate;
 use crate::compare::chart::{Key, key};
 use crate::compare::table::{Cell, Comparison, Line};
 use crate::compare::units::{bytes, digits};
-use nemoflash::bench::report::{Clock, Gate, Summary};
+use nemoflash::bench::report::{Clock, Summary};
 use serde::Serialize;
 
 /// A column in full.
@@ -91,11 +92,7 @@ fn row(key: Key, model: &str, line: &Line, cell: &Cell) -> Full {
         interval,
         mean: cell.value.map(mean).unwrap_or_default(),
         samples: cell.samples,
-        gate: match row.gate {
-            Gate::Passed => "right",
-            Gate::Failed => "WRONG",
-            Gate::NotRun => "not checked",
-        },
+        gate: gate(row.gate),
         memory: bytes(memory),
         date: row.date.replace('T', " ").chars().take(16).collect(),
         remarks: error.chain(row.warnings.iter().cloned()).collect(),
