@@ -102,8 +102,8 @@ async fn measure(options: &Options) -> anyhow::Result<Value> {
         other => bail!("--scan: `{other}` is not one of serial, chunked"),
     };
     let mut engine = Engine::new(exec, model, EngineOptions { context, slots, scan, ..Default::default() }).await?;
-    let settings =
-        Settings { runs: options.runs, warm_up: 1, profile: options.profile, bandwidth: None, clock: seconds };
+    let Options { runs, profile, .. } = *options;
+    let settings = Settings { runs, warm_up: 1, profile, steady: None, bandwidth: None, clock: seconds };
     let mut prefill = vec![];
     for &prompt in &options.prompt {
         let (time, kernels) = row(&mut engine, &Test::new(Kind::Prefill, prompt, 0, 0, 1), &settings).await?;
@@ -142,8 +142,9 @@ fn seconds() -> f64 {
 
 /// What a test takes, and its kernels.
 async fn row(engine: &mut Engine, test: &Test, settings: &Settings) -> anyhow::Result<(Time, Vec<Value>)> {
-    let time = time(engine, test, settings, &mut |_| ControlFlow::Continue(())).await?.context("nobody ended it")?;
-    let operators = operators(engine, test, settings.profile).await?;
+    let (mut go, ended) = (|_| ControlFlow::Continue(()), "nobody ended it");
+    let time = time(engine, test, settings, &mut go).await?.context(ended)?;
+    let operators = operators(engine, test, settings, &mut go).await?.context(ended)?;
     let kernel = |Operator { part, kernel, op, dispatches, seconds, bytes }: Operator| {
         json!({
             "kernel": kernel, "part": part, "op": op, "dispatches": dispatches,

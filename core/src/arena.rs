@@ -42,6 +42,9 @@ impl Memory {
 
 impl Arena {
     /// Memory for `slots` sequences of `positions` positions each.
+    ///
+    /// # Errors
+    /// [`Error::Limit`], [`Error::OutOfMemory`].
     pub async fn alloc<'a>(
         exec: &mut Exec,
         blocks: impl Iterator<Item = &'a Block>,
@@ -49,8 +52,12 @@ impl Arena {
         positions: u32,
         kv_f16: bool,
     ) -> Result<Arena> {
+        let blocks: Vec<_> = blocks.collect();
+        let words = blocks.iter().map(|block| block.memory(kv_f16).words(positions));
+        let words = words.fold(0, u64::saturating_add).saturating_mul(slots.into());
+        exec.room(&format!("memory of {slots} slots of {positions} positions"), words.saturating_mul(4))?;
         let mut memories = vec![];
-        for (i, block) in blocks.enumerate() {
+        for (i, block) in blocks.into_iter().enumerate() {
             let memory = block.memory(kv_f16);
             let (len, elem) = memory.len(positions);
             memories.push(match memory {

@@ -14,12 +14,32 @@ pub type Pause = fn() -> Pin<Box<dyn Future<Output = ()>>>;
 pub struct Cpu {
     memory: Vec<Vec<u32>>,
     pause: Option<Pause>,
+    /// Bytes that all buffers may take together, if there is a bound.
+    most: Option<u64>,
 }
 
 impl Cpu {
     /// Pauses after every step.
     pub fn with_pause(pause: Pause) -> Cpu {
-        Cpu { memory: vec![], pause: Some(pause) }
+        Cpu { pause: Some(pause), ..Cpu::default() }
+    }
+
+    /// Takes no more than so many bytes: a system may promise memory that it does not have.
+    pub fn within(bytes: u64) -> Cpu {
+        Cpu { most: Some(bytes), ..Cpu::default() }
+    }
+
+    /// Refuses what would be too much, before any of it is taken.
+    pub(crate) fn room(&self, what: &str, bytes: u64) -> Result<()> {
+        let held: u64 = self.memory.iter().map(|words| words.len() as u64 * 4).sum();
+        let Some(most) = self.most.filter(|most| held.saturating_add(bytes) > *most) else { return Ok(()) };
+        Err(Error::Limit {
+            what: what.into(),
+            limit: "bytes of free memory that may be taken",
+            need: bytes,
+            have: most.saturating_sub(held),
+            next: "Use a shorter context, fewer slots or sequences, a smaller model, or another device",
+        })
     }
 
     pub(crate) async fn collect(&self, words: Vec<u32>) -> Vec<u32> {
@@ -34,6 +54,7 @@ impl Cpu {
     }
 
     pub(crate) fn alloc(&mut self, name: &str, words: u64) -> Result<u32> {
+        self.room(name, words.saturating_mul(4))?;
         let out_of_memory = || Error::OutOfMemory { what: name.into(), bytes: words * 4 };
         let len = usize::try_from(words).map_err(|_| out_of_memory())?;
         let mut memory = Vec::new();

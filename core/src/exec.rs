@@ -36,6 +36,11 @@ impl Exec {
         Exec::Cpu(Cpu::default())
     }
 
+    /// The CPU twins, with buffers of so many bytes together at most.
+    pub fn cpu_within(bytes: u64) -> Exec {
+        Exec::Cpu(Cpu::within(bytes))
+    }
+
     /// A device with these limits and features that is only imagined.
     pub fn dry(caps: &Caps) -> Exec {
         Exec::Dry(Dry::new(caps))
@@ -47,6 +52,17 @@ impl Exec {
             Exec::Gpu(gpu) => gpu.caps(),
             Exec::Cpu(_) => &Caps::CPU,
             Exec::Dry(dry) => dry.caps(),
+        }
+    }
+
+    /// Refuses buffers of so many bytes together where it is known that they are too much: before any of them is made.
+    ///
+    /// # Errors
+    /// [`Error::Limit`].
+    pub fn room(&self, what: &str, bytes: u64) -> Result<()> {
+        match self {
+            Exec::Cpu(cpu) => cpu.room(what, bytes),
+            Exec::Gpu(_) | Exec::Dry(_) => Ok(()),
         }
     }
 

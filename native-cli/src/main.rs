@@ -18,6 +18,7 @@ mod hub;
 mod interrupt;
 mod lines;
 mod logits;
+mod memory;
 mod open;
 mod perplexity;
 mod quantize;

@@ -4,7 +4,7 @@ use crate::args::{Common, Device, Writing};
 use crate::report::Usage;
 use crate::source::Source;
 use crate::style::Style;
-use crate::{quiet, terminal};
+use crate::{memory, quiet, terminal};
 use anyhow::Result;
 use nemoflash::{Engine, EngineOptions, Error, Exec, Gpu, Tokenizer};
 use std::sync::LazyLock;
@@ -106,7 +106,7 @@ async fn engine(common: &Common, source: Source, slots: u32, context: Option<u32
 /// # Errors
 /// If there is no such device.
 pub async fn device(common: &Common) -> Result<(Exec, String)> {
-    let cpu = || Ok((Exec::cpu(), "cpu".to_owned()));
+    let cpu = || Ok((Exec::cpu_within(memory::most()), "cpu".to_owned()));
     let asks_for_gpu = [("--backend", common.backend.is_some()), ("--adapter", common.adapter.is_some())];
     let asked = asks_for_gpu.into_iter().find(|(_, given)| *given);
     match (common.device, asked) {

@@ -118,6 +118,46 @@ fn a_file_has_the_format_and_stdout_the_table() {
     cpu(&[&SHORT[..], &["--file", "/no/such/folder/x"]].concat()).refused(1, &["cannot write /no/such/folder/x"]);
 }
 
+/// One command: rows, and the page that compares them.
+#[test]
+fn the_page_is_written_with_the_rows() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("page.html");
+    let write = |more: &[&str]| {
+        let run = cpu(&[&SHORT[..], &["--html", path.to_str().unwrap()], more].concat());
+        assert_eq!(run.code, Some(0), "{run:?}");
+        assert!(run.err.ends_with(&format!("[wrote {}]\n", path.display())), "{run:?}");
+        (run.out, std::fs::read_to_string(&path).unwrap())
+    };
+    let (out, page) = write(&[]);
+    assert!(out.ends_with("\nOnly CPU, native told its tokens: there is nothing to hold them against.\n"), "{out}");
+    for words in
+        ["<h2>The same tokens</h2>", "<td>right</td><td>7 tokens</td>", "<th scope=\"row\">tg4</th>", "this run"]
+    {
+        assert!(page.contains(words), "{words} is not in the page");
+    }
+    // Negative control: what was not asked is not told. What is JSON stays JSON.
+    let (out, page) = write(&["--skip=gate", "--json"]);
+    assert_eq!(serde_json::from_str::<Report>(&out).unwrap().rows.len(), 4);
+    assert!(!page.contains("The same tokens") && page.contains("not checked"));
+    cpu(&["bench", "--html", "page.json"]).refused(2, &["--html page.json does not end in .html"]);
+}
+
+/// A system may promise more memory than it has: what would be too much is refused before it is taken.
+#[test]
+#[cfg(target_os = "linux")]
+fn more_memory_than_there_is_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let small = folder.path().join("small.json");
+    std::fs::copy(root().join("models/fables/config.json"), &small).unwrap();
+    let arch = ["bench", "--arch", small.to_str().unwrap(), "-p0", "-n4", "-r1", "--skip=gate,load"];
+    let run = |more: &[&str]| cpu(&[&arch[..], more].concat());
+    let words = ["memory of 512 slots of 16", "free memory", "Use a shorter context, fewer slots"];
+    run(&["-d16000000", "-b512"]).refused(1, &words);
+    // Negative control.
+    assert!(run(&["-d8", "-b2"]).ok().contains("| tg4 @ d8 b2 "));
+}
+
 /// The paper's table, of a small shape: one sequence alone, and several behind a text.
 #[test]
 fn the_tests_of_the_paper() {
@@ -186,7 +226,7 @@ fn adapters_are_measured_with_and_without_their_features() {
 /// The CPU's process dies in front of its second test.
 #[test]
 #[cfg(debug_assertions)]
-fn a_crash_costs_one_row() {
+fn a_crash_costs_no_row_of_another_test() {
     let mut command = nemoflash(&[
         "bench",
         "-p0",
@@ -202,11 +242,17 @@ fn a_crash_costs_one_row() {
     assert!(run.err.contains("rows have no result") && !run.err.contains("bug in"), "{run:?}");
     let rows = rows(&run.out);
     let (cpu, gpus): (Vec<Row>, Vec<Row>) = rows.into_iter().partition(|row| row.device.backend == "cpu");
-    // What it wrote before is kept.
-    assert_eq!(names(&cpu), ["tg4", "tg5"]);
-    assert_eq!((cpu[0].error.as_ref(), cpu[1].model.name.as_str()), (None, "fables"));
-    let error = cpu[1].error.as_deref().unwrap();
-    assert!(error.contains("the process that measured it ended by") && error.contains("Update the driver"), "{error}");
+    // What it wrote before is kept, and each test that it did not come to says so.
+    assert_eq!(names(&cpu), ["tg4", "tg5", "tg6"]);
+    assert!(cpu.iter().all(|row| row.model.name == "fables" && row.device == cpu[0].device));
+    let errors: Vec<_> = cpu.iter().map(|row| row.error.as_deref().unwrap_or_default()).collect();
+    assert_eq!(errors[0], "");
+    for words in ["the process that measured it ended by", "Update the driver"] {
+        assert!(errors[1].contains(words), "{errors:?}");
+    }
+    for words in ["not run: the device failed before, in `tg5`", "in a run of its own"] {
+        assert!(errors[2].contains(words), "{errors:?}");
+    }
     // Every adapter that vulkan, metal and dx12 have was measured, and nothing else went wrong there.
     let list = finish(nemoflash(&["devices", "--json"]).spawn().unwrap()).json();
     let fine = gpus.iter().filter(|row| row.device.backend != "gl" && row.test.name == "tg6" && row.error.is_none());
@@ -220,39 +266,102 @@ fn a_crash_costs_one_row() {
 #[cfg(unix)]
 mod interrupted {
     use super::*;
+    use rustix::process::{Pid, Signal, kill_process};
     use std::io::{BufRead as _, BufReader, Read as _};
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::process::Child;
 
-    /// Ctrl-C after the first row; code, stdout with that row in front, and stderr.
-    fn interrupt(arguments: &[&str], rows_on: fn(&str) -> bool) -> (Option<i32>, String, String) {
-        let endless = ["bench", "-p0", "-n4,4000", "-r9", "--profile=0", "--skip=gate,load", "--device=cpu"];
-        let mut child = nemoflash(&[&endless, arguments].concat()).spawn().unwrap();
+    const ENDLESS: [&str; 6] = ["bench", "-p0", "-n4,4000", "-r9", "--profile=0", "--skip=gate,load,compile"];
+
+    /// Ctrl-C after the first row; code, stdout with that row in front, and stderr. `before` is called in front of it.
+    fn interrupt(mut child: Child, rows_on: fn(&str) -> bool, before: impl FnOnce()) -> (Option<i32>, String, String) {
         let mut out = BufReader::new(child.stdout.take().unwrap());
         let mut err = child.stderr.take().unwrap();
         let mut text = String::new();
         while !text.lines().any(rows_on) {
             assert!(out.read_line(&mut text).unwrap() > 0, "{text}");
         }
-        let pid = rustix::process::Pid::from_child(&child);
-        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+        before();
+        kill_process(Pid::from_child(&child), Signal::INT).unwrap();
         out.read_to_string(&mut text).unwrap();
         let mut said = String::new();
         err.read_to_string(&mut said).unwrap();
         (child.wait().unwrap().code(), text, said)
     }
 
+    fn run(more: &[&str]) -> Child {
+        nemoflash(&[&ENDLESS[..], more].concat()).spawn().unwrap()
+    }
+
+    fn row(line: &str) -> bool {
+        line.contains("tg4")
+    }
+
     #[test]
     fn rows_so_far_are_kept() {
         let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("report.json");
-        let file_name = file.to_str().unwrap();
-        let row = |line: &str| line.contains("tg4");
+        let [file, page] = ["report.json", "report.html"].map(|name| folder.path().join(name));
         for more in [&["-ojsonl"][..], &["-ojsonl", "--sweep"]] {
-            let (code, out, err) = interrupt(more, row);
+            let (code, out, err) = interrupt(run(&[&["--device=cpu"], more].concat()), row, || {});
             assert_eq!((code, err.as_str(), names(&rows(&out)).join(" ").as_str()), (Some(130), "", "tg4"), "{out}");
         }
-        let (code, out, _) = interrupt(&["-ojson", "--file", file_name], row);
+        let more = ["--device=cpu", "-ojson", "--file", file.to_str().unwrap(), "--html", page.to_str().unwrap()];
+        let (code, out, _) = interrupt(run(&more), row, || {});
         assert_eq!((code, out.lines().count()), (Some(130), 5), "{out}");
         let report: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
         assert_eq!((faults(&schema("report"), &report), report["rows"].as_array().unwrap().len()), (vec![], 1));
+        assert!(std::fs::read_to_string(page).unwrap().contains("stopped by Ctrl-C: what was not measured"));
+    }
+
+    /// Processes whose arguments have this word.
+    #[cfg(target_os = "linux")]
+    fn processes(word: &str) -> usize {
+        let all = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+        let lines = all.filter_map(|process| std::fs::read_to_string(process.path().join("cmdline")).ok());
+        lines.filter(|line| line.contains(word)).count()
+    }
+
+    /// In the middle of the first device of all: its rows are kept, and its process ends with the one that was asked.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn no_process_is_left() {
+        // Nobody else measures so many.
+        let tokens = format!("4,{}", 2000 + std::process::id() % 2000);
+        let child =
+            nemoflash(&["bench", "-p0", "-n", &tokens, "--skip=gate,load,compile", "--all-backends", "-ojsonl"])
+                .spawn()
+                .unwrap();
+        let (code, out, err) = interrupt(child, row, || assert_eq!(processes(&tokens), 2));
+        let rows = rows(&out);
+        assert_eq!((code, err.as_str(), names(&rows), rows[0].error.as_ref()), (Some(130), "", vec!["tg4"], None));
+        assert_eq!(processes(&tokens), 0);
+    }
+
+    /// A browser that a script started goes with the script.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn no_browser_is_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let [page, browser, begun] = ["page", "browser", "begun"].map(|name| folder.path().join(name));
+        std::fs::create_dir(&page).unwrap();
+        std::fs::write(page.join("index.html"), "").unwrap();
+        let seconds = (100_000 + std::process::id()).to_string();
+        let script = format!("#!/bin/sh\necho > '{}'\nsleep {seconds}\nexit 1\n", begun.display());
+        std::fs::write(&browser, script).unwrap();
+        std::fs::set_permissions(&browser, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let child = nemoflash(&["bench", "--device=cpu", "-p0", "-n4", "-r1", "--skip=gate,load", "-ojsonl"])
+            .arg(format!("--browser={}", browser.display()))
+            .arg("--page")
+            .arg(&page)
+            .spawn()
+            .unwrap();
+        let sleeps = || processes(&format!("sleep\0{seconds}"));
+        let (code, out, err) = interrupt(child, row, || {
+            while !begun.exists() || sleeps() == 0 {
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+        });
+        assert_eq!((code, err.as_str(), names(&rows(&out)).join(" ").as_str()), (Some(130), "", "tg4"), "{out}");
+        assert_eq!(sleeps(), 0);
     }
 }

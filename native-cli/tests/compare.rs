@@ -139,6 +139,51 @@ fn wrong_programs_and_clocks_are_not_compared() {
     assert!(labels[0].ends_with(", run 1") && labels[1].ends_with(", run 2"), "{labels:?}");
 }
 
+/// What the table says of devices with these tokens, and the page.
+fn agreement(said: &[(&[u32], Gate)]) -> (String, String) {
+    let machines = [h100(), llvmpipe(), slow()];
+    let row = |(machine, (said, gate)): (&samples::Machine, &(&[u32], Gate))| {
+        let row = row(machine, &fables(), decode(0), around(0.02, 6));
+        Row { said: said.to_vec(), gate: *gate, ..row }
+    };
+    let folder = folder(&[("a.json", &json(machines.iter().zip(said).map(row).collect()))]);
+    let out = compare(folder.path(), &["a.json", "--html", "a.html"]).ok();
+    (out, fs::read_to_string(folder.path().join("a.html")).unwrap())
+}
+
+#[test]
+fn devices_are_held_against_each_other() {
+    use Gate::{Failed, NotRun, Passed};
+    // One that had a shorter context says as many of them as it can.
+    let (out, page) = agreement(&[(&[5, 6, 7, 8], Passed), (&[5, 6, 7], Passed), (&[5, 6, 7, 8], NotRun)]);
+    assert!(out.contains("\nAll 3 devices say the same 3 tokens.\n"), "{out}");
+    for words in ["<td>right</td><td>4 tokens</td>", "<td>right</td><td>the same 3 as A</td>", "<td>not checked</td>"] {
+        assert!(page.contains(words), "no {words}");
+    }
+    assert!(!page.contains("OTHER than") && page.contains("<li>All 3 devices say the same 3 tokens.</li>"));
+    // Negative control: another token, first at the end and then before it; and wrong golden tokens, which nobody is held against.
+    let (out, page) = agreement(&[(&[9, 9], Failed), (&[5, 6, 7], Passed), (&[5, 6, 8], Passed)]);
+    let words = "Not all devices say the same tokens: others than llvmpipe, vulkan, native say NVIDIA H100 80GB HBM3, vulkan, \
+                 native from token 1 on, CPU, native from token 3 on.";
+    assert!(out.contains(words), "{out}");
+    assert!(
+        page.contains(
+            "<td class=\"note bad\">WRONG</td><td class=\"note bad\">OTHER than B, from token 1 of 2 on</td>"
+        )
+    );
+    assert!(page.contains("<td>right</td><td class=\"note bad\">OTHER than B, from token 3 of 3 on</td>"));
+    // Files of before tell nothing, and one alone agrees with nobody.
+    let (out, page) = agreement(&[(&[], NotRun), (&[], NotRun)]);
+    assert!(!out.contains("devices say") && !page.contains("The same tokens"), "{out}");
+    let (out, _) = agreement(&[(&[], NotRun), (&[1, 2], NotRun)]);
+    assert!(
+        out.contains(
+            "Only llvmpipe, vulkan, native told its tokens: there is nothing to hold them against; 1 told none."
+        ),
+        "{out}"
+    );
+}
+
 #[test]
 fn what_differs_is_named() {
     let mut newer = h100();

@@ -48,8 +48,8 @@ function free(held: Held | null): void {
 type State = 'free' | 'busy' | 'spoilt' | 'closed' | 'dead';
 
 /** The wasm's options for loading. */
-export const loadingOptions = ({ weights = 'bf16', context, kv }: Pick<LoadOptions, 'weights' | 'context' | 'kv'>) =>
-  JSON.stringify({ weights, context: context ?? null, kv_f32: kv === 'f32' });
+export const loadingOptions = ({ weights = 'bf16', context, slots = 1, kv }: Pick<LoadOptions, 'weights' | 'context' | 'slots' | 'kv'>) =>
+  JSON.stringify({ weights, context: context ?? null, slots, kv_f32: kv === 'f32' });
 
 /** See `plan` of the package. */
 export async function plan(model: string | Uint8Array, options: Parameters<typeof loadingOptions>[0]): Promise<Plan> {
@@ -341,12 +341,19 @@ export class LocalEngine implements Engine {
     };
   }
 
-  bench({ prompt = 512, tokens = 128, depth = [0], runs = 5, signal, onProgress, onRow }: BenchOptions = {}): Promise<BenchReport> {
+  bench({
+    prompt = 512, tokens = 128, both = [], depth = [0], batch = [1], skip = [], runs = 5, warmUp = 1, signal, onProgress, onRow,
+  }: BenchOptions = {}): Promise<BenchReport> {
     return this.guard(async () => {
       const { name: adapter } = this.described();
       const cpu = adapter === 'cpu';
+      const list = (numbers: number | readonly number[]) => (typeof numbers === 'number' ? [numbers] : numbers);
       const settings = {
-        prompt, tokens, depth, runs, adapter,
+        prompts: list(prompt), tokens: list(tokens), pairs: both, depths: list(depth), batches: list(batch), runs, adapter,
+        warm_up: warmUp,
+        skip: skip.filter((kind) => kind !== 'gate'),
+        gate: !skip.includes('gate'),
+        compile_seconds: [] as number[],
         model: this.name,
         load_seconds: this.loadSeconds,
         software: cpu || Boolean(this.offered.software),
@@ -361,10 +368,30 @@ export class LocalEngine implements Engine {
         return Boolean(signal?.aborted);
       };
       if (signal?.aborted) throw aborted();
+      if (!cpu && !skip.includes('compile')) {
+        onEvent('test', 0, 'compile');
+        settings.compile_seconds = await this.compile(runs, Math.max(warmUp, 1), (run) => onEvent('run', run, runs));
+      }
       const report = await this.session!.bench(JSON.stringify(settings), onEvent);
       if (report === undefined) throw aborted();
       return JSON.parse(report) as BenchReport;
     });
+  }
+
+  /** Seconds in which one fresh device after the other compiles the kernels; `stopped` hears of each and may end it. */
+  private async compile(runs: number, warmUp: number, stopped: (run: number) => boolean): Promise<number[]> {
+    const samples: number[] = [];
+    for (let run = 0; run < warmUp + runs; run++) {
+      if (stopped(run)) throw aborted();
+      const devices = new Devices();
+      try {
+        const seconds = await this.session!.compile(await this.device(devices));
+        if (seconds !== undefined && run >= warmUp) samples.push(seconds);
+      } finally {
+        devices.destroy();
+      }
+    }
+    return samples;
   }
 
   selfCheck({ signal, examples, onResult }: SelfCheckOptions = {}): Promise<OperatorResult[]> {

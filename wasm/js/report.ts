@@ -11,7 +11,7 @@ export interface BenchSummary {
 }
 
 export interface BenchTest {
-  /** In llama-bench's words: `pp512`, `tg128`, `tg128 @ d4096`; or `load`, `first token`. */
+  /** In llama-bench's words: `pp512`, `tg128`, `tg128 @ d4096`; or `load`, `compile`, `first token`. */
   name: string;
   kind: 'load' | 'compile' | 'first_token' | 'prefill' | 'decode' | 'end_to_end';
   prompt: number;
@@ -62,6 +62,8 @@ export interface BenchRow {
   };
   /** Whether `fables` gave its golden tokens on this device. */
   gate: 'passed' | 'failed' | 'not_run';
+  /** What this model says on the device after a fixed prompt, greedily: others should say the same. */
+  said?: number[];
   test: BenchTest;
   time: BenchTime;
   operators: { part: string; kernel: string; op: string; dispatches: number; seconds: number; bytes: number }[];

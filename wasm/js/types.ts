@@ -40,6 +40,8 @@ export interface LoadOptions {
   kv?: 'f16' | 'f32';
   /** Tokens of prompt and answer. Default 4096, or what the model allows. */
   context?: number;
+  /** Sequences at a time, for `bench`. Default 1. */
+  slots?: number;
   /** `auto` (default) takes the GPU, and the CPU where there is none but software; `cpu` runs the twins of all kernels in wasm. */
   device?: 'auto' | 'gpu' | 'cpu';
   /** Optional GPU features not to use. */
@@ -176,13 +178,20 @@ export interface BenchProgress {
 
 export interface BenchOptions {
   signal?: AbortSignal;
-  /** Tokens of the prompt (`pp`), and tokens that are decoded (`tg`); 0 for none. Default 512 and 128. */
-  prompt?: number;
-  tokens?: number;
-  /** Tokens in front of what is timed (`@ d`). Default `[0]`. */
-  depth?: readonly number[];
-  /** Runs of each test that count. Default 5. */
+  /** Tokens of the prompt (`pp`), and tokens that are decoded (`tg`), one or several; 0 for none. Default 512 and 128. */
+  prompt?: number | readonly number[];
+  tokens?: number | readonly number[];
+  /** Prompt and decode in one (`pp+tg`). */
+  both?: readonly (readonly [prompt: number, tokens: number])[];
+  /** Tokens in front of what is timed (`@ d`). Default 0. */
+  depth?: number | readonly number[];
+  /** Sequences at a time (`b`), of at most the `slots` that the model was loaded with. Default 1. */
+  batch?: number | readonly number[];
+  /** What to leave out. `gate` are the golden tokens and what the model says. */
+  skip?: readonly ('gate' | 'load' | 'compile' | 'first_token')[];
+  /** Runs of each test that count, and runs in front of them that do not. Default 5 and 1. */
   runs?: number;
+  warmUp?: number;
   onProgress?: (progress: BenchProgress) => void;
   /** Hears of each row as soon as it is there: what a benchmark that is stopped has found out. */
   onRow?: (row: BenchRow) => void;

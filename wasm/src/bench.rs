@@ -1,11 +1,14 @@
 //! The benchmark: what `nemoflash bench` measures, by the page's clock.
 
+use crate::device::Device as Opened;
 use crate::session::Session;
 use crate::{coded, fail, options};
 use js_sys::Function;
 use nemoflash::bench::report::{Device, Gate, Kind, Model, Report, Row, SCHEMA, Software, Test, Time};
-use nemoflash::bench::{Settings, WGPU, copy_bytes_per_second, golden, measure, warnings};
-use nemoflash::{Deny, Error};
+use nemoflash::bench::{
+    Lists, Measured, Settings, WGPU, compile, copy_bytes_per_second, gate, measure, said, warnings,
+};
+use nemoflash::{Deny, Error, Exec};
 use serde::Deserialize;
 use std::ops::ControlFlow;
 use wasm_bindgen::prelude::*;
@@ -14,6 +17,10 @@ use wasm_bindgen::prelude::*;
 const RUN_STEPS: f64 = 100.0;
 /// and in a single token.
 const TOKEN_STEPS: f64 = 20.0;
+/// Steps of the device over which operators are averaged, at least,
+const PROFILE: u32 = 8;
+/// and seconds that more of them may take: a browser's timestamps are coarse.
+const STEADY: f64 = 3.0;
 /// Looks at the clock, at most, to see it move.
 const LOOKS: usize = 1 << 22;
 
@@ -44,10 +51,14 @@ fn step() -> f64 {
 
 #[derive(Deserialize)]
 struct Options {
-    prompt: u32,
-    tokens: u32,
-    depth: Vec<u32>,
+    #[serde(flatten)]
+    lists: Lists,
     runs: u32,
+    warm_up: u32,
+    /// Whether golden tokens are asked for, and what the model says.
+    gate: bool,
+    /// What [`Session::compile`] found.
+    compile_seconds: Vec<f64>,
     /// The model's name; `fables` in its own weights is asked for its golden tokens.
     model: String,
     load_seconds: f64,
@@ -59,26 +70,16 @@ struct Options {
     host: String,
 }
 
-impl Options {
-    fn tests(&self) -> Vec<Test> {
-        let mut tests = vec![];
-        if self.prompt > 0 {
-            tests.push(Test::new(Kind::FirstToken, self.prompt, 1, 0, 1));
-        }
-        for &depth in &self.depth {
-            if self.prompt > 0 {
-                tests.push(Test::new(Kind::Prefill, self.prompt, 0, depth, 1));
-            }
-            if self.tokens > 0 {
-                tests.push(Test::new(Kind::Decode, 0, self.tokens, depth, 1));
-            }
-        }
-        tests
-    }
-}
-
 #[wasm_bindgen]
 impl Session {
+    /// Seconds in which a fresh device compiles this model's kernels; nothing on the CPU.
+    pub async fn compile(&self, device: Opened) -> Result<Option<f64>, JsValue> {
+        match device.exec {
+            Exec::Gpu(mut gpu) => compile(&mut gpu, &self.engine, seconds).await.map(Some).map_err(fail),
+            Exec::Cpu(_) | Exec::Dry(_) => Ok(None),
+        }
+    }
+
     /// Measures, and returns a report (`benches/report.schema.json`); nothing if it was stopped. `on_event` is called with
     /// ("test", its number, name), ("run", run, runs) at each step and ("row", rows, JSON), and returns whether to stop.
     pub async fn bench(&mut self, options_json: String, on_event: Function) -> Result<Option<String>, JsValue> {
@@ -95,43 +96,59 @@ impl Session {
             Ok(stop) if stop.is_falsy() => ControlFlow::Continue(()),
             _ => ControlFlow::Break(()),
         };
-        let about = self.about(&wanted);
-        let tests = wanted.tests();
-        let Some(gate) = self.gate(&about, &mut || tell("run", 0, wanted.runs.into())).await? else { return Ok(None) };
+        let mut about = self.about(&wanted);
+        if wanted.gate {
+            let mut go = || tell("run", 0, wanted.runs.into());
+            let Some(said) = said(&mut self.engine, &mut go).await.map_err(fail)? else { return Ok(None) };
+            // Only one model has golden tokens.
+            if about.model.name == "fables" && about.model.weights == "bf16" {
+                about.gate = gate(&said);
+            }
+            about.said = said;
+        }
         // Where memory is too short for two buffers more, the share is not known.
         let bandwidth = copy_bytes_per_second(self.engine.exec_mut(), seconds).await.unwrap_or(None);
-        // A browser's timestamps are too coarse for single operators.
-        let settings = Settings { runs: wanted.runs, warm_up: 1, profile: 0, bandwidth, clock: seconds };
-        let load = Test::new(Kind::Load, 0, 0, 0, 1);
-        let time = Time::wall(&load, vec![wanted.load_seconds], vec![]);
+        let Options { runs, warm_up, .. } = wanted;
+        let settings = Settings { runs, warm_up, profile: PROFILE, steady: Some(STEADY), bandwidth, clock: seconds };
         let mut rows = vec![];
         let mut take = |row: Row| {
             let json = serde_json::to_string(&row).unwrap_or_default();
             rows.push(row);
             tell("row", rows.len() as u32, json.into())
         };
-        let once = "it was loaded once, by this page: files may have come over the network or from storage".to_owned();
-        if take(about.row(gate, load, time, Some(once))).is_break() {
-            return Ok(None);
-        }
         let step = step();
-        for (done, test) in tests.into_iter().enumerate() {
+        for (done, test) in wanted.lists.tests().into_iter().enumerate() {
             if tell("test", done as u32, test.name.as_str().into()).is_break() {
                 return Ok(None);
             }
-            let mut go = |run| tell("run", run, wanted.runs.into());
-            let row = match measure(&mut self.engine, &test, &settings, &mut go).await {
-                Ok(Some(measured)) => {
-                    let (time, warning) = about.seen(&test, measured.time, step, bandwidth);
-                    about.row(gate, test, time, warning)
+            let mut go = |run| tell("run", run, runs.into());
+            let row = match test.kind {
+                Kind::Load => {
+                    let once = "it was loaded once, by this page: files may have come over the network or from storage";
+                    let time = Time::wall(&test, vec![wanted.load_seconds], vec![]);
+                    about.row(test, time, vec![once.into()])
                 }
-                Ok(None) => return Ok(None),
-                // The package opens another one.
-                Err(error @ Error::Device { .. }) => return Err(fail(error)),
-                Err(error) => {
-                    let time = Time::wall(&test, vec![], vec![]);
-                    Row { error: Some(error.to_string()), ..about.row(gate, test, time, None) }
+                // On the CPU, nothing is compiled.
+                Kind::Compile if wanted.compile_seconds.is_empty() => continue,
+                Kind::Compile => {
+                    let time = Time::wall(&test, wanted.compile_seconds.clone(), vec![]);
+                    about.row(test, time, vec![])
                 }
+                _ => match measure(&mut self.engine, &test, &settings, &mut go).await {
+                    Ok(Some(Measured { time, operators })) => {
+                        let untold = operators.is_empty().then(|| self.untold(&test)).flatten();
+                        let (time, warning) = about.seen(&test, time, step, bandwidth);
+                        let warnings = warning.into_iter().chain(untold).collect();
+                        Row { operators, ..about.row(test, time, warnings) }
+                    }
+                    Ok(None) => return Ok(None),
+                    // The package opens another one.
+                    Err(error @ Error::Device { .. }) => return Err(fail(error)),
+                    Err(error) => {
+                        let time = Time::wall(&test, vec![], vec![]);
+                        Row { error: Some(error.to_string()), ..about.row(test, time, vec![]) }
+                    }
+                },
             };
             if take(row).is_break() {
                 return Ok(None);
@@ -146,6 +163,8 @@ struct About {
     software: Software,
     device: Device,
     model: Model,
+    gate: Gate,
+    said: Vec<u32>,
 }
 
 impl Session {
@@ -164,30 +183,39 @@ impl Session {
             },
             device: Device { adapter: wanted.adapter.clone(), kind, ..device },
             model: Model::new(&self.engine, &wanted.model, false),
+            gate: Gate::NotRun,
+            said: vec![],
         }
     }
 
-    /// The golden tokens, if the model has any.
-    async fn gate(&mut self, about: &About, go: &mut dyn FnMut() -> ControlFlow<()>) -> Result<Option<Gate>, JsValue> {
-        if about.model.name != "fables" || about.model.weights != "bf16" {
-            return Ok(Some(Gate::NotRun));
-        }
-        golden(&mut self.engine, go).await.map_err(fail)
+    /// Why a test has no times of operators, if a GPU's should have some.
+    fn untold(&self, test: &Test) -> Option<String> {
+        let Exec::Gpu(gpu) = self.engine.exec() else { return None };
+        let told = matches!(test.kind, Kind::FirstToken | Kind::Prefill | Kind::Decode) && test.batch == 1;
+        let why = match gpu.caps().timestamps {
+            true => {
+                "this browser's timestamps are too coarse, or the device too busy, for a steady average. Close other \
+                 programs and measure again, or measure natively"
+            }
+            false => "this browser gives no timestamps. Try another one, or measure natively",
+        };
+        told.then(|| format!("the times of single operators are not told: {why}"))
     }
 }
 
 impl About {
-    fn row(&self, gate: Gate, test: Test, time: Time, warning: Option<String>) -> Row {
+    fn row(&self, test: Test, time: Time, more: Vec<String>) -> Row {
         let wrong = "the golden tokens are wrong on this device, so its speed says nothing. Run the self-check";
-        let wrong = (gate == Gate::Failed).then(|| wrong.to_owned());
+        let wrong = (self.gate == Gate::Failed).then(|| wrong.to_owned());
         Row {
             schema: SCHEMA.into(),
             date: js_sys::Date::new_0().to_iso_string().into(),
             software: self.software.clone(),
             device: self.device.clone(),
             model: self.model.clone(),
-            gate,
-            warnings: wrong.into_iter().chain(warning).chain(warnings(&time.samples)).collect(),
+            gate: self.gate,
+            said: self.said.clone(),
+            warnings: wrong.into_iter().chain(more).chain(warnings(&time.samples)).collect(),
             test,
             time,
             operators: vec![],

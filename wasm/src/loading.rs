@@ -17,6 +17,8 @@ struct Options {
     weights: String,
     /// Tokens of text; nothing is what the model allows, up to 4096.
     context: Option<u32>,
+    /// Sequences at a time.
+    slots: u32,
     kv_f32: bool,
 }
 
@@ -30,7 +32,7 @@ pub struct Loading {
 
 #[wasm_bindgen]
 impl Loading {
-    /// Begins with `config.json`, the length of each file, and options as JSON: `{weights, context, kv_f32}`.
+    /// Begins with `config.json`, the length of each file, and options as JSON: `{weights, context, slots, kv_f32}`.
     #[wasm_bindgen(constructor)]
     pub fn new(device: Device, config_json: &[u8], lengths: Vec<f64>, options_json: &str) -> Result<Loading, JsValue> {
         let options: Options = options(options_json)?;
@@ -96,6 +98,7 @@ impl Loading {
     fn engine(&self) -> Result<EngineOptions, JsValue> {
         let usual = EngineOptions::default();
         Ok(EngineOptions {
+            slots: self.options.slots,
             context: self.loader.config().and_then(|config| config.context(self.options.context)).map_err(fail)?,
             kv: if self.options.kv_f32 { Kv::F32 } else { Kv::F16 },
             prefill_rows: self.device.is_cpu().then_some(CPU_ROWS),

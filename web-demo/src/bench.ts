@@ -4,16 +4,22 @@ import type { BenchOptions, BenchReport, BenchRow, BenchSummary, Engine } from '
 import { button, byId, copy, element, show } from './dom.js';
 import { showError, type Failure } from './errors.js';
 
-/** `?bench=pp64,tg16,r2,d0,d512` asks for other numbers: for slow devices and for trying out. */
+/** `?bench=pp64,tg16,pp8+tg4,d0,d512,b1,r2,w1,no-load` asks for other tests: for slow devices and for trying out. */
 function wanted(): BenchOptions {
   const words = (new URLSearchParams(location.search).get('bench') ?? '').split(',');
-  const numbers = (name: string) => words.flatMap((word) => (new RegExp(`^${name}\\d{1,6}$`).test(word) ? [Number(word.slice(name.length))] : []));
-  const [[prompt], [tokens], [runs], depth] = [numbers('pp'), numbers('tg'), numbers('r'), numbers('d')];
+  const matches = (form: RegExp) => words.flatMap((word) => form.exec(word)?.slice(1) ?? []);
+  const numbers = (name: string) => matches(new RegExp(`^${name}(\\d{1,8})$`)).map(Number);
+  const lists = { prompt: numbers('pp'), tokens: numbers('tg'), depth: numbers('d'), batch: numbers('b') };
+  const [[runs], [warmUp]] = [numbers('r'), numbers('w')];
+  // In an address, a plus is a space.
+  const both = words.flatMap((word) => /^pp(\d{1,8})[ +]tg(\d{1,8})$/.exec(word)?.slice(1).map(Number) ?? []);
+  const kinds = ['gate', 'load', 'compile', 'first_token'] as const;
   return {
-    ...(prompt !== undefined && { prompt }),
-    ...(tokens !== undefined && { tokens }),
+    ...Object.fromEntries(Object.entries(lists).filter(([, list]) => list.length > 0)),
     ...(runs !== undefined && { runs }),
-    ...(depth.length > 0 && { depth }),
+    ...(warmUp !== undefined && { warmUp }),
+    both: Array.from({ length: both.length / 2 }, (_, at) => [both[2 * at]!, both[2 * at + 1]!] as const),
+    skip: kinds.filter((kind) => words.includes(`no-${kind}`)),
   };
 }
 

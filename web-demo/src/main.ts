@@ -24,6 +24,7 @@ function changed(): void {
 
 type Where = NonNullable<LoadOptions['device']>;
 const WHERE = (asked.get('device') as Where | null) ?? 'auto';
+const DENY = (['f16', 'subgroups'] as const).filter((feature) => asked.get('deny')?.split(',').includes(feature));
 
 /** The model is the one that was chosen when it began: trying again must not load another one that was not agreed to. */
 async function start(model: Model = chosen(), on: Where = WHERE): Promise<void> {
@@ -44,8 +45,7 @@ async function start(model: Model = chosen(), on: Where = WHERE): Promise<void> 
   changed();
   try {
     await before?.close();
-    const deny = asked.get('deny') === 'subgroups' ? (['subgroups'] as const) : [];
-    const made = (engine = await load(source(model), { device: on, weights: model.weights, deny, signal: stopping.signal, onProgress: progress }));
+    const made = (engine = await load(source(model), { device: on, weights: model.weights, deny: DENY, signal: stopping.signal, onProgress: progress }));
     const info = await made.info();
     const instruct = info.model.toLowerCase().includes('instruct');
     const format = info.chatTemplate && (model.chat || model.id === 'own') ? 'template' : instruct ? 'instruct' : 'text';
@@ -86,9 +86,10 @@ function waysOn({ code }: Failure, model: Model, on: Where): Parameters<typeof s
 function served(): Promise<Engine> {
   const name = asked.get('model');
   const weights = (asked.get('weights') ?? 'bf16') as NonNullable<LoadOptions['weights']>;
-  const deny = asked.get('deny') === 'subgroups' ? (['subgroups'] as const) : [];
+  const number = (name: string) => (asked.has(name) ? { [name]: Number(asked.get(name)) } : {});
+  const kv = asked.get('kv') === 'f32' ? 'f32' : 'f16';
   const from = new URL(name === null ? 'models/fables/' : `model/${encodeURIComponent(name)}/`, document.baseURI).href;
-  return load(from, { device: WHERE, weights, deny, cache: false });
+  return load(from, { device: WHERE, weights, deny: DENY, kv, cache: false, ...number('context'), ...number('slots') });
 }
 
 list(changed);

@@ -18,6 +18,9 @@ pub struct Settings {
     pub warm_up: u32,
     /// Steps over which the times of operators are averaged; 0 for none.
     pub profile: u32,
+    /// Where a device's stamps are coarse, as in a browser: seconds that more steps may take until the averages are steady. If
+    /// they do not become so, no operators are told.
+    pub steady: Option<f64>,
     /// Bytes per second of the device's memory, if that is known: see [`copy_bytes_per_second`](super::copy_bytes_per_second).
     pub bandwidth: Option<f64>,
     /// Seconds from any moment.
@@ -54,7 +57,7 @@ pub async fn measure(
     go: &mut Go<'_>,
 ) -> Result<Option<Measured>> {
     let Some(mut time) = time(engine, test, settings, go).await? else { return Ok(None) };
-    let operators = operators(engine, test, settings.profile).await?;
+    let Some(operators) = operators(engine, test, settings, go).await? else { return Ok(None) };
     let step = match (test.kind, time.token_seconds) {
         (Kind::Decode, Some(token)) => Some(token.p50),
         // One step is the whole of the prompt.
@@ -215,12 +218,18 @@ async fn together(
 }
 
 /// Seconds in which a fresh device compiles the kernels that an engine has prepared: those of prefill and decode. What its
-/// driver has kept from before, it need not compile again.
-pub fn compile(gpu: &Gpu, engine: &Engine, clock: Clock) -> f64 {
+/// driver, or a browser, has kept from before, it need not compile again.
+///
+/// # Errors
+/// [`Error::Device`].
+pub async fn compile(gpu: &mut Gpu, engine: &Engine, clock: Clock) -> Result<f64> {
     let kernels = engine.kernels();
+    gpu.wait().await?;
     let begin = clock();
     gpu.announce(&kernels);
-    clock() - begin
+    // A browser compiles beside the page, and takes up what comes behind in order.
+    gpu.wait().await?;
+    Ok(clock() - begin)
 }
 
 #[cfg(test)]
@@ -257,7 +266,7 @@ pub(super) mod tests {
     #[test]
     fn runs_are_counted_and_the_first_is_not() {
         let mut engine = block_on(fables(16, |_| {})).unwrap();
-        let settings = Settings { runs: 3, warm_up: 0, profile: 1, bandwidth: Some(1.0), clock };
+        let settings = Settings { runs: 3, warm_up: 0, profile: 1, steady: None, bandwidth: Some(1.0), clock };
         // Seconds of a run: looks at the clock from its begin to its end.
         for (kind, depth, batch, seconds, gaps) in [
             (Kind::Prefill, 0, 1, 1.0, 0),

@@ -1,61 +1,142 @@
 //! Where the time of a step goes.
 
-use super::measure::ids;
+use super::measure::{Go, Settings, ids};
 use super::report::{Kind, Operator, Test};
 use crate::engine::{Dispatch, Engine};
 use crate::sampling::Sampling;
 use crate::{Error, Result};
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
 
-/// What each operator of a step takes on the device, the mean of `steps` of them, largest first; those with the same
-/// numbers are together. The step is that of one token for [`Kind::Decode`]; for [`Kind::Prefill`] and
-/// [`Kind::FirstToken`] it is the last one of the prompt, with the choice of a token behind it.
+/// How sure an average is that counts as steady: its standard error, as a share of the whole step's time.
+const STEADY: f64 = 0.02;
+
+/// What each operator of a step takes on the device, the mean of `settings.profile` of them or more, largest first; those with
+/// the same numbers are together. The step is that of one token for [`Kind::Decode`]; for [`Kind::Prefill`] and
+/// [`Kind::FirstToken`] it is the last one of the prompt, with the choice of a token behind it. Nothing if `go` ended it.
 ///
-/// Empty for other kinds, for several sequences at a time, and where the device cannot tell. Slot 0 is spent afterwards.
+/// Empty for other kinds, for several sequences at a time, where the device cannot tell, and where it could not in the seconds
+/// of `settings.steady`. Slot 0 is spent afterwards.
 ///
 /// # Errors
 /// As [`Engine::step`].
-pub async fn operators(engine: &mut Engine, test: &Test, steps: u32) -> Result<Vec<Operator>> {
+pub async fn operators(
+    engine: &mut Engine,
+    test: &Test,
+    settings: &Settings,
+    go: &mut Go<'_>,
+) -> Result<Option<Vec<Operator>>> {
     let tokens = match test.kind {
         Kind::Decode => 1,
         Kind::Prefill | Kind::FirstToken => test.prompt.min(engine.prefill_rows()),
-        Kind::Load | Kind::Compile | Kind::EndToEnd => return Ok(vec![]),
+        Kind::Load | Kind::Compile | Kind::EndToEnd => return Ok(Some(vec![])),
     };
-    if steps == 0 || test.batch > 1 || tokens == 0 {
-        return Ok(vec![]);
+    if settings.profile == 0 || test.batch > 1 || tokens == 0 {
+        return Ok(Some(vec![]));
     }
     let ids = ids(engine, test.depth + test.prompt.max(1));
     let (before, step) = ids.split_at(ids.len() - tokens as usize);
     engine.begin(0, &Sampling::default())?;
     // The first one compiles, warms up, and tells whether the device can: before a long text is read for nothing.
     match engine.profile(0, step).await {
-        Err(Error::Limit { .. }) => return Ok(vec![]),
+        Err(Error::Limit { .. }) => return Ok(Some(vec![])),
         first => drop(first?),
     }
+    let last = settings.runs + settings.warm_up.max(1) - 1;
     engine.begin(0, &Sampling::default())?;
-    let _ = engine.prefill(0, before, &mut |_| ControlFlow::Continue(())).await?;
-    let mut sums: BTreeMap<(&str, String), Operator> = BTreeMap::new();
-    for _ in 0..steps {
-        let dispatches = engine.profile(0, step).await?;
-        for Dispatch { part, kernel, op, bytes, seconds } in dispatches {
-            let sum = sums.entry((part, op.clone())).or_insert_with(|| Operator {
-                part: part.into(),
-                kernel: kernel.into(),
-                op,
-                dispatches: 0,
-                seconds: 0.0,
-                bytes: 0,
-            });
-            (sum.dispatches, sum.seconds, sum.bytes) = (sum.dispatches + 1, sum.seconds + seconds, sum.bytes + bytes);
+    if engine.prefill(0, before, &mut |_| go(last)).await?.is_break() {
+        return Ok(None);
+    }
+    let (mut sums, mut steps, begin) = (Sums::new(), 0, (settings.clock)());
+    loop {
+        if go(last).is_break() {
+            return Ok(None);
+        }
+        add(&mut sums, engine.profile(0, step).await?);
+        steps += 1;
+        match settings.steady {
+            _ if steps < settings.profile => {}
+            Some(_) if unsure(&sums, steps) <= STEADY => break,
+            Some(seconds) if (settings.clock)() - begin < seconds => {}
+            Some(_) => return Ok(Some(vec![])),
+            None => break,
         }
     }
-    let mut operators: Vec<Operator> = sums.into_values().collect();
+    let mut operators: Vec<Operator> = sums.into_values().map(|(operator, _)| operator).collect();
     for operator in &mut operators {
         operator.dispatches /= steps;
         operator.seconds /= f64::from(steps);
         operator.bytes /= u64::from(steps);
     }
     operators.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
-    Ok(operators)
+    Ok(Some(operators))
+}
+
+/// Of each operator, all steps together, and the squares of its seconds in each.
+type Sums = BTreeMap<(&'static str, String), (Operator, f64)>;
+
+fn add(sums: &mut Sums, step: Vec<Dispatch>) {
+    let mut seconds: BTreeMap<(&'static str, String), f64> = BTreeMap::new();
+    for Dispatch { part, kernel, op, bytes, seconds: took } in step {
+        let key = (part, op.clone());
+        *seconds.entry(key.clone()).or_default() += took;
+        let new = || Operator { part: part.into(), kernel: kernel.into(), op, dispatches: 0, seconds: 0.0, bytes: 0 };
+        let (sum, _) = sums.entry(key).or_insert_with(|| (new(), 0.0));
+        (sum.dispatches, sum.seconds, sum.bytes) = (sum.dispatches + 1, sum.seconds + took, sum.bytes + bytes);
+    }
+    for (key, took) in seconds {
+        sums.entry(key).and_modify(|(_, squares)| *squares += took * took);
+    }
+}
+
+/// The largest standard error of an operator's mean, as a share of the step's time. Stamps that are rounded, as a browser's are,
+/// lie on either side of the truth: each is off, and the mean of many is not.
+fn unsure(sums: &Sums, steps: u32) -> f64 {
+    let count = f64::from(steps);
+    let error = |(sum, squares): &(Operator, f64)| {
+        let variance = (squares - sum.seconds * sum.seconds / count).max(0.0) / (count - 1.0);
+        (variance / count).sqrt()
+    };
+    let step = sums.values().map(|(sum, _)| sum.seconds).sum::<f64>() / count;
+    match sums.values().map(error).fold(0.0, f64::max) / step {
+        share if steps > 1 && share.is_finite() => share,
+        _ => f64::INFINITY,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One step of two operators that take 30 and 170 µs, by stamps that go on by `quantum`; the step begins at `at`.
+    fn step(at: f64, quantum: f64) -> Vec<Dispatch> {
+        let stamp = |at: f64| if quantum > 0.0 { (at / quantum).floor() * quantum } else { at };
+        let took = |from: f64, to: f64| stamp(to) - stamp(from);
+        let dispatch = |op: &str, seconds| Dispatch { part: "ffn", kernel: "k", op: op.into(), bytes: 1, seconds };
+        vec![dispatch("a", took(at, at + 30e-6)), dispatch("b", took(at + 30e-6, at + 200e-6))]
+    }
+
+    #[test]
+    fn rounded_stamps_are_right_on_average_and_known_to_be_unsure() {
+        let sums = |steps: u32, quantum: f64| {
+            let mut sums = Sums::new();
+            // Steps begin anywhere between two stamps.
+            (0..steps)
+                .for_each(|n| add(&mut sums, step(f64::from(n) * 1e-3 + f64::from(n * 37 % 100) * 1e-6, quantum)));
+            sums
+        };
+        let mean =
+            |sums: &Sums, steps: u32| sums.values().map(|(sum, _)| sum.seconds / f64::from(steps)).collect::<Vec<_>>();
+        let exact = sums(2, 0.0);
+        assert!(unsure(&exact, 2) < 1e-6 && (mean(&exact, 2)[0] - 30e-6).abs() < 1e-9);
+        // Of eight, each 0 or 100 µs, the mean is worth nothing, and that is known.
+        assert!(unsure(&sums(8, 1e-4), 8) > STEADY);
+        let many = sums(400, 1e-4);
+        assert!(unsure(&many, 400) < STEADY, "{}", unsure(&many, 400));
+        for (mean, truth) in mean(&many, 400).into_iter().zip([30e-6, 170e-6]) {
+            assert!((mean - truth).abs() < 4e-6, "{mean}");
+        }
+        // Nothing is known of one step, nor of stamps that never move.
+        assert_eq!(unsure(&sums(1, 0.0), 1), f64::INFINITY);
+        assert_eq!(unsure(&sums(8, 1.0), 8), f64::INFINITY);
+    }
 }

@@ -16,7 +16,7 @@ pub struct Dispatch {
     pub op: String,
     /// Bytes that it moves at least.
     pub bytes: u64,
-    /// Seconds on the device, from the end of the dispatch before it to its own end.
+    /// Seconds on the device: see [`Gpu::profile`](crate::Gpu::profile).
     pub seconds: f64,
 }
 
@@ -26,7 +26,7 @@ impl Engine {
     /// profiled again, but its states have moved: the sequence is spent.
     ///
     /// # Errors
-    /// [`Error::Limit`] where the device has no timestamps inside passes, and on the CPU; as [`Engine::step`].
+    /// [`Error::Limit`] where the device has no timestamps, and on the CPU; as [`Engine::step`].
     pub async fn profile(&mut self, slot: u32, tokens: &[u32]) -> Result<Vec<Dispatch>> {
         let position = self.feed(slot, tokens)?;
         let mut batch = Batch::default();
@@ -38,7 +38,7 @@ impl Engine {
         let sizes = [batch.size(), Size { rows: 1, segments: 1 }];
         let plans = [&self.bodies[&(rows, steps)], &self.ends[&ends]];
         let Exec::Gpu(gpu) = &mut self.exec else {
-            let (what, limit) = ("a profile of single dispatches".into(), "timestamps inside passes");
+            let (what, limit) = ("a profile of single dispatches".into(), "timestamps");
             return Err(Error::Limit { what, limit, need: 1, have: 0, next: "Use a GPU" });
         };
         let seconds = gpu.profile(&[(plans[0], sizes[0]), (plans[1], sizes[1])]).await?;

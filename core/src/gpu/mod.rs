@@ -32,7 +32,8 @@ pub struct GpuOptions {
     pub adapter: Option<String>,
     /// Optional features not to use.
     pub deny: Deny,
-    /// Ask for the limits that every WebGPU device has and no more, and run the kernels of a GPU even on software.
+    /// Ask for the limits that every WebGPU device has and no more, take timestamps where a browser gives them, and run the
+    /// kernels of a GPU even on software.
     pub floor: bool,
     /// In a browser: the caller sees to it that the device is asked for the feature `subgroups`, which wgpu does not
     /// know there.
@@ -111,6 +112,10 @@ impl Gpu {
         let mut features = adapter.features() & wanted;
         features.set(F::SHADER_F16, features.contains(F::SHADER_F16) && !options.deny.f16);
         features.set(F::SUBGROUP, features.contains(F::SUBGROUP) && !options.deny.subgroups);
+        features.set(
+            F::TIMESTAMP_QUERY_INSIDE_PASSES,
+            features.contains(F::TIMESTAMP_QUERY_INSIDE_PASSES) && !options.floor,
+        );
         let coopmat = info.coopmat && !options.deny.coopmat && !options.deny.f16;
         features.set(F::EXPERIMENTAL_COOPERATIVE_MATRIX, coopmat);
         let mut limits = wgpu::Limits::default();

@@ -27,7 +27,7 @@ impl Gpu {
         if !plans.is_empty() {
             let mut pass = encoder.begin_compute_pass(&Default::default());
             for (plan, size) in plans {
-                self.replay(&mut pass, plan, *size, &mut |_| {});
+                (0..plan.steps.len()).for_each(|at| self.dispatch(&mut pass, plan, at, *size));
             }
         }
         let read = read.map(|(buf, words)| {
@@ -38,22 +38,14 @@ impl Gpu {
         Ok(self.send(encoder, read))
     }
 
-    /// Encodes a prepared plan; `after` is called behind each dispatch.
-    pub(super) fn replay(
-        &self,
-        pass: &mut wgpu::ComputePass,
-        plan: &Plan,
-        size: Size,
-        after: &mut dyn FnMut(&mut wgpu::ComputePass),
-    ) {
+    /// Encodes a dispatch of a prepared plan.
+    pub(super) fn dispatch(&self, pass: &mut wgpu::ComputePass, plan: &Plan, at: usize, size: Size) {
         let prepared = plan.prepared.as_ref().expect("a plan is prepared before it runs");
-        for (step, (pipeline, group)) in plan.steps.iter().zip(&prepared.steps) {
-            let [x, y, z] = step.op.grid(size, &self.caps);
-            pass.set_pipeline(pipeline);
-            pass.set_bind_group(0, group, &[]);
-            pass.dispatch_workgroups(x, y, z);
-            after(pass);
-        }
+        let (pipeline, group) = &prepared.steps[at];
+        let [x, y, z] = plan.steps[at].op.grid(size, &self.caps);
+        pass.set_pipeline(pipeline);
+        pass.set_bind_group(0, group, &[]);
+        pass.dispatch_workgroups(x, y, z);
     }
 
     /// Submits; the buffer of `read`, so many bytes of it, will be mapped.
@@ -83,6 +75,15 @@ impl Gpu {
             usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
         })
+    }
+
+    /// Waits until the device has done everything that it was asked for.
+    ///
+    /// # Errors
+    /// [`Error::Device`].
+    pub async fn wait(&mut self) -> Result<()> {
+        let pending = self.submit(&[], None)?;
+        self.collect(pending).await.map(|_| ())
     }
 
     pub(crate) async fn collect(&mut self, pending: Pending) -> Result<Vec<u32>> {

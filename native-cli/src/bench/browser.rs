@@ -1,15 +1,21 @@
 //! Measures in a browser: serves the built page to an installed Chromium, which sends back its rows.
 
+use super::measure::{context, slots};
 use super::options::{Bench, Skip};
 use crate::args::{Common, Device, Feature};
 use crate::source::Source;
 use crate::terminal;
 use anyhow::{Context as _, Result, anyhow, bail};
+use nemoflash::Kv;
 use nemoflash::bench::Lists;
 use nemoflash::bench::report::Row;
+#[cfg(unix)]
+use rustix::process::{Pid, Signal};
 use serde::Deserialize;
 use std::fs::File;
 use std::io::Read as _;
+#[cfg(unix)]
+use std::os::unix::process::CommandExt as _;
 use std::path::{Component, Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -41,12 +47,14 @@ enum News {
     End(Option<String>),
 }
 
-/// Ends the browser in any case.
+/// Ends the browser in any case, with all that it, or a script that is it, has started.
 struct Browser(Child);
 
 impl Drop for Browser {
     fn drop(&mut self) {
         // It may be gone already.
+        #[cfg(unix)]
+        let _ = rustix::process::kill_process_group(Pid::from_child(&self.0), Signal::KILL);
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -126,7 +134,12 @@ fn query(common: &Common, bench: &Bench, model: Option<&str>) -> String {
     let kinds = skip.iter().filter_map(|kind| serde_json::to_value(kind).ok());
     words.extend(kinds.filter_map(|kind| Some(format!("no-{}", kind.as_str()?))));
     words.extend(bench.skip.contains(&Skip::Gate).then(|| "no-gate".to_owned()));
-    let mut query = format!("unattended&bench={}", words.join(","));
+    let tests = bench.lists().tests();
+    let mut query = format!("unattended&bench={}&slots={}", words.join(","), slots(&tests));
+    query += &context(common, &tests).map_or(String::new(), |context| format!("&context={context}"));
+    if common.kv() == Kv::F32 {
+        query += "&kv=f32";
+    }
     if let Some(name) = model {
         // A name may have any character.
         let name: String = name.bytes().map(|byte| format!("%{byte:02X}")).collect();
@@ -138,8 +151,11 @@ fn query(common: &Common, bench: &Bench, model: Option<&str>) -> String {
     if let Some(device) = common.device {
         query += if device == Device::Gpu { "&device=gpu" } else { "&device=cpu" };
     }
-    if common.deny.contains(&Feature::Subgroups) {
-        query += "&deny=subgroups";
+    let names = [(Feature::F16, "f16"), (Feature::Subgroups, "subgroups")];
+    let denied: Vec<&str> =
+        names.iter().filter(|(feature, _)| common.deny.contains(feature)).map(|(_, name)| *name).collect();
+    if !denied.is_empty() {
+        query += &format!("&deny={}", denied.join(","));
     }
     query
 }
@@ -158,6 +174,8 @@ fn start(path: Option<&Path>, profile: &Path, url: &str) -> Result<Browser> {
         // Elsewhere it finds the GPU by itself.
         let linux = ["--enable-unsafe-webgpu", "--enable-features=Vulkan"];
         command.args(linux.into_iter().filter(|_| cfg!(target_os = "linux"))).arg(&own).arg(url);
+        #[cfg(unix)]
+        command.process_group(0);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().map(Browser)
     };
     match path {

@@ -46,8 +46,8 @@ pub async fn ready(common: &Common, bench: &Bench) -> Result<Ready> {
     if cfg!(debug_assertions) {
         warnings.push("this is a debug build: measure with `cargo run --release`".into());
     }
-    let settings =
-        Settings { runs: bench.repetitions, warm_up: bench.warm_up, profile: bench.profile, bandwidth, clock: seconds };
+    let Bench { repetitions: runs, warm_up, profile, .. } = *bench;
+    let settings = Settings { runs, warm_up, profile, steady: None, bandwidth, clock: seconds };
     Ok(Ready { common, device, adapter, gate, warnings, settings })
 }
 
@@ -63,9 +63,7 @@ pub async fn device(
     write: &mut dyn FnMut(Row) -> Result<()>,
 ) -> Result<()> {
     let Ready { common, device, adapter, gate, warnings, settings } = ready(common, bench).await?;
-    let need = |test: &Test| [test.depth, test.prompt, test.tokens, 1].into_iter().fold(0, u32::saturating_add);
-    let context = tests.iter().map(need).chain(common.context).max();
-    let slots = tests.iter().map(|test| test.batch).max().unwrap_or(1);
+    let (context, slots) = (context(&common, tests), slots(tests));
     let mut opened = open::with_slots(&common, slots, context).await?;
     let model = Model::new(&opened.engine, &opened.name, common.arch.is_some());
     let mut go = || if stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
@@ -123,6 +121,17 @@ pub fn left_out(about: &About, failed: &Test, left: &[Test], write: &mut dyn FnM
     left.iter().try_for_each(|test| write(about.failed(test, why.clone())))
 }
 
+/// Tokens of the longest sequence of some tests.
+pub fn context(common: &Common, tests: &[Test]) -> Option<u32> {
+    let need = |test: &Test| [test.depth, test.prompt, test.tokens, 1].into_iter().fold(0, u32::saturating_add);
+    tests.iter().map(need).chain(common.context).max()
+}
+
+/// Sequences at a time, at most.
+pub fn slots(tests: &[Test]) -> u32 {
+    tests.iter().map(|test| test.batch).max().unwrap_or(1)
+}
+
 /// What is timed without an engine's steps.
 fn alone(test: &Test, samples: Vec<f64>) -> Measured {
     Measured { time: Time::wall(test, samples, vec![]), operators: vec![] }
@@ -175,8 +184,8 @@ async fn kernels(
     let mut samples = vec![];
     let warm_up = settings.warm_up.max(1);
     for index in 0..warm_up + settings.runs {
-        let gpu = quiet::during(common.verbose, Gpu::new(&common.gpu())).await?;
-        let seconds = compile(&gpu, engine, settings.clock);
+        let mut gpu = quiet::during(common.verbose, Gpu::new(&common.gpu())).await?;
+        let seconds = compile(&mut gpu, engine, settings.clock).await?;
         if stopped() {
             return Ok(None);
         }

@@ -1,0 +1,36 @@
+//! How much of this machine's memory a model may take.
+
+use std::fs;
+
+/// Of what is free, the share that may be taken: the rest of the machine goes on.
+const SHARE: f64 = 0.75;
+
+/// Bytes that buffers on the CPU may take together; without end where the system does not tell.
+pub fn most() -> u64 {
+    // In a container, its own limit.
+    let group = fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|text| text.trim().parse().ok());
+    let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| available(&text));
+    let free: Option<u64> = group.into_iter().chain(machine).min();
+    free.map_or(u64::MAX, |bytes| (bytes as f64 * SHARE) as u64)
+}
+
+/// What Linux calls available, in bytes.
+fn available(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_available_is_read() {
+        let text = "MemTotal:       24684096 kB\nMemFree:         7751900 kB\nMemAvailable:   23671052 kB\n";
+        assert_eq!(available(text), Some(23_671_052 * 1024));
+        for other in ["", "MemFree: 1 kB\n", "MemAvailable: some\n", "MemAvailable: 99999999999999999999 kB\n"] {
+            assert_eq!(available(other), None, "{other}");
+        }
+        assert!(most() > 0);
+    }
+}
