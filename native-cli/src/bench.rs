@@ -42,12 +42,15 @@ pub async fn run(common: &Common, bench: &Bench) -> Result<Exit> {
         measure::device(common, bench, &tests, &stopped, &mut write).await?;
     }
     let page = match &bench.browser {
-        Some(path) if !stopped() => browser::measure(common, bench, path.as_deref(), &stopped, &mut write).err(),
-        _ => None,
+        Some(path) => browser::measure(common, bench, path.as_deref(), &stopped, &mut write),
+        None => Ok(vec![]),
     };
     let text = bench.file.is_some() || format == Format::Md;
     let rows = output.end()?;
-    let mut missing: Vec<String> = page.iter().map(|error| format!("no rows of a browser: {error:#}")).collect();
+    let (mut missing, failed) = match page {
+        Ok(missing) => (missing, None),
+        Err(error) => (vec![format!("no rows of a browser: {error:#}")], Some(error)),
+    };
     missing.extend(stopped().then(|| "stopped by Ctrl-C: what was not measured until then is missing".to_owned()));
     let file = bench.file.as_deref().map_or("this run".into(), compare::name);
     if text || bench.html.is_some() {
@@ -56,7 +59,7 @@ pub async fn run(common: &Common, bench: &Bench) -> Result<Exit> {
         terminal::print(if text { &said } else { "" })?;
     }
     bench.html.iter().for_each(|path| terminal::note(&format!("[wrote {}]", path.display())));
-    if let Some(error) = page {
+    if let Some(error) = failed {
         return Err(error);
     }
     if stopped() {

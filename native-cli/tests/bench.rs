@@ -132,7 +132,7 @@ fn the_page_is_written_with_the_rows() {
     let (out, page) = write(&[]);
     assert!(out.ends_with("\nOnly CPU, native told its tokens: there is nothing to hold them against.\n"), "{out}");
     for words in
-        ["<h2>The same tokens</h2>", "<td>right</td><td>7 tokens</td>", "<th scope=\"row\">tg4</th>", "this run"]
+        ["<h2>The same tokens</h2>", "<td>right</td><td>32 tokens</td>", "<th scope=\"row\">tg4</th>", "this run"]
     {
         assert!(page.contains(words), "{words} is not in the page");
     }

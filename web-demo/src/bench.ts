@@ -26,14 +26,15 @@ function wanted(): BenchOptions {
 /** `nemoflash bench --browser` opens the page with `?unattended` and hears of rows where it serves the page from. */
 export async function unattended(begin: () => Promise<Engine>): Promise<void> {
   let last: Promise<unknown> = Promise.resolve();
-  const post = (news: { row: BenchRow } | { end: string | null }) =>
+  const post = (news: { row: BenchRow } | { end: { code: string; message: string } | null }) =>
     (last = last.then(() => fetch('report', { method: 'POST', body: JSON.stringify(news) })));
   try {
     const engine = await begin();
     await engine.bench({ ...wanted(), onRow: (row) => void post({ row }) });
     await post({ end: null });
   } catch (error) {
-    await post({ end: (error as Error).message });
+    const { code = 'unknown', message } = error as Partial<Failure> & Error;
+    await post({ end: { code, message } });
   }
 }
 

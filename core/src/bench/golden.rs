@@ -15,7 +15,10 @@ pub const GOLDEN: [u32; 32] = [
     273, 311, 569, 659, 384, 360, 845, 15, 2013,
 ];
 
-/// What any engine says after [`PROMPT`], greedily: 32 tokens, or as many as its context holds; nothing if `go` ended it. Rows
+/// Tokens of context that all of what [`said`] gives take.
+pub const CONTEXT: u32 = (PROMPT.len() + GOLDEN.len()) as u32;
+
+/// What any engine says after [`PROMPT`], greedily: 32 tokens, or as many as its context holds ([`CONTEXT`]); nothing if `go` ended it. Rows
 /// tell it, so that devices can be held against each other whatever the model. Slot 0 is spent afterwards.
 ///
 /// # Errors
@@ -38,9 +41,13 @@ pub async fn said(engine: &mut Engine, go: &mut dyn FnMut() -> ControlFlow<()>) 
     Ok(result.is_continue().then_some(said))
 }
 
-/// Whether what an engine of `fables` has [`said`] is right.
+/// Whether what an engine of `fables` has [`said`] is right. Too few tokens for a context that was too short do not tell.
 pub fn gate(said: &[u32]) -> Gate {
-    if said == GOLDEN { Gate::Passed } else { Gate::Failed }
+    match said.len() == GOLDEN.len() {
+        true if said == GOLDEN => Gate::Passed,
+        false if GOLDEN.starts_with(said) => Gate::NotRun,
+        _ => Gate::Failed,
+    }
 }
 
 #[cfg(test)]
@@ -66,6 +73,7 @@ mod tests {
         assert_eq!(say(64, |_| {}, ControlFlow::Break(())), None);
         // Of a short context, as many as it holds: the last one is not run.
         assert_eq!(say(8, |_| {}, go).as_deref(), Some(&GOLDEN[..5]));
+        assert_eq!([gate(&GOLDEN[..5]), gate(&GOLDEN[1..5])], [Gate::NotRun, Gate::Failed]);
         assert_eq!(say(3, |_| {}, go), Some(vec![]));
     }
 }

@@ -13,7 +13,7 @@ pub mod report;
 mod stats;
 
 pub use describe::WGPU;
-pub use golden::{GOLDEN, PROMPT, gate, said};
+pub use golden::{CONTEXT, GOLDEN, PROMPT, gate, said};
 pub use limits::copy_bytes_per_second;
 pub use list::Lists;
 pub use measure::{Measured, Settings, compile, measure, time};

@@ -2,6 +2,7 @@
 
 use super::measure::{context, slots};
 use super::options::{Bench, Skip};
+use super::row::{About, Told, unknown, unread};
 use crate::args::{Common, Device, Feature};
 use crate::source::Source;
 use crate::terminal;
@@ -44,7 +45,13 @@ const NAMES: [&str; 8] = [
 enum News {
     Row(Box<Row>),
     /// The end, with what went wrong.
-    End(Option<String>),
+    End(Option<Fault>),
+}
+
+#[derive(Deserialize)]
+struct Fault {
+    code: String,
+    message: String,
 }
 
 /// Ends the browser in any case, with all that it, or a script that is it, has started.
@@ -60,17 +67,38 @@ impl Drop for Browser {
     }
 }
 
-/// Measures in the browser at `path`, or in one that is installed, until it is done or stopped.
+/// Measures in the browser at `path`, or in one that is installed, until it is done or stopped: of all backends, on its GPU and
+/// on the CPU. What fails in the page, or with the browser, is a row. Returns notes of what is not there.
 ///
 /// # Errors
-/// If the page is not built, there is no browser, the model is random weights, or the page fails; and those of `write`.
+/// If the page is not built, there is no browser, or the model is random weights; and those of `write`.
 pub fn measure(
     common: &Common,
     bench: &Bench,
     path: Option<&Path>,
     stopped: &dyn Fn() -> bool,
     write: &mut dyn FnMut(Row) -> Result<()>,
-) -> Result<()> {
+) -> Result<Vec<String>> {
+    let all = || vec![Some(Device::Gpu), Some(Device::Cpu)];
+    let mut notes = vec![];
+    for device in if bench.all_backends { all() } else { vec![common.device] } {
+        let common = Common { device, ..common.clone() };
+        notes.extend(page(&common, bench, path, stopped, write)?);
+    }
+    notes.iter().for_each(|note| terminal::note(&format!("note: {note}")));
+    Ok(notes)
+}
+
+fn page(
+    common: &Common,
+    bench: &Bench,
+    path: Option<&Path>,
+    stopped: &dyn Fn() -> bool,
+    write: &mut dyn FnMut(Row) -> Result<()>,
+) -> Result<Option<String>> {
+    if stopped() {
+        return Ok(None);
+    }
     if common.arch.is_some() {
         bail!("a page has no random weights. Use --model DIR with --browser, or neither --model nor --arch for fables");
     }
@@ -90,15 +118,18 @@ pub fn measure(
     let url = format!("http://127.0.0.1:{port}/{secret}/?{query}");
     terminal::note_if_watched("the page in a browser ...");
     let mut browser = start(path, profile.path(), &url)?;
+    let tests = bench.lists().tests();
+    let mut told = Told::new(&tests, about(common, &source.name));
     loop {
         if stopped() {
-            return Ok(());
+            return Ok(None);
         }
         if let Some(status) = browser.0.try_wait().context("cannot look for the browser")? {
-            bail!(
-                "the browser ended by {status} before it had measured. Try `nemoflash bench --browser=PATH` with another one; for \
-                 root, a script that starts Chromium with --no-sandbox"
+            let why = format!(
+                "the browser ended by {status} before it had measured this. Try `nemoflash bench --browser=PATH` with another one; \
+                 for root, a script that starts Chromium with --no-sandbox"
             );
+            return told.failed(&why, write).map(|()| None);
         }
         let Some(mut request) = server.recv_timeout(LOOK).context("cannot serve the page")? else { continue };
         let path = request.url().split('?').next().unwrap_or_default().to_owned();
@@ -115,11 +146,27 @@ pub fn measure(
         // It waits for no answer that says more.
         let _ = request.respond(Response::empty(204));
         match serde_json::from_str(&text).context("what the page sends is no row: is it of this version?")? {
-            News::Row(row) => write(*row)?,
-            News::End(None) => return Ok(()),
-            News::End(Some(why)) => bail!("the page could not measure: {why}"),
+            News::Row(row) => {
+                told.hear(&row);
+                write(*row)?;
+            }
+            News::End(None) => return Ok(None),
+            News::End(Some(Fault { code, message })) if code == "no_adapter" && bench.all_backends => {
+                return Ok(Some(format!("nothing is measured on a GPU of the browser: {message}")));
+            }
+            News::End(Some(Fault { message, .. })) => {
+                return told.failed(&format!("the page could not measure: {message}"), write).map(|()| None);
+            }
         }
     }
+}
+
+/// What is known of the page before it says anything.
+fn about(common: &Common, model: &str) -> About {
+    let backend = if common.device == Some(Device::Cpu) { "cpu" } else { "webgpu" };
+    let mut about = About::new(unknown("a browser's", backend), unread(model, common));
+    (about.software.runtime, about.software.host) = ("browser".into(), "browser".into());
+    about
 }
 
 /// The page's options.
@@ -136,7 +183,7 @@ fn query(common: &Common, bench: &Bench, model: Option<&str>) -> String {
     words.extend(bench.skip.contains(&Skip::Gate).then(|| "no-gate".to_owned()));
     let tests = bench.lists().tests();
     let mut query = format!("unattended&bench={}&slots={}", words.join(","), slots(&tests));
-    query += &context(common, &tests).map_or(String::new(), |context| format!("&context={context}"));
+    query += &context(common, bench, &tests).map_or(String::new(), |context| format!("&context={context}"));
     if common.kv() == Kv::F32 {
         query += "&kv=f32";
     }

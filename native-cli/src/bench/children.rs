@@ -1,14 +1,13 @@
 //! Measures several devices, each in a process of its own: a driver that crashes costs the row that it was at.
 
-use super::measure::left_out;
 use super::options::Bench;
-use super::row::{About, unread};
+use super::row::{About, Told, unknown, unread};
 use crate::args::{Backend, Common, Device as Place, Feature};
 use crate::source::Source;
 use crate::terminal;
 use anyhow::{Context as _, Result};
 use clap::ValueEnum as _;
-use nemoflash::bench::report::{Device, Gate, Kind, Row, Test};
+use nemoflash::bench::report::{Device, Row, Test};
 use serde_json::Value;
 use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader};
@@ -43,8 +42,7 @@ pub fn measure(
 ) -> Result<()> {
     // Downloaded and confirmed here, where somebody can answer.
     let model = unread(&Source::open(common)?.name, common);
-    let about =
-        |device: Device| About { device, model: model.clone(), gate: Gate::NotRun, said: vec![], warnings: vec![] };
+    let about = |device: Device| About::new(device, model.clone());
     let mut runs = vec![];
     if bench.all_backends {
         for &backend in Backend::value_variants() {
@@ -54,8 +52,7 @@ pub fn measure(
                     Run { common: Common { backend, adapter, ..common.clone() }, device, sweep: bench.sweep }
                 })),
                 Err(why) => {
-                    let about = about(unknown("all", &name(backend)));
-                    tests.iter().try_for_each(|test| write(about.failed(test, why.clone())))?;
+                    Told::new(tests, about(unknown("all", &name(backend)))).failed(&why, write)?;
                 }
             }
         }
@@ -71,25 +68,16 @@ pub fn measure(
             break;
         }
         terminal::note_if_watched(&format!("{} ({}) ...", device.adapter, device.backend));
-        let (mut about, mut seen) = (about(device), 0);
+        let mut told = Told::new(tests, about(device));
         let end = child(&bench.arguments(&common), stopped, &mut |line| {
             let row: Row = serde_json::from_str(line).context("a line of the process that measures")?;
-            seen = tests.iter().position(|test| *test == row.test).map_or(seen, |at| at + 1);
-            about = About::of(&row);
+            told.hear(&row);
             write(row)
         })?;
-        let ran = |test: &&Test| test.kind != Kind::Compile || about.device.backend != "cpu";
-        let left: Vec<Test> = tests[seen..].iter().filter(ran).cloned().collect();
-        // One whose rows are all there has told in them what went wrong.
-        if let (Err(why), Some((test, left)), false) = (end, left.split_first(), stopped()) {
-            write(about.failed(test, why.clone()))?;
-            match seen {
-                // Nothing could be measured at all, for this reason.
-                0 => left.iter().try_for_each(|test| write(about.failed(test, why.clone())))?,
-                _ => left_out(&about, test, left, write)?,
-            }
+        if let (Err(why), false) = (end, stopped()) {
+            told.failed(&why, write)?;
         }
-        let device = about.device;
+        let device = told.about.device;
         let had = [
             (Feature::Coopmat, device.coopmat),
             (Feature::Subgroups, device.subgroup.is_some()),
@@ -102,20 +90,6 @@ pub fn measure(
         }
     }
     Ok(())
-}
-
-/// A device of which nothing more is known.
-fn unknown(adapter: &str, backend: &str) -> Device {
-    Device {
-        adapter: adapter.into(),
-        backend: backend.into(),
-        kind: if backend == "cpu" { "cpu" } else { "other" }.into(),
-        driver: String::new(),
-        f16: false,
-        subgroup: None,
-        coopmat: false,
-        denied: vec![],
-    }
 }
 
 fn name(backend: Backend) -> String {

@@ -1,14 +1,14 @@
 //! Measures one device in this process.
 
 use super::options::{Bench, Skip};
-use super::row::About;
+use super::row::{About, Told};
 use crate::args::{Common, Device as Place};
 use crate::doctor::{Item, Verdict, models};
 use crate::open::{self, Opened, seconds};
 use crate::{quiet, terminal};
 use anyhow::Result;
 use nemoflash::bench::report::{Device, Gate, Kind, Model, Row, Test, Time};
-use nemoflash::bench::{Measured, Settings, compile, copy_bytes_per_second, measure, said};
+use nemoflash::bench::{CONTEXT, Measured, Settings, compile, copy_bytes_per_second, measure, said};
 use nemoflash::{Engine, Error, Exec, Gpu};
 use std::ops::ControlFlow;
 
@@ -63,7 +63,7 @@ pub async fn device(
     write: &mut dyn FnMut(Row) -> Result<()>,
 ) -> Result<()> {
     let Ready { common, device, adapter, gate, warnings, settings } = ready(common, bench).await?;
-    let (context, slots) = (context(&common, tests), slots(tests));
+    let (context, slots) = (context(&common, bench, tests), slots(tests));
     let mut opened = open::with_slots(&common, slots, context).await?;
     let model = Model::new(&opened.engine, &opened.name, common.arch.is_some());
     let mut go = || if stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
@@ -74,7 +74,8 @@ pub async fn device(
             None => return Ok(()),
         },
     };
-    let about = About { device, model, gate, said, warnings };
+    let about = About { gate, said, warnings, ..About::new(device, model) };
+    let mut told = Told::new(tests, about.clone());
     for (index, test) in tests.iter().enumerate() {
         if stopped() {
             return Ok(());
@@ -98,33 +99,31 @@ pub async fn device(
             _ => measure(&mut opened.engine, test, &settings, &mut |_| go()).await,
         };
         match measured {
-            Ok(Some(Measured { time, operators })) => write(Row { operators, ..about.row(test, time) })?,
+            Ok(Some(Measured { time, operators })) => {
+                let row = Row { operators, ..about.row(test, time) };
+                told.hear(&row);
+                write(row)?;
+            }
             Ok(None) => return Ok(()),
             Err(error) => {
-                write(about.failed(test, error.to_string()))?;
                 if matches!(error, Error::Device { .. }) {
                     // It answers nothing any more.
-                    return left_out(&about, test, &tests[index + 1..], write);
+                    return told.failed(&error.to_string(), write);
                 }
+                let row = about.failed(test, error.to_string());
+                told.hear(&row);
+                write(row)?;
             }
         }
     }
     Ok(())
 }
 
-/// Rows of the tests that a device never came to, because it failed in an earlier one.
-pub fn left_out(about: &About, failed: &Test, left: &[Test], write: &mut dyn FnMut(Row) -> Result<()>) -> Result<()> {
-    let why = format!(
-        "not run: the device failed before, in `{}`. Leave that one out, and measure this one in a run of its own",
-        failed.name
-    );
-    left.iter().try_for_each(|test| write(about.failed(test, why.clone())))
-}
-
-/// Tokens of the longest sequence of some tests.
-pub fn context(common: &Common, tests: &[Test]) -> Option<u32> {
+/// Tokens of the longest sequence of some tests, and of what comes in front of them.
+pub fn context(common: &Common, bench: &Bench, tests: &[Test]) -> Option<u32> {
+    let before = (!bench.skip.contains(&Skip::Gate)).then_some(CONTEXT);
     let need = |test: &Test| [test.depth, test.prompt, test.tokens, 1].into_iter().fold(0, u32::saturating_add);
-    tests.iter().map(need).chain(common.context).max()
+    tests.iter().map(need).chain(common.context).chain(before).max()
 }
 
 /// Sequences at a time, at most.

@@ -78,7 +78,7 @@ async fn row(
     write: &mut dyn FnMut(Row) -> Result<()>,
 ) -> Result<()> {
     let Ready { device, gate, warnings, settings, adapter, .. } = ready;
-    let about = |model| About { device: device.clone(), model, gate: *gate, said: vec![], warnings: warnings.clone() };
+    let about = |model| About { gate: *gate, warnings: warnings.clone(), ..About::new(device.clone(), model) };
     let name = common.arch.as_ref().map_or("", |shape| &shape.name);
     let mut opened = match opened {
         Ok(opened) => opened,

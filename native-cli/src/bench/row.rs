@@ -1,13 +1,15 @@
 //! What stands around a measurement.
 
 use crate::args::Common;
-use nemoflash::bench::report::{Device, Gate, Model, Row, SCHEMA, Software, Test, Time};
+use anyhow::Result;
+use nemoflash::bench::report::{Device, Gate, Kind, Model, Row, SCHEMA, Software, Test, Time};
 use nemoflash::bench::{WGPU, warnings};
 use std::time::SystemTime;
 
 /// What holds for all rows of one device.
 #[derive(Clone, Debug)]
 pub struct About {
+    pub software: Software,
     pub device: Device,
     pub model: Model,
     pub gate: Gate,
@@ -18,20 +20,19 @@ pub struct About {
 }
 
 impl About {
-    /// What holds for a row and those behind it.
-    pub fn of(row: &Row) -> About {
-        let Row { device, model, gate, said, .. } = row.clone();
-        About { device, model, gate, said, warnings: vec![] }
+    /// What this program has not measured yet.
+    pub fn new(device: Device, model: Model) -> About {
+        About { software: software(), device, model, gate: Gate::NotRun, said: vec![], warnings: vec![] }
     }
 
     /// A row that is measured now.
     pub fn row(&self, test: &Test, time: Time) -> Row {
-        let About { device, model, gate, said, warnings: all } = self.clone();
+        let About { software, device, model, gate, said, warnings: all } = self.clone();
         let warnings = [all, warnings(&time.samples)].concat();
         Row {
             schema: SCHEMA.into(),
             date: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
-            software: software(),
+            software,
             device,
             model,
             gate,
@@ -48,6 +49,63 @@ impl About {
     pub fn failed(&self, test: &Test, error: String) -> Row {
         let row = self.row(test, Time::wall(test, vec![], vec![]));
         Row { error: Some(error), ..row }
+    }
+}
+
+/// What a process, or a page, has told of its tests so far.
+#[derive(Debug)]
+pub struct Told<'a> {
+    tests: &'a [Test],
+    /// Tests behind which it is.
+    seen: usize,
+    /// What holds for its rows.
+    pub about: About,
+}
+
+impl<'a> Told<'a> {
+    /// Nothing yet.
+    pub fn new(tests: &'a [Test], about: About) -> Told<'a> {
+        Told { tests, seen: 0, about }
+    }
+
+    /// Hears of a row.
+    pub fn hear(&mut self, row: &Row) {
+        self.seen = self.tests.iter().position(|test| *test == row.test).map_or(self.seen, |at| at + 1);
+        let Row { software, device, model, gate, said, .. } = row.clone();
+        self.about = About { software, device, model, gate, said, warnings: vec![] };
+    }
+
+    /// It ended before its time: a row for each test that is left. If none is, its own rows have told what went wrong.
+    ///
+    /// # Errors
+    /// Those of `write`.
+    pub fn failed(&self, why: &str, write: &mut dyn FnMut(Row) -> Result<()>) -> Result<()> {
+        // On the CPU, nothing is compiled.
+        let runs = |test: &&Test| test.kind != Kind::Compile || self.about.device.backend != "cpu";
+        let left: Vec<&Test> = self.tests[self.seen..].iter().filter(runs).collect();
+        let Some((&first, rest)) = left.split_first() else { return Ok(()) };
+        write(self.about.failed(first, why.to_owned()))?;
+        // If nothing could be measured at all, that is the reason for all.
+        let behind = format!(
+            "not run: the device failed before, in `{}`. Leave that one out, and measure this one in a run of its own",
+            first.name
+        );
+        let why = if self.seen == 0 { why } else { &behind };
+        rest.iter().try_for_each(|test| write(self.about.failed(test, why.to_owned())))
+    }
+}
+
+/// A device of which nothing more is known.
+pub fn unknown(adapter: &str, backend: &str) -> Device {
+    Device {
+        adapter: adapter.into(),
+        backend: backend.into(),
+        kind: if backend == "cpu" { "cpu" } else { "other" }.into(),
+        driver: String::new(),
+        f16: false,
+        subgroup: None,
+        coopmat: false,
+        denied: vec![],
     }
 }
 
@@ -81,7 +139,6 @@ fn software() -> Software {
 #[cfg(test)]
 pub mod tests {
     use super::*;
-    use nemoflash::bench::report::Kind;
 
     /// A row that has everything.
     pub fn row() -> Row {
@@ -106,7 +163,7 @@ pub mod tests {
             arena_bytes: 4,
             scratch_bytes: 5,
         };
-        let about = About { device, model, gate: Gate::Passed, said: vec![3, 1], warnings: vec![] };
+        let about = About { gate: Gate::Passed, said: vec![3, 1], ..About::new(device, model) };
         let test = Test::new(Kind::Decode, 0, 4, 2, 1);
         let row = about.row(&test, Time::wall(&test, vec![2.0, 2.0], vec![0.5; 8]));
         Row { date: "2026-01-02T03:04:05Z".into(), ..row }
@@ -114,8 +171,7 @@ pub mod tests {
 
     #[test]
     fn dates_are_those_of_the_format() {
-        let About { device, model, .. } = About::of(&row());
-        let date = About { device, model, gate: Gate::NotRun, said: vec![], warnings: vec![] };
+        let date = About::new(row().device, row().model);
         let date = date.failed(&row().test, "why".into()).date;
         assert!(date.len() == row().date.len() && date.ends_with('Z') && date.as_bytes()[10] == b'T', "{date}");
     }

@@ -47,8 +47,8 @@ pub fn said(lines: &[Line], columns: &[Column]) -> Vec<Option<Said>> {
 pub fn sentence(said: &[Option<Said>], columns: &[Column]) -> Option<String> {
     let told: Vec<(usize, &Said)> = (0..).zip(said).filter_map(|(at, said)| Some((at, said.as_ref()?))).collect();
     let silent = told.iter().filter(|(_, said)| said.tokens == 0).count();
-    let told: Vec<_> = told.into_iter().filter(|(_, said)| said.tokens > 0).collect();
-    let (first, rest) = told.split_first()?;
+    let mut rest: Vec<_> = told.into_iter().filter(|(_, said)| said.tokens > 0).collect();
+    let first = rest.remove(rest.iter().position(|(_, said)| said.gate != Gate::Failed)?);
     let name = |at: usize| &columns[at].label;
     let other = |(at, said): &(usize, &Said)| Some(format!("{} from token {} on", name(*at), said.differs?));
     let others: Vec<String> = rest.iter().filter_map(other).collect();
