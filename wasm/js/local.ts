@@ -371,6 +371,8 @@ export class LocalEngine implements Engine {
       if (!cpu && !skip.includes('compile')) {
         onEvent('test', 0, 'compile');
         settings.compile_seconds = await this.compile(runs, Math.max(warmUp, 1), (run) => onEvent('run', run, runs));
+        // What comes next is no test yet.
+        test = '';
       }
       const report = await this.session!.bench(JSON.stringify(settings), onEvent);
       if (report === undefined) throw aborted();

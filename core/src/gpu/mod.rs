@@ -172,6 +172,11 @@ impl Gpu {
         self.made + self.pipelines.len()
     }
 
+    /// Whether a dispatch is timed in the pass of its step ([`Gpu::profile`]), and not in one of its own.
+    pub fn stamps_inside(&self) -> bool {
+        self.device.features().contains(wgpu::Features::TIMESTAMP_QUERY_INSIDE_PASSES)
+    }
+
     /// Whether the device was lost or does not answer. Any other fault is the fault of one operator, and another device
     /// on the same adapter may be of use.
     pub fn lost(&self) -> bool {

@@ -16,11 +16,10 @@ impl Gpu {
     /// # Errors
     /// [`Error::Limit`] where the device has no timestamps, [`Error::Device`].
     pub async fn profile(&mut self, plans: &[(&Plan, Size)]) -> Result<Vec<f64>> {
-        let features = self.device.features();
-        let inside = features.contains(wgpu::Features::TIMESTAMP_QUERY_INSIDE_PASSES);
+        let inside = self.stamps_inside();
         let steps = plans.iter().map(|(plan, _)| plan.steps.len()).sum::<usize>();
         let count = if inside { steps + 1 } else { 2 * steps };
-        if !features.contains(wgpu::Features::TIMESTAMP_QUERY) || count > MOST {
+        if !self.caps.timestamps || count > MOST {
             let (what, limit) = ("a profile of single dispatches".into(), "timestamps");
             return Err(Error::Limit { what, limit, need: count as u64, have: 0, next: "Time whole steps instead" });
         }

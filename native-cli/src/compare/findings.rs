@@ -179,7 +179,16 @@ fn brief(comparison: &Comparison, line: &Line, at: usize) -> String {
 
 fn failed(comparison: &Comparison) -> Vec<String> {
     let rows = comparison.lines().flat_map(|(_, line)| line.filled().map(move |(at, cell)| (line, at, cell)));
-    let rows = rows.filter(|(_, _, cell)| cell.failed);
-    rows.map(|(line, at, cell)| format!("{}, {}: {}", comparison.columns[at].label, line.test.name, cell.verdict))
-        .collect()
+    // What failed on a device for one reason is one line.
+    let mut found: Vec<(usize, &str, Vec<&str>)> = vec![];
+    for (line, at, cell) in rows.filter(|(_, _, cell)| cell.failed) {
+        match found.iter_mut().find(|(other, verdict, _)| *other == at && *verdict == cell.verdict) {
+            Some((.., tests)) => tests.push(&line.test.name),
+            None => found.push((at, &cell.verdict, vec![&line.test.name])),
+        }
+    }
+    let text = |(at, verdict, tests): (usize, &str, Vec<&str>)| {
+        format!("{}, {}: {verdict}", comparison.columns[at].label, tests.join(", "))
+    };
+    found.into_iter().map(text).collect()
 }
