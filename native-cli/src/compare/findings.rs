@@ -61,8 +61,8 @@ pub fn findings(comparison: &Comparison) -> Findings {
         if let Some(ratio) = browser::ratio(line, pair).filter(|ratio| ratio.sure) {
             let (here, there) = (name(pair.0), name(pair.1));
             found.more.push(match ratio.differs() {
-                true => format!("{there} reaches {} of the native speed ({here}).", share(ratio.times)),
-                false => format!("{there} is no different from native ({here})."),
+                true => format!("{there} reaches {} of the native speed, that of {here}.", share(ratio.times)),
+                false => format!("{there} is no different from native, which is {here}."),
             });
         }
     }
