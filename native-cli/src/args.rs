@@ -77,7 +77,11 @@ pub enum Command {
     /// behind -d tokens and for -b sequences at a time, on one engine that holds the longest of them. Runs in front of the
     /// -r that count do not, and every clock is read when the device has finished. Seconds are the host's; what a GPU's own
     /// timestamps say, by operator, is in the JSON. Before that, the built-in model must give the golden tokens of the
-    /// reference on the same device; otherwise the rows are marked.
+    /// reference on the same device; otherwise the rows are marked. What the measured model says stands in each row, and
+    /// whether all devices say the same in the last line.
+    ///
+    /// `bench --all-backends --browser --html report.html` measures all that this machine can do, each adapter, the CPU
+    /// and the built page in a Chromium, and writes one page that compares them.
     ///
     /// A row has everything that its numbers depend on, so rows of several machines can stand in one file. Each is written
     /// when it is measured; Ctrl-C keeps those. The exit code is 1 if a row has no result or a marked one.
