@@ -87,6 +87,10 @@ macro_rules! matmul {
                 }
             }
 
+            fn flops(&self, size: Size) -> Option<u64> {
+                Some(2 * u64::from(size.rows) * u64::from(self.cols) * u64::from(self.outs))
+            }
+
             fn examples() -> Vec<Example<Self>> {
                 let case = |format: Format, rows, cols, line, outs, first, stride| {
                     // Some lines before and after those that are used.
@@ -154,6 +158,8 @@ struct Shape {
     tall: u32,
     /// Side by side.
     wide: u32,
+    /// Subgroups that share the columns.
+    deep: u32,
     /// Columns in workgroup memory at a time.
     step: u32,
     /// Column quads whose products are written out.
@@ -168,26 +174,33 @@ impl Shape {
     const COOP: Shape = Shape::coop([2, 2], [2, 2], 32);
     const COOP_LONG: Shape = Shape::coop([2, 2], [2, 2], 64);
     const LONG: u32 = 256;
-    /// For up to 64 rows, which may be as few as 9: 32 × 64.
-    const COOP_FEW: Shape = Shape::coop([1, 2], [2, 2], 32);
+    /// For up to 16, 32 and 64 rows: few outputs, so that there are workgroups enough; the columns are shared out.
+    const COOP_FEW: [Shape; 3] =
+        [Shape::deep([1, 1], 8, 512), Shape::deep([2, 1], 8, 256), Shape::deep([4, 2], 8, 128)];
     /// Registers: 128 × 64, with longer steps where workgroup memory holds them.
-    const MANY: Shape = Shape { coop: false, rows: 8, outs: 1, tall: 16, wide: 16, step: 16, unroll: 4 };
+    const MANY: Shape = Shape { coop: false, rows: 8, outs: 1, tall: 16, wide: 16, deep: 1, step: 16, unroll: 4 };
     const MANY_LONG: Shape = Shape { step: 32, ..Shape::MANY };
     /// For up to 64 rows: 32 × 64.
-    const FEW: Shape = Shape { coop: false, rows: 4, outs: 1, tall: 8, wide: 16, step: 32, unroll: 4 };
+    const FEW: Shape = Shape { coop: false, rows: 4, outs: 1, tall: 8, wide: 16, deep: 1, step: 32, unroll: 4 };
     /// For a CPU's vectors, where a thread is a lane and a long text compiles for seconds: 64 × 64, and 32 × 64.
     const SOFTWARE: [Shape; 2] =
         [Shape { rows: 4, unroll: 1, ..Shape::MANY }, Shape { step: 8, unroll: 1, ..Shape::FEW }];
 
     const fn coop([rows, outs]: [u32; 2], [tall, wide]: [u32; 2], step: u32) -> Shape {
-        Shape { coop: true, rows, outs, tall, wide, step, unroll: 0 }
+        Shape { coop: true, rows, outs, tall, wide, deep: 1, step, unroll: 0 }
+    }
+
+    const fn deep(matrices: [u32; 2], deep: u32, step: u32) -> Shape {
+        Shape { deep, ..Shape::coop(matrices, [1, 1], step) }
     }
 
     /// For buffers of so many rows and a matrix of so many outputs. Measured (benches/NOTES.md).
     fn new(rows: u32, outs: u32, caps: &Caps) -> Shape {
         let few = rows <= 64;
         match (caps.coopmat, caps.software) {
-            (true, _) if few => Shape::COOP_FEW,
+            (true, _) if rows <= 16 => Shape::COOP_FEW[0],
+            (true, _) if rows <= 32 => Shape::COOP_FEW[1],
+            (true, _) if few => Shape::COOP_FEW[2],
             (true, _) if Shape::COOP.workgroups(rows, outs) <= Shape::LONG => Shape::COOP_LONG,
             (true, _) if Shape::COOP_WIDE.suits(rows, outs, caps) => Shape::COOP_WIDE,
             (true, _) => Shape::COOP,
@@ -212,7 +225,7 @@ impl Shape {
     fn workgroup_bytes(&self) -> u32 {
         let lines: u32 = self.tile().into_iter().sum();
         match self.coop {
-            true => lines * (self.step + 8) * 2 + self.tall * self.wide * 1024,
+            true => lines * (self.step + 8) * 2 + self.tall * self.wide * self.deep * 1024,
             false => lines * (self.step + 4) * 4,
         }
     }
@@ -223,9 +236,9 @@ impl Shape {
     }
 
     fn consts(&self) -> Vec<Const> {
-        let Shape { coop, rows, outs, tall, wide, step, unroll } = *self;
+        let Shape { coop, rows, outs, tall, wide, deep, step, unroll } = *self;
         let [tile_rows, tile_outs] = self.tile();
-        let threads = tall * wide * if coop { 32 } else { 1 };
+        let threads = tall * wide * deep * if coop { 32 } else { 1 };
         let mut consts = vec![
             ("WG", threads),
             ("TILE_ROWS", tile_rows),
@@ -238,7 +251,7 @@ impl Shape {
             ("LOADS_W", (tile_outs * step / 8).div_ceil(threads)),
         ];
         match coop {
-            true => consts.extend([("OUTS", outs), ("SLICES", step / 16)]),
+            true => consts.extend([("OUTS", outs), ("DEEP", deep), ("SLICES", step / 16 / deep)]),
             false => consts.extend([("QUADS", outs), ("UNROLL", unroll)]),
         }
         consts
@@ -258,12 +271,14 @@ mod tests {
         let get = |name: &str| consts.iter().find(|(other, _)| *other == name).expect("a constant").1;
         let (wg, step, rows, outs) = (get("WG"), get("STEP"), get("ROWS"), get("OUTS"));
         let ([tile_rows, tile_outs], wide) = (shape.tile(), get("WIDE"));
+        let (places, share) = (shape.tall * wide, 16 * get("SLICES"));
         let (quads, eights) = (step / 4, step / 8);
         let pitch = 4 * (quads + 2);
         let [groups_x, groups_y] = [op.rows.div_ceil(tile_rows), op.outs.div_ceil(tile_outs)];
         for (group_x, group_y) in (0..groups_y).flat_map(|y| (0..groups_x).map(move |x| (x, y))) {
             let (first_row, first_out) = (group_x * tile_rows, group_y * tile_outs);
-            let mut sums = vec![0f32; (shape.tall * wide * rows * outs * 256) as usize];
+            // Of each subgroup: [ROWS, OUTS, 16, 16].
+            let mut sums = vec![0f32; (shape.deep * places * rows * outs * 256) as usize];
             let lines: Vec<_> = (0..tile_outs).map(|o| line(op.line + (first_out + o).min(op.outs - 1))).collect();
             for k in (0..op.cols).step_by(step as usize) {
                 let mut tile_x = vec![f32::NAN; (tile_rows * pitch) as usize];
@@ -287,38 +302,44 @@ mod tests {
                         tile_w[place] = half(lines[(at / eights) as usize][(col + i) as usize] * 16.0);
                     }
                 }
-                for (subgroup, i, o, e) in places(&shape) {
-                    let row = subgroup / wide * (16 * rows) + 16 * i + e / 16;
+                for (subgroup, i, o, e) in matrices(&shape) {
+                    let row = subgroup % places / wide * (16 * rows) + 16 * i + e / 16;
                     let out = subgroup % wide * (16 * outs) + 16 * o + e % 16;
                     let sum = &mut sums[(((subgroup * rows + i) * outs + o) * 256 + e) as usize];
-                    for c in 0..step {
+                    for c in subgroup / places * share..(subgroup / places + 1) * share {
                         *sum += tile_x[(row * pitch + c) as usize] * tile_w[(out * pitch + c) as usize];
                     }
                 }
             }
-            for (subgroup, i, o, e) in places(&shape) {
-                let row = first_row + subgroup / wide * (16 * rows) + 16 * i + e / 16;
-                let out = first_out + subgroup % wide * (16 * outs) + 16 * o + e % 16;
-                if row < op.rows && out < op.outs {
-                    let place = &mut y[(row * op.stride + op.first + out) as usize];
-                    assert!(place.is_nan(), "stored twice");
-                    *place = sums[(((subgroup * rows + i) * outs + o) * 256 + e) as usize];
+            for (i, o, local) in (0..rows).flat_map(|i| (0..outs).flat_map(move |o| (0..wg).map(move |l| (i, o, l)))) {
+                for at in (local..places * 256).step_by(wg as usize) {
+                    let (place, e) = (at / 256, at % 256);
+                    let row = first_row + 16 * i + place / wide * (16 * rows) + e / 16;
+                    let out = first_out + 16 * o + place % wide * (16 * outs) + at % 16;
+                    if row < op.rows && out < op.outs {
+                        let of = |d: u32| sums[((((d * places + place) * rows + i) * outs + o) * 256 + e) as usize];
+                        let place = &mut y[(row * op.stride + op.first + out) as usize];
+                        assert!(place.is_nan(), "stored twice");
+                        *place = (0..shape.deep).map(of).sum();
+                    }
                 }
             }
         }
     }
 
     /// Subgroup, its matrix (row, column of matrices), element of the matrix.
-    fn places(shape: &Shape) -> impl Iterator<Item = (u32, u32, u32, u32)> + use<> {
-        let Shape { rows, outs, tall, wide, .. } = *shape;
-        (0..tall * wide).flat_map(move |s| {
+    fn matrices(shape: &Shape) -> impl Iterator<Item = (u32, u32, u32, u32)> + use<> {
+        let Shape { rows, outs, tall, wide, deep, .. } = *shape;
+        (0..tall * wide * deep).flat_map(move |s| {
             (0..rows).flat_map(move |i| (0..outs).flat_map(move |o| (0..256).map(move |e| (s, i, o, e))))
         })
     }
 
     #[test]
     fn cooperative_matrices_add_up() {
-        let shapes = [Shape::COOP_FEW, Shape::COOP_WIDE, Shape::COOP, Shape::COOP_LONG];
+        let [few, wide, many] = Shape::COOP_FEW;
+        let both = Shape { deep: 2, ..Shape::COOP_LONG };
+        let shapes = [few, wide, many, both, Shape::COOP_WIDE, Shape::COOP, Shape::COOP_LONG];
         let mut worst = 0f64;
         for (example, seed) in Matmul::examples().into_iter().zip(0..) {
             let op = example.op;

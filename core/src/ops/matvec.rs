@@ -105,6 +105,10 @@ macro_rules! matvec {
                 }
             }
 
+            fn flops(&self, size: Size) -> Option<u64> {
+                Some(2 * u64::from(size.rows) * u64::from(self.cols) * u64::from(self.outs * $lines))
+            }
+
             fn examples() -> Vec<Example<Self>> {
                 let case = |format: Format, rows, cols, outs, first, stride| {
                     let (lines, format) = ($lines * outs, format.code());
