@@ -86,7 +86,7 @@ impl Model {
 
     /// Records the forward pass up to the final norm: `x` of the scratch holds the residual stream.
     /// `memories` and `rotaries` are each layer's.
-    pub(crate) fn forward(&self, plan: &mut Plan, run: &Run, picked: Buf, memories: &[(Option<Buf>, Option<Buf>)]) {
+    pub(crate) fn forward(&self, plan: &mut Plan, run: &Run, picked: Buf, memories: &[(&[Buf], Option<Buf>)]) {
         let Config { vocab_size, hidden_size: cols, .. } = self.config;
         plan.part = "embedding";
         // Meta tokens have the ids after the vocabulary's; they never come one by one.
@@ -99,7 +99,7 @@ impl Model {
             }
         }
         for ((norm, block), (memory, rotary)) in self.layers.iter().zip(memories) {
-            block.mix(plan, run, *norm, *memory, *rotary);
+            block.mix(plan, run, *norm, memory, *rotary);
         }
     }
 

@@ -41,6 +41,8 @@ pub struct Run<'a> {
     pub kv_f16: bool,
     /// Slots of the arena.
     pub slots: u32,
+    /// Slots whose keys and values share a buffer.
+    pub bank: u32,
     /// Positions of a slot, meta tokens included.
     pub positions: u32,
     /// Epsilon of the layers' norms.
@@ -154,13 +156,13 @@ impl Block {
         })
     }
 
-    /// Records `x += mix(RMSNorm(x; norm))`.
-    pub fn mix(&self, plan: &mut Plan, run: &Run, norm: Buf, memory: Option<Buf>, rotary: Option<Buf>) {
+    /// Records `x += mix(RMSNorm(x; norm))`, with the buffers of [`Arena::bufs`](crate::arena::Arena::bufs).
+    pub fn mix(&self, plan: &mut Plan, run: &Run, norm: Buf, memory: &[Buf], rotary: Option<Buf>) {
         plan.part = self.name();
         match (self, memory, rotary) {
-            (Block::Attention(block), Some(kv), Some(rotary)) => block.mix(plan, run, norm, kv, rotary),
-            (Block::Mamba2(block), Some(state), _) => block.mix(plan, run, norm, state),
-            (Block::DeltaNet(block), Some(state), _) => block.mix(plan, run, norm, state),
+            (Block::Attention(block), [_, ..], Some(rotary)) => block.mix(plan, run, norm, memory, rotary),
+            (Block::Mamba2(block), &[state], _) => block.mix(plan, run, norm, state),
+            (Block::DeltaNet(block), &[state], _) => block.mix(plan, run, norm, state),
             (Block::Ffn(block), ..) => block.mix(plan, run, norm),
             _ => unreachable!("the arena has memory for every mixer"),
         }

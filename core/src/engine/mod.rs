@@ -158,7 +158,15 @@ impl Engine {
         let arena = Arena::alloc(exec_ref, blocks(), slots, positions, kv == Kv::F16).await?;
         let rows = bucket(step_rows.max(slots).max(LOGIT_ROWS), false);
         let widths = blocks().map(Block::widths);
-        let scratch = Scratch::alloc(exec_ref, rows, slots, positions, config.hidden_size, widths).await?;
+        let scratch = Scratch::alloc(
+            exec_ref,
+            rows,
+            [bucket(slots, true), slots, arena.bank],
+            positions,
+            config.hidden_size,
+            widths,
+        )
+        .await?;
         let rotaries = rotaries(exec_ref, blocks(), positions).await?;
         let ends = u64::from(bucket(slots, true));
         let [vocab, hidden] = [config.vocab_size, config.hidden_size].map(u64::from);
@@ -283,6 +291,7 @@ impl Engine {
             scan: self.options.scan,
             kv_f16: self.options.kv == Kv::F16,
             slots: self.options.slots,
+            bank: self.arena.bank,
             positions: self.arena.positions,
             eps: self.model.config.rms_norm_eps,
             batch: self.batch,
