@@ -33,6 +33,8 @@ pub enum Scan {
 pub struct Run<'a> {
     /// Rows of the plan.
     pub rows: u32,
+    /// Few enough rows for matrix-vector kernels.
+    pub few: bool,
     /// Every segment is one row: the fused step kernels apply.
     pub steps: bool,
     /// The scan of longer segments.
@@ -54,22 +56,17 @@ pub struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Few enough rows for matrix-vector kernels.
-    fn few(&self) -> bool {
-        self.rows <= ops::MATVEC_ROWS
-    }
-
     /// `out[:, ..] = W·RMSNorm(x)`, rows of `out` being `W`'s outputs.
     fn project(&self, plan: &mut Plan, x: Buf, norm: Buf, matrix: &Matrix, out: Buf) {
         let Matrix { outs: stride, cols, parts } = matrix;
         let (rows, cols, stride) = (self.rows, *cols, *stride);
-        if !self.few() {
+        if !self.few {
             self.norm(plan, x, norm, cols);
         }
         for part in parts {
             let Part { first, outs, lines, .. } = *part;
             let format = part.format.code();
-            if self.few() {
+            if self.few {
                 let op = ops::MatvecNorm { rows, cols, outs, first, stride, eps: self.eps, lines, format };
                 plan.add(op, &[part.buf, x, norm, out]);
             } else {
@@ -92,7 +89,7 @@ impl Run<'_> {
         for part in parts {
             let Part { first, outs, lines, .. } = *part;
             let format = part.format.code();
-            if self.few() {
+            if self.few {
                 let op = ops::MatvecAdd { rows, cols, outs, first, stride, eps: 0.0, lines, format };
                 plan.add(op, &[part.buf, input, self.scratch.x]);
             } else {

@@ -287,6 +287,7 @@ impl Engine {
     fn record_body(&self, rows: u32, steps: bool) -> Plan {
         let run = Run {
             rows,
+            few: rows <= ops::few_rows(self.exec.caps()),
             steps,
             scan: self.options.scan,
             kv_f16: self.options.kv == Kv::F16,
@@ -319,7 +320,8 @@ impl Engine {
             Ends::None => return,
             Ends::All => {
                 let logits = self.all_logits.expect("allocated by logits()");
-                return self.model.logits(plan, LOGIT_ROWS, self.scratch.x, self.scratch.h, logits);
+                let few = LOGIT_ROWS <= ops::few_rows(self.exec.caps());
+                return self.model.logits(plan, LOGIT_ROWS, few, self.scratch.x, self.scratch.h, logits);
             }
             Ends::Rows(_) => self.scratch.x,
             Ends::Gathered(segments) => {
@@ -330,7 +332,8 @@ impl Engine {
             }
         };
         let (Ends::Rows(rows) | Ends::Gathered(rows)) = ends else { return };
-        self.model.logits(plan, rows, x, self.scratch.h, self.logits);
+        let few = rows <= ops::few_rows(self.exec.caps());
+        self.model.logits(plan, rows, few, x, self.scratch.h, self.logits);
         plan.part = "pick";
         let Engine { batch, logits, maxima, scores, sampling, seen, picked, .. } = *self;
         plan.add(ops::PickScan { rows, vocab, slots }, &[batch, logits, sampling, seen, maxima, scores]);

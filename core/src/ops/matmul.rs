@@ -174,9 +174,28 @@ impl Shape {
     const COOP: Shape = Shape::coop([2, 2], [2, 2], 32);
     const COOP_LONG: Shape = Shape::coop([2, 2], [2, 2], 64);
     const LONG: u32 = 256;
-    /// For up to 16, 32 and 64 rows: few outputs, so that there are workgroups enough; the columns are shared out.
-    const COOP_FEW: [Shape; 3] =
-        [Shape::deep([1, 1], 8, 512), Shape::deep([2, 1], 8, 256), Shape::deep([4, 2], 8, 128)];
+    /// For up to 16, 32 and 64 rows. A tile is few outputs, so that there are workgroups enough, and the columns are shared
+    /// out: for matrices of up to 2,048 outputs, of up to 4,096, of up to 65,536, and of more.
+    const COOP_FEW: [[Shape; 4]; 3] = [
+        [
+            Shape::deep([1, 1], 1, 8, 512),
+            Shape::deep([1, 1], 1, 8, 512),
+            Shape::deep([1, 1], 1, 8, 512),
+            Shape::deep([1, 2], 2, 4, 128),
+        ],
+        [
+            Shape::deep([2, 1], 1, 8, 256),
+            Shape::deep([2, 1], 1, 8, 256),
+            Shape::deep([2, 2], 1, 8, 256),
+            Shape::deep([2, 2], 2, 4, 128),
+        ],
+        [
+            Shape::deep([4, 1], 1, 8, 128),
+            Shape::deep([4, 2], 1, 8, 128),
+            Shape::deep([4, 4], 1, 8, 128),
+            Shape::deep([4, 4], 2, 4, 64),
+        ],
+    ];
     /// Registers: 128 × 64, with longer steps where workgroup memory holds them.
     const MANY: Shape = Shape { coop: false, rows: 8, outs: 1, tall: 16, wide: 16, deep: 1, step: 16, unroll: 4 };
     const MANY_LONG: Shape = Shape { step: 32, ..Shape::MANY };
@@ -190,17 +209,26 @@ impl Shape {
         Shape { coop: true, rows, outs, tall, wide, deep: 1, step, unroll: 0 }
     }
 
-    const fn deep(matrices: [u32; 2], deep: u32, step: u32) -> Shape {
-        Shape { deep, ..Shape::coop(matrices, [1, 1], step) }
+    const fn deep(matrices: [u32; 2], wide: u32, deep: u32, step: u32) -> Shape {
+        Shape { deep, ..Shape::coop(matrices, [1, wide], step) }
+    }
+
+    /// Of [`Shape::COOP_FEW`], with shorter steps where workgroup memory does not hold them.
+    fn coop_few(rows: u32, outs: u32, caps: &Caps) -> Shape {
+        let sizes = Shape::COOP_FEW[[16, 32].iter().filter(|&&most| rows > most).count()];
+        let mut shape = sizes[[2048, 4096, 65_536].iter().filter(|&&most| outs > most).count()];
+        while shape.workgroup_bytes() > caps.workgroup_bytes && shape.step > 16 {
+            shape.step /= 2;
+            shape.deep = shape.deep.min(shape.step / 16);
+        }
+        shape
     }
 
     /// For buffers of so many rows and a matrix of so many outputs. Measured (benches/NOTES.md).
     fn new(rows: u32, outs: u32, caps: &Caps) -> Shape {
         let few = rows <= 64;
         match (caps.coopmat, caps.software) {
-            (true, _) if rows <= 16 => Shape::COOP_FEW[0],
-            (true, _) if rows <= 32 => Shape::COOP_FEW[1],
-            (true, _) if few => Shape::COOP_FEW[2],
+            (true, _) if few => Shape::coop_few(rows, outs, caps),
             (true, _) if Shape::COOP.workgroups(rows, outs) <= Shape::LONG => Shape::COOP_LONG,
             (true, _) if Shape::COOP_WIDE.suits(rows, outs, caps) => Shape::COOP_WIDE,
             (true, _) => Shape::COOP,
@@ -336,10 +364,23 @@ mod tests {
     }
 
     #[test]
+    fn tiles_fit_into_workgroup_memory() {
+        for (workgroup_bytes, coopmat) in [(16 << 10, false), (32 << 10, false), (32 << 10, true), (48 << 10, true)] {
+            let caps = Caps { workgroup_bytes, coopmat, ..Caps::FLOOR };
+            for (rows, outs) in [1, 8, 16, 32, 64, 512].into_iter().flat_map(|r| [64, 2048, 3072, 6160, 131_072].map(|o| (r, o))) {
+                let shape = Shape::new(rows, outs, &caps);
+                assert!(shape.workgroup_bytes() <= workgroup_bytes, "{shape:?}");
+                assert_eq!(shape.step % (16 * shape.deep), 0, "{shape:?}");
+            }
+        }
+    }
+
+    #[test]
     fn cooperative_matrices_add_up() {
-        let [few, wide, many] = Shape::COOP_FEW;
-        let both = Shape { deep: 2, ..Shape::COOP_LONG };
-        let shapes = [few, wide, many, both, Shape::COOP_WIDE, Shape::COOP, Shape::COOP_LONG];
+        let mut shapes = vec![Shape::COOP_WIDE, Shape::COOP, Shape::COOP_LONG];
+        // Every way to cut at once.
+        shapes.push(Shape { rows: 1, deep: 2, ..Shape::COOP_LONG });
+        shapes.extend(Shape::COOP_FEW.as_flattened());
         let mut worst = 0f64;
         for (example, seed) in Matmul::examples().into_iter().zip(0..) {
             let op = example.op;
@@ -358,7 +399,7 @@ mod tests {
                 Format::of(op.format).line(&bufs[0], op.lines, i as usize, &mut line);
                 line
             };
-            for shape in shapes {
+            for &shape in &shapes {
                 let mut y = vec![f32::NAN; bufs[2].len()];
                 emulate(&op, shape, &line, &x, &mut y);
                 let mut want = bufs.clone();
