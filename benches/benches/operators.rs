@@ -1,12 +1,12 @@
 //! `cargo bench -p nemoflash-benches --bench operators -- [--adapter TEXT|INDEX] [--deny LIST] [--filter TEXT] [--json]`:
 //! every operator on its example sizes; with `--arch nemotron-flash-1b --rows 1,8,64 --prompt 512`, every operator of that
-//! model's steps in its sizes, with its share of what the device copies and, given `--tflops`, of what it computes. `cargo
+//! model's steps in its sizes, with its share of what its memory gives and, given `--tflops`, of what it computes. `cargo
 //! test` runs each example once instead, on whatever adapter there is.
 #![forbid(unsafe_code)]
 
 use anyhow::{Context as _, bail};
 use clap::Parser;
-use nemoflash::bench::copy_bytes_per_second;
+use nemoflash::bench::memory_bytes_per_second;
 use nemoflash::ops::examples;
 use nemoflash::{ARCHS, Caps, Deny, Error, Exec, Gpu, GpuOptions, LoadOptions, Quant};
 use nemoflash_benches::{Effort, Timing, Work, time, work};
@@ -98,7 +98,7 @@ fn main() -> anyhow::Result<()> {
     let device = describe(&gpu);
     let mut exec = Exec::Gpu(Box::new(gpu));
     let bandwidth = match options.arch {
-        Some(_) => pollster::block_on(copy_bytes_per_second(&mut exec, seconds))?,
+        Some(_) => pollster::block_on(memory_bytes_per_second(&mut exec, seconds))?,
         None => None,
     };
     let most = Most { bandwidth, flops: options.tflops.map(|most| most * 1e12) };
@@ -106,7 +106,7 @@ fn main() -> anyhow::Result<()> {
     if measure && !options.json {
         println!("{device:#}");
         if let Some(bandwidth) = bandwidth {
-            println!("copies {:.0} GB/s", bandwidth / 1e9);
+            println!("memory {:.0} GB/s", bandwidth / 1e9);
         }
         println!(
             "{:<18} {:>5} {:>5} {:>10} {:>6} {:>8} {:>6} {:>8} {:>6}  operator",
@@ -132,7 +132,7 @@ fn main() -> anyhow::Result<()> {
     match (measure, options.json) {
         (true, true) => {
             let results: Vec<_> = results.iter().map(|(timing, times)| object(timing, *times, &most)).collect();
-            println!("{:#}", json!({ "device": device, "copy_bytes_per_second": bandwidth, "results": results }))
+            println!("{:#}", json!({ "device": device, "memory_bytes_per_second": bandwidth, "results": results }))
         }
         (true, false) => {}
         (false, _) => println!("{} examples run", results.len()),

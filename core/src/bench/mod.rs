@@ -13,7 +13,7 @@ mod stats;
 
 pub use describe::WGPU;
 pub use golden::{GOLDEN, PROMPT, golden};
-pub use limits::copy_bytes_per_second;
+pub use limits::memory_bytes_per_second;
 pub use measure::{Measured, Settings, compile, measure, time};
 pub use operators::operators;
 pub use stats::warnings;
