@@ -34,7 +34,7 @@ use std::collections::HashMap;
 /// Rows for which plans of prompts are recorded; a step uses the smallest that holds it.
 const PROMPT_BUCKETS: [u32; 4] = [1, ops::MATVEC_ROWS, 64, MAX_ROWS as u32];
 /// The same of steps of one token of each sequence, and of their ends. Kernels are compiled when so many come for the first time.
-const STEP_BUCKETS: [u32; 6] = [1, ops::MATVEC_ROWS, 16, 32, 64, MAX_ROWS as u32];
+const STEP_BUCKETS: [u32; 8] = [1, ops::MATVEC_ROWS, 16, 32, 64, 128, 256, MAX_ROWS as u32];
 /// Rows of prompts that run other kernels.
 const PROMPTS: [u32; 2] = [64, ops::MATVEC_ROWS];
 /// Decode steps that are submitted before the first of them is read.

@@ -75,6 +75,7 @@ macro_rules! operators {
 }
 
 mod mamba2;
+mod tiles;
 
 operators! {
     conv1d::{Conv1d};
