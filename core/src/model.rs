@@ -86,7 +86,7 @@ impl Model {
 
     /// Records the forward pass up to the final norm: `x` of the scratch holds the residual stream.
     /// `memories` and `rotaries` are each layer's.
-    pub(crate) fn forward(&self, plan: &mut Plan, run: &Run, picked: Buf, memories: &[(Option<Buf>, Option<Buf>)]) {
+    pub(crate) fn forward(&self, plan: &mut Plan, run: &Run, picked: Buf, memories: &[(&[Buf], Option<Buf>)]) {
         let Config { vocab_size, hidden_size: cols, .. } = self.config;
         plan.part = "embedding";
         // Meta tokens have the ids after the vocabulary's; they never come one by one.
@@ -99,15 +99,15 @@ impl Model {
             }
         }
         for ((norm, block), (memory, rotary)) in self.layers.iter().zip(memories) {
-            block.mix(plan, run, *norm, *memory, *rotary);
+            block.mix(plan, run, *norm, memory, *rotary);
         }
     }
 
-    /// Records logits [rows, vocab_size] of `rows` rows of `x`, with `h` [rows, hidden_size] as scratch.
-    pub(crate) fn logits(&self, plan: &mut Plan, rows: u32, x: Buf, h: Buf, logits: Buf) {
+    /// Records logits [rows, vocab_size] of `rows` rows of `x`, with `h` [rows, hidden_size] as scratch. `few`: by
+    /// matrix-vector kernels.
+    pub(crate) fn logits(&self, plan: &mut Plan, rows: u32, few: bool, x: Buf, h: Buf, logits: Buf) {
         let Config { vocab_size: stride, hidden_size: cols, rms_norm_eps: eps, .. } = self.config;
         plan.part = "head";
-        let few = rows <= ops::MATVEC_ROWS;
         if !few {
             plan.add(ops::RmsNorm { rows, width: cols, per_row: 1, eps }, &[x, self.norm, h]);
         }

@@ -6,7 +6,7 @@ use crate::{coded, fail, options};
 use js_sys::Function;
 use nemoflash::bench::report::{Device, Gate, Kind, Model, Report, Row, SCHEMA, Software, Test, Time};
 use nemoflash::bench::{
-    Lists, Measured, Settings, WGPU, compile, copy_bytes_per_second, gate, measure, said, warnings,
+    Lists, Measured, Settings, WGPU, compile, gate, measure, memory_bytes_per_second, said, warnings,
 };
 use nemoflash::{Deny, Error, Exec};
 use serde::Deserialize;
@@ -107,7 +107,7 @@ impl Session {
             about.said = said;
         }
         // Where memory is too short for two buffers more, the share is not known.
-        let bandwidth = copy_bytes_per_second(self.engine.exec_mut(), seconds).await.unwrap_or(None);
+        let bandwidth = memory_bytes_per_second(self.engine.exec_mut(), seconds).await.unwrap_or(None);
         let Options { runs, warm_up, .. } = wanted;
         let settings = Settings { runs, warm_up, profile: PROFILE, steady: Some(STEADY), bandwidth, clock: seconds };
         let mut rows = vec![];

@@ -22,7 +22,7 @@ pub struct Settings {
     /// Where a device's stamps are coarse, as in a browser: seconds that more steps may take until the averages are steady. If
     /// they do not become so, no operators are told.
     pub steady: Option<f64>,
-    /// Bytes per second of the device's memory, if that is known: see [`copy_bytes_per_second`](super::copy_bytes_per_second).
+    /// Bytes per second of the device's memory, if that is known: see [`memory_bytes_per_second`](super::memory_bytes_per_second).
     pub bandwidth: Option<f64>,
     /// Seconds from any moment.
     pub clock: Clock,

@@ -14,7 +14,7 @@ mod stats;
 
 pub use describe::WGPU;
 pub use golden::{CONTEXT, GOLDEN, PROMPT, gate, said};
-pub use limits::copy_bytes_per_second;
+pub use limits::memory_bytes_per_second;
 pub use list::Lists;
 pub use measure::{Measured, Settings, compile, measure, time};
 pub use operators::operators;
