@@ -1,6 +1,5 @@
 //! `nemoflash compare`: benchmark rows of any machines side by side, on the terminal, as data and as a page.
 
-mod chart;
 mod columns;
 mod findings;
 mod html;
@@ -10,12 +9,11 @@ mod read;
 mod sections;
 mod table;
 mod text;
-mod units;
 
 use crate::args::Common;
-use crate::report::{Exit, Usage};
-use crate::terminal;
-use anyhow::{Context as _, Result, bail};
+use crate::report::Exit;
+use crate::{page, terminal};
+use anyhow::{Result, bail};
 use std::path::PathBuf;
 
 /// Most columns that anybody can read.
@@ -37,12 +35,7 @@ pub struct Compare {
 /// # Errors
 /// If a file cannot be read or is of another schema, or the page cannot be written.
 pub fn run(common: &Common, args: &Compare) -> Result<Exit> {
-    if let Some(path) = &args.html
-        && !path.extension().is_some_and(|kind| kind.eq_ignore_ascii_case("html"))
-    {
-        let why = format!("--html {} does not end in .html. Give the page a name before the results", path.display());
-        return Err(Usage(why).into());
-    }
+    args.html.as_deref().map_or(Ok(()), page::named)?;
     let read::Rows { rows, notes } = read::all(&args.files)?;
     let files: Vec<String> = args.files.iter().map(|path| name(path)).collect();
     let comparison = table::Comparison::new(rows, &files, notes);
@@ -50,9 +43,7 @@ pub fn run(common: &Common, args: &Compare) -> Result<Exit> {
         bail!("more than {MAX_COLUMNS} devices and runs. Compare fewer files at a time");
     }
     if let Some(path) = &args.html {
-        let page = html::page(&comparison)?;
-        let shown = path.display();
-        std::fs::write(path, page).with_context(|| format!("cannot write {shown}. Check the folder and the disk"))?;
+        page::write(path, &html::page(&comparison)?)?;
     }
     match common.json {
         true => terminal::print(&format!("{:#}\n", serde_json::to_value(&comparison)?))?,

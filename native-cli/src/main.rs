@@ -19,6 +19,7 @@ mod interrupt;
 mod lines;
 mod logits;
 mod open;
+mod page;
 mod perplexity;
 mod quantize;
 mod quiet;

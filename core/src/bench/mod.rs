@@ -6,6 +6,7 @@
 mod describe;
 mod golden;
 mod limits;
+pub mod lookup;
 mod measure;
 mod operators;
 pub mod report;

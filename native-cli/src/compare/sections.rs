@@ -7,8 +7,8 @@ pub mod memory;
 pub mod parts;
 pub mod speed;
 
-use super::chart::Bars;
 use super::table::{Comparison, Group, Line};
+use crate::page::chart::Bars;
 use serde::Serialize;
 
 /// Bars under one heading.

@@ -2,7 +2,7 @@
 
 use super::columns::{Column, columns};
 use super::ratio::Ratio;
-use super::units::Unit;
+use crate::page::units::Unit;
 use nemoflash::bench::report::{Clock, Gate, Kind, Model, Row, Summary, Test};
 use serde::Serialize;
 

@@ -1,9 +1,9 @@
 //! The table on the terminal.
 
-use super::label::cut;
 use super::table::{Comparison, Line};
-use super::units::Unit;
 use crate::devices;
+use crate::page::units::Unit;
+use crate::page::units::cut;
 
 /// Widest column, in characters.
 const WIDEST: usize = 44;

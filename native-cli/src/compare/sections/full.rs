@@ -1,8 +1,9 @@
 //! Everything in tables: the machines, and every row.
 
-use crate::compare::chart::{Key, key};
+use crate::compare::columns::key;
 use crate::compare::table::{Cell, Comparison, Line};
-use crate::compare::units::{bytes, digits};
+use crate::page::chart::Key;
+use crate::page::units::{bytes, digits};
 use nemoflash::bench::report::{Clock, Gate, Summary};
 use serde::Serialize;
 

@@ -1,8 +1,6 @@
 //! Charts as numbers: places in percent of the drawing, so that text keeps its size at every width of the page.
 
-use super::columns::Column;
-use super::label::cut;
-use super::units::{digits, thousands};
+use super::units::{cut, digits, thousands};
 use nemoflash::bench::report::Summary;
 use serde::Serialize;
 
@@ -21,11 +19,11 @@ const END: usize = 22;
 /// Least distance of two labels at the end of lines, in percent of the height.
 const APART: f64 = 7.0;
 
-/// How a column looks.
+/// How a column, or whatever a chart shows several of, looks.
 #[derive(Clone, Debug, Serialize)]
 pub struct Key {
     letter: String,
-    /// The adapter.
+    /// The adapter, or another name.
     name: String,
     /// What else the label says.
     more: String,
@@ -34,12 +32,12 @@ pub struct Key {
     marker: &'static str,
 }
 
-/// The look of the column at this place.
-pub fn key(columns: &[Column], at: usize) -> Key {
-    let Column { letter, label, adapter, .. } = &columns[at];
-    let more = label.strip_prefix(adapter.as_str()).unwrap_or_default().trim_start_matches(", ").to_owned();
-    let (letter, name, label) = (letter.clone(), adapter.clone(), label.clone());
-    Key { letter, name, more, label, colour: at % COLOURS, marker: MARKERS[at % MARKERS.len()] }
+impl Key {
+    /// The look of what stands at this place of a list.
+    pub fn new(at: usize, letter: &str, name: &str, more: &str, label: &str) -> Key {
+        let [letter, name, more, label] = [letter, name, more, label].map(str::to_owned);
+        Key { letter, name, more, label, colour: at % COLOURS, marker: MARKERS[at % MARKERS.len()] }
+    }
 }
 
 /// Horizontal bars from zero.
@@ -94,6 +92,19 @@ pub fn percent(share: f64) -> String {
     format!("{:.2}%", share * 100.0)
 }
 
+/// What stands at a chart of lines and in the table below it.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Names {
+    /// What each line is about.
+    pub who: &'static str,
+    /// The axis from left to right, whose numbers are evenly spaced.
+    pub x: &'static str,
+    /// The axis from bottom to top.
+    pub y: &'static str,
+    /// Its unit, behind a number.
+    pub unit: &'static str,
+}
+
 /// Lines over an axis of numbers.
 #[derive(Debug, Serialize)]
 pub struct Lines {
@@ -103,6 +114,7 @@ pub struct Lines {
     pub x: String,
     /// See `x`.
     pub y: String,
+    names: Names,
     x_ticks: Vec<Tick>,
     y_ticks: Vec<Tick>,
     series: Vec<Series>,
@@ -141,7 +153,7 @@ pub type Values = Vec<[f64; 4]>;
 
 impl Lines {
     /// Puts series on axes that fit all of them.
-    pub fn new(title: String, x: &str, y: &str, mut data: Vec<(Key, Values)>) -> Lines {
+    pub fn new(title: String, names: Names, mut data: Vec<(Key, Values)>) -> Lines {
         data.retain(|(_, values)| !values.is_empty());
         let all = || data.iter().flat_map(|(_, values)| values);
         let most = all().map(|v| v[3]).fold(0.0, f64::max);
@@ -170,11 +182,12 @@ impl Lines {
         spread(&mut series);
         let y_ticks =
             axis.ticks().into_iter().map(|at| Tick { at: percent(1.0 - axis.place(at)), label: digits_short(at) });
-        let y = if axis.log { format!("{y}, logarithmic") } else { y.to_owned() };
+        let y = if axis.log { format!("{}, logarithmic", names.y) } else { names.y.to_owned() };
         Lines {
             title,
-            x: x.to_owned(),
+            x: format!("{}, evenly spaced", names.x),
             y,
+            names,
             x_ticks: xs.iter().map(|&x| Tick { at: percent(across(x)), label: thousands(x) }).collect(),
             y_ticks: y_ticks.collect(),
             series: series.into_iter().map(|(_, series)| series).collect(),
@@ -279,22 +292,10 @@ mod tests {
 
     #[test]
     fn labels_do_not_overlap() {
-        let columns: Vec<_> = (0..9)
-            .map(|n| {
-                (
-                    Key {
-                        letter: n.to_string(),
-                        name: String::new(),
-                        more: String::new(),
-                        label: String::new(),
-                        colour: 0,
-                        marker: "",
-                    },
-                    vec![[0.0, 5.0, 5.0, 5.0]],
-                )
-            })
-            .collect();
-        let lines = Lines::new(String::new(), "", "", columns);
+        let columns: Vec<_> =
+            (0..9).map(|n| (Key::new(0, &n.to_string(), "", "", ""), vec![[0.0, 5.0, 5.0, 5.0]])).collect();
+        let names = Names { who: "", x: "", y: "", unit: "" };
+        let lines = Lines::new(String::new(), names, columns);
         let places: Vec<f64> = lines.series.iter().map(|s| s.label_at.trim_end_matches('%').parse().unwrap()).collect();
         assert!(places.windows(2).all(|pair| pair[1] - pair[0] > APART - 0.1), "{places:?}");
     }

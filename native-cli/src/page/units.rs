@@ -111,6 +111,14 @@ pub fn share(value: f64) -> String {
     }
 }
 
+/// Up to `most` characters, with a sign where some are missing.
+pub fn cut(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        None => text.to_owned(),
+        Some(_) => text.chars().take(most - 1).chain(['…']).collect(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
