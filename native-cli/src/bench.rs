@@ -8,7 +8,9 @@ mod output;
 mod paper;
 mod row;
 
+pub use measure::gate;
 pub use options::Bench;
+pub use row::{software, today, weights_name};
 
 use crate::args::Common;
 use crate::interrupt::{self, Answering, Idle};

@@ -1,0 +1,394 @@
+//! `nemoflash profile operators`: the look-up table, and the stacks that it is tested with.
+
+use super::lab::{Lab, Protocol, Timed};
+use super::options::{Kind, Operators};
+use super::output;
+use super::sections;
+use crate::args::Common;
+use crate::bench::{software, today, weights_name};
+use crate::page::units::{digits, seconds};
+use crate::report::Exit;
+use anyhow::{Result, bail};
+use nemoflash::bench::lookup::{
+    Accuracy, Entry, HeldOut, LIMIT, Measured, Part, SCHEMA, Shape, Stack, Table, difference, held_out, letters,
+};
+use nemoflash::bench::report::{Clock, Summary};
+use nemoflash::bench::warnings;
+use nemoflash::config::BlockKind;
+use nemoflash::{Config, Error};
+use std::collections::BTreeMap;
+
+/// Bytes that caches of large GPUs hold: a smaller stack may be read from them at every step.
+const CACHES: u64 = 192 << 20;
+
+/// What is measured, with the defaults of the device filled in.
+#[derive(Clone, Debug)]
+struct Plan {
+    hidden: Vec<u32>,
+    batch: Vec<u32>,
+    depth: Vec<u32>,
+    parts: Vec<Part>,
+    blocks: u32,
+    seed: u64,
+    protocol: Protocol,
+}
+
+impl Plan {
+    fn new(common: &Common, args: &Operators, small: bool) -> Plan {
+        let or = |given: &[u32], usual: &[u32], in_software: &[u32]| {
+            let list = if given.is_empty() { if small { in_software } else { usual } } else { given };
+            let mut list = list.to_vec();
+            list.sort_unstable();
+            list.dedup();
+            list
+        };
+        let hidden = or(&args.hidden, &[1024, 1280, 1536, 1792, 2048, 2304, 2560, 3072], &[128, 256]);
+        let (batch, depth) = (or(&args.batch, &[1, 8], &[1]), or(&args.n_depth, &[0, 1024, 4096], &[0, 64]));
+        let mut parts: Vec<Part> = args.kinds.iter().copied().map(Kind::part).collect();
+        parts.sort_unstable();
+        parts.dedup();
+        if parts.is_empty() {
+            parts = Part::BLOCKS.to_vec();
+        }
+        let output = &args.output;
+        let [tokens, runs, vocab] = match small {
+            true => [8, 3, 4096],
+            false => [32, 5, 131_072],
+        };
+        let tokens = output.n_gen.unwrap_or(tokens);
+        let need = depth.last().copied().unwrap_or(0) + tokens + 1;
+        let protocol = Protocol {
+            shape: Shape { vocab: output.vocab.unwrap_or(vocab), ..Shape::default() },
+            slots: batch.last().copied().unwrap_or(1),
+            context: common.context.unwrap_or(0).max(need),
+            tokens,
+            runs: output.repetitions.unwrap_or(runs),
+        };
+        let blocks = args.blocks.unwrap_or(if small { 4 } else { 8 });
+        Plan { hidden, batch, depth, parts, blocks, seed: args.seed, protocol }
+    }
+
+    /// Each number of sequences at each of these depths.
+    fn pairs(&self, depths: &[u32]) -> Vec<(u32, u32)> {
+        depths.iter().flat_map(|&depth| self.batch.iter().map(move |&batch| (batch, depth))).collect()
+    }
+
+    /// The depths that matter to a part.
+    fn depths(&self, part: Part) -> &[u32] {
+        if part.looks_back() { &self.depth } else { &self.depth[..1] }
+    }
+
+    /// Dimensions of a part by name.
+    fn dims(&self, part: Part, hidden: u32) -> BTreeMap<String, u32> {
+        let shape = self.protocol.shape;
+        let config = Config::parse(shape.config(hidden, &[part]).as_bytes()).ok();
+        let kind = config.and_then(|config| config.layers.into_iter().next()).map(|layer| layer.kind);
+        let mut dims = vec![];
+        match kind {
+            _ if part == Part::Ends => dims.push(("vocab", shape.vocab)),
+            Some(BlockKind::Attention(a)) => {
+                dims.extend([("heads", a.heads), ("kv_heads", a.kv_heads), ("head_dim", a.head_dim)]);
+                dims.extend(a.window.map(|window| ("window", window)));
+            }
+            Some(BlockKind::Mamba2(m)) => {
+                dims.extend([("d_inner", m.d_inner), ("d_state", m.d_state)]);
+                dims.extend([("heads", m.heads), ("head_dim", m.head_dim)]);
+            }
+            Some(BlockKind::DeltaNet(d)) => dims.extend([("heads", d.heads), ("head_dim", d.head_dim)]),
+            Some(BlockKind::Ffn(f)) => dims.push(("width", f.width)),
+            None => {}
+        }
+        dims.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+}
+
+/// Runs the study.
+///
+/// # Errors
+/// If results cannot be written or the device cannot be opened any more; after everything has been written, if nothing was
+/// measured or a held-out stack was predicted worse than promised.
+pub async fn run(common: &Common, args: &Operators, mut lab: Lab<'_>) -> Result<Exit> {
+    let plan = Plan::new(common, args, lab.small);
+    let Protocol { shape, context, tokens, runs, .. } = plan.protocol;
+    let mut table = Table {
+        schema: SCHEMA.into(),
+        date: today(),
+        software: software(),
+        device: lab.device.clone(),
+        gate: lab.gate,
+        weights: weights_name(common),
+        kv: format!("{:?}", common.kv()).to_lowercase(),
+        clock: Clock::Wall,
+        context,
+        tokens,
+        runs,
+        shape,
+        entries: vec![],
+        stacks: vec![],
+        held_out: vec![],
+        accuracy: None,
+        warnings: lab.warnings.clone(),
+    };
+    for &hidden in &plan.hidden {
+        size(&mut lab, &plan, &mut table, hidden).await?;
+        output::keep(&args.output, &table)?;
+    }
+    for stack in held_out(&plan.hidden, &plan.parts, plan.seed) {
+        hold(&mut lab, &plan, &mut table, &stack).await?;
+    }
+    table.accuracy = Accuracy::of(&table.held_out);
+    let page = || sections::operators(&table);
+    output::write(common, &args.output, &table, &table.warnings, || text(&table), page)?;
+    if lab.stopped() {
+        return Ok(Exit::Interrupted);
+    }
+    match &table.accuracy {
+        _ if table.entries.iter().all(|entry| entry.seconds.is_none()) => {
+            bail!("nothing was measured; each entry says why. Try smaller --hidden, --blocks or -b")
+        }
+        Some(Accuracy { count, max, beyond, .. }) if *beyond > 0 => bail!(
+            "the table predicts {beyond} of {count} held-out measurements off by more than {:.0} %, the worst by {:.1} %: do not \
+             rely on it. Measure on an idle machine with more -r and -n",
+            LIMIT * 100.0,
+            max * 100.0
+        ),
+        _ => Ok(Exit::Done),
+    }
+}
+
+/// Measures all entries of a hidden size.
+async fn size(lab: &mut Lab<'_>, plan: &Plan, table: &mut Table, hidden: u32) -> Result<()> {
+    let any = plan.parts.iter().any(|part| part.looks_back());
+    let pairs = plan.pairs(if any { &plan.depth } else { &plan.depth[..1] });
+    let base = Stack { name: "one block of each kind".into(), hidden, blocks: plan.parts.clone() };
+    let mut timed = match lab.time(&base, &plan.protocol, &pairs).await? {
+        Ok(Some(timed)) => timed,
+        Ok(None) => return Ok(()),
+        Err(error) => {
+            let why = format!("a stack with one block of each kind: {error}");
+            plan.parts.iter().chain([&Part::Ends]).for_each(|&part| fail(plan, table, part, hidden, &why));
+            return Ok(());
+        }
+    };
+    let mut found = vec![];
+    for &part in &plan.parts {
+        let pairs = plan.pairs(plan.depths(part));
+        let mut blocks = plan.blocks;
+        let more = loop {
+            let blocks_more = [base.blocks.clone(), vec![part; blocks as usize]].concat();
+            let name = format!("and {blocks} of {}", part.name());
+            let stack = Stack { name, hidden, blocks: blocks_more };
+            match lab.time(&stack, &plan.protocol, &pairs).await? {
+                // Fewer may fit.
+                Err(Error::OutOfMemory { .. } | Error::Limit { .. }) if blocks > 1 => blocks /= 2,
+                Err(error) => break Err(error.to_string()),
+                Ok(None) => return Ok(()),
+                Ok(Some(more)) => {
+                    keep(table, &stack, &pairs, &more);
+                    break Ok(more);
+                }
+            }
+        };
+        found.push((part, blocks, pairs, more));
+    }
+    // Once more: what has changed meanwhile is in all differences.
+    match lab.time(&base, &plan.protocol, &pairs).await? {
+        Ok(Some(again)) => timed.samples.iter_mut().zip(again.samples).for_each(|(all, more)| all.extend(more)),
+        _ => return Ok(()),
+    }
+    keep(table, &base, &pairs, &timed);
+    doubts(lab, table, hidden, &timed);
+    let without: BTreeMap<(u32, u32), &Vec<f64>> = pairs.iter().copied().zip(&timed.samples).collect();
+    let mut entries = vec![];
+    for (part, blocks, pairs, more) in found {
+        let more = match more {
+            Ok(more) => more,
+            Err(why) => {
+                fail(plan, table, part, hidden, &why);
+                continue;
+            }
+        };
+        for (&(batch, depth), samples) in pairs.iter().zip(&more.samples) {
+            let Some(times) = without.get(&(batch, depth)).and_then(|base| difference(base, samples, blocks)) else {
+                continue;
+            };
+            let depth = part.looks_back().then_some(depth);
+            let bytes = more.bytes.saturating_sub(timed.bytes) / u64::from(blocks);
+            entries.push(entry(plan, table, (part, hidden, batch, depth), bytes, blocks, times));
+        }
+    }
+    ends(plan, table, hidden, &timed, &without, &entries);
+    table.entries.extend(entries);
+    Ok(())
+}
+
+/// What is left of the smallest stack without its blocks.
+fn ends(
+    plan: &Plan,
+    table: &mut Table,
+    hidden: u32,
+    base: &Timed,
+    without: &BTreeMap<(u32, u32), &Vec<f64>>,
+    entries: &[Entry],
+) {
+    let depth = plan.depth[0];
+    for &batch in &plan.batch {
+        let of = |entry: &&Entry| entry.batch == batch && entry.depth.is_none_or(|at| at == depth);
+        let blocks: Vec<&Entry> = entries.iter().filter(of).collect();
+        let all = without.get(&(batch, depth)).and_then(|samples| Summary::of(samples));
+        let (Some(all), true) = (all, blocks.len() == plan.parts.len()) else {
+            fail(plan, table, Part::Ends, hidden, "a kind of block was not measured, so its share is not known");
+            return;
+        };
+        let sum = |of: fn(&Entry) -> Option<f64>| blocks.iter().filter_map(|entry| of(entry)).sum::<f64>();
+        let left = all.median - sum(|entry| entry.seconds);
+        let times = (left, all.low - sum(|entry| entry.high), all.high - sum(|entry| entry.low));
+        let bytes = base.bytes.saturating_sub(blocks.iter().map(|entry| entry.bytes).sum());
+        let made = entry(plan, table, (Part::Ends, hidden, batch, None), bytes, 0, times);
+        table.entries.push(made);
+    }
+}
+
+/// An entry. A time below 0 is noise: it counts as 0, and is told.
+fn entry(
+    plan: &Plan,
+    table: &mut Table,
+    (part, hidden, batch, depth): (Part, u32, u32, Option<u32>),
+    bytes: u64,
+    blocks: u32,
+    (seconds, low, high): (f64, f64, f64),
+) -> Entry {
+    if seconds <= 0.0 {
+        table.warnings.push(format!(
+            "{} of hidden size {hidden} for {batch} at a time is lost in noise and counts as 0. Use more --blocks, -n or -r",
+            part.name()
+        ));
+    }
+    let [seconds, low, high] = [seconds, low, high].map(|seconds| Some(seconds.max(0.0)));
+    Entry { part, hidden, batch, depth, dims: plan.dims(part, hidden), bytes, blocks, seconds, low, high, error: None }
+}
+
+/// Entries of a part that cannot be measured.
+fn fail(plan: &Plan, table: &mut Table, part: Part, hidden: u32, why: &str) {
+    for (batch, depth) in plan.pairs(plan.depths(part)) {
+        table.entries.push(Entry {
+            part,
+            hidden,
+            batch,
+            depth: part.looks_back().then_some(depth),
+            dims: plan.dims(part, hidden),
+            bytes: 0,
+            blocks: 0,
+            seconds: None,
+            low: None,
+            high: None,
+            error: Some(format!("not measured: {why}")),
+        });
+    }
+}
+
+/// Keeps the raw samples.
+fn keep(table: &mut Table, stack: &Stack, pairs: &[(u32, u32)], timed: &Timed) {
+    for (&(batch, depth), samples) in pairs.iter().zip(&timed.samples) {
+        let (hidden, blocks, samples) = (stack.hidden, letters(&stack.blocks), samples.clone());
+        table.stacks.push(Measured { hidden, blocks, batch, depth, samples });
+    }
+}
+
+/// What makes the numbers of a hidden size less sure.
+fn doubts(lab: &Lab<'_>, table: &mut Table, hidden: u32, base: &Timed) {
+    if let Some(warning) = base.samples.iter().flat_map(|samples| warnings(samples)).next() {
+        table.warnings.push(format!("hidden size {hidden}: {warning}"));
+    }
+    if !lab.small && base.bytes < CACHES {
+        table.warnings.push(format!(
+            "hidden size {hidden}: the smallest stack has {} MB of weights, which caches of some GPUs hold from step to step. Use \
+             a larger --vocab",
+            base.bytes / 1_000_000
+        ));
+    }
+}
+
+/// Predicts a stack that is in no entry, and measures it: at the depths of the table and between the last two.
+async fn hold(lab: &mut Lab<'_>, plan: &Plan, table: &mut Table, stack: &Stack) -> Result<()> {
+    let mut depths = plan.depth.clone();
+    if let [.., near, far] = depths[..] {
+        depths.insert(depths.len() - 1, near.midpoint(far));
+    }
+    let pairs = plan.pairs(&depths);
+    let predicted: Vec<_> = pairs.iter().map(|&(batch, depth)| table.predict(stack, batch, depth)).collect();
+    // A stack that cannot be predicted is not measured.
+    let timed = match predicted.iter().find_map(|predicted| predicted.as_ref().err()) {
+        Some(error) => Err(error.to_string()),
+        None => match lab.time(stack, &plan.protocol, &pairs).await? {
+            Ok(None) => return Ok(()),
+            Ok(Some(timed)) => Ok(timed.samples),
+            Err(error) => Err(format!("not measured: {error}")),
+        },
+    };
+    for (at, (&(batch, depth), predicted)) in pairs.iter().zip(predicted).enumerate() {
+        let (name, hidden, blocks) = (stack.name.clone(), stack.hidden, letters(&stack.blocks));
+        let measured = timed.as_ref().ok().and_then(|samples| Summary::of(&samples[at]));
+        let predicted = predicted.ok();
+        let error = predicted.zip(measured).map(|(predicted, measured)| predicted / measured.median - 1.0);
+        let why = timed.as_ref().err().cloned();
+        table.held_out.push(HeldOut { name, hidden, blocks, batch, depth, predicted, measured, error, why });
+    }
+    Ok(())
+}
+
+/// The table for people.
+fn text(table: &Table) -> String {
+    let mut rows = vec![];
+    let mut keys: Vec<(u32, u32, u32)> = vec![];
+    let depths: Vec<u32> = table.entries.iter().filter_map(|entry| entry.depth).collect();
+    for entry in &table.entries {
+        for depth in entry.depth.map_or_else(|| if depths.is_empty() { vec![0] } else { depths.clone() }, |at| vec![at])
+        {
+            keys.push((entry.hidden, entry.batch, depth));
+        }
+    }
+    keys.sort_unstable();
+    keys.dedup();
+    let parts: Vec<Part> = Part::BLOCKS.into_iter().chain([Part::Ends]).collect();
+    let there = |part: &Part| table.entries.iter().any(|entry| entry.part == *part);
+    let parts: Vec<Part> = parts.into_iter().filter(there).collect();
+    for (hidden, batch, depth) in keys {
+        let cell = |part: &Part| match table.part(*part, hidden, batch, depth) {
+            Ok(seconds) => digits(seconds * 1e6),
+            Err(_) => "-".into(),
+        };
+        let numbers = [hidden, batch, depth].map(|number| number.to_string());
+        rows.push(numbers.into_iter().chain(parts.iter().map(cell)).collect());
+    }
+    let head: Vec<&str> =
+        ["hidden", "batch", "depth"].into_iter().chain(parts.iter().map(|part| part.name())).collect();
+    let mut text = format!("Microseconds that one block adds to a decode step\n\n{}", output::table(&head, &rows, 0));
+    let mut reasons: Vec<&str> = table.entries.iter().filter_map(|entry| entry.error.as_deref()).collect();
+    reasons.dedup();
+    reasons.iter().for_each(|reason| text += &format!("- {reason}\n"));
+    let rows: Vec<Vec<String>> = table
+        .held_out
+        .iter()
+        .map(|stack| {
+            let time = |value: Option<f64>| value.map_or("-".into(), seconds);
+            vec![
+                stack.name.clone(),
+                stack.hidden.to_string(),
+                stack.batch.to_string(),
+                stack.depth.to_string(),
+                time(stack.predicted),
+                time(stack.measured.map(|measured| measured.median)),
+                stack.error.map_or_else(|| "-".into(), |error| format!("{:+.1} %", error * 100.0)),
+            ]
+        })
+        .collect();
+    if !rows.is_empty() {
+        let head = ["held-out stack", "hidden", "batch", "depth", "predicted", "measured", "error"];
+        text += &format!("\nWhole stacks that no entry was computed from\n\n{}", output::table(&head, &rows, 1));
+    }
+    if let Some(accuracy) = &table.accuracy {
+        text += &format!("\n{}\n", sections::verdict(accuracy));
+    }
+    text
+}
