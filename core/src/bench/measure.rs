@@ -80,6 +80,24 @@ pub async fn measure(
 /// # Errors
 /// As [`measure`].
 pub async fn time(engine: &mut Engine, test: &Test, settings: &Settings, go: &mut Go<'_>) -> Result<Option<Time>> {
+    let all = [engine.selected().to_vec()];
+    let times = side_by_side(engine, test, settings, &all, go).await?;
+    Ok(times.and_then(|mut times| times.pop()))
+}
+
+/// As [`time`], of each of these selections of layers: a run of each, then the next run of each, so that what changes
+/// meanwhile (another program, a warm device) changes all alike, and differences hold run by run. What stands in front is run
+/// through all selected layers, which are selected again afterwards.
+///
+/// # Errors
+/// As [`measure`]; [`Error::Parameter`] if there is no such layer.
+pub async fn side_by_side(
+    engine: &mut Engine,
+    test: &Test,
+    settings: &Settings,
+    selections: &[Vec<usize>],
+    go: &mut Go<'_>,
+) -> Result<Option<Vec<Time>>> {
     let mut before = None;
     if test.depth > 0 {
         engine.begin(0, &Sampling::default())?;
@@ -89,36 +107,42 @@ pub async fn time(engine: &mut Engine, test: &Test, settings: &Settings, go: &mu
         }
         before = Some(engine.snapshot(0).await?);
     }
-    let time = repeat(engine, test, settings, before.as_ref(), go).await;
+    let all = engine.selected().to_vec();
+    let times = repeat(engine, test, settings, selections, before.as_ref(), go).await;
     if let Some(snapshot) = before {
         engine.release(snapshot);
     }
-    time
+    engine.select(&all)?;
+    times
 }
 
 async fn repeat(
     engine: &mut Engine,
     test: &Test,
     settings: &Settings,
+    selections: &[Vec<usize>],
     before: Option<&Snapshot>,
     go: &mut Go<'_>,
-) -> Result<Option<Time>> {
-    let (mut samples, mut tokens) = (vec![], vec![]);
+) -> Result<Option<Vec<Time>>> {
+    let mut times = vec![(vec![], vec![]); selections.len()];
     let warm_up = settings.warm_up.max(1);
     for index in 0..warm_up + settings.runs {
-        for slot in 0..test.batch {
-            engine.begin(slot, &Sampling::default())?;
-            before.map_or(Ok(()), |snapshot| engine.restore(slot, snapshot))?;
-        }
-        // What begins a sequence is copied on the device, and is no part of what is timed.
-        engine.wait().await?;
-        let Some(run) = once(engine, test, settings.clock, &mut || go(index)).await? else { return Ok(None) };
-        if index >= warm_up {
-            samples.push(run.seconds);
-            tokens.extend(run.tokens);
+        for (layers, (samples, tokens)) in selections.iter().zip(&mut times) {
+            engine.select(layers)?;
+            for slot in 0..test.batch {
+                engine.begin(slot, &Sampling::default())?;
+                before.map_or(Ok(()), |snapshot| engine.restore(slot, snapshot))?;
+            }
+            // What begins a sequence is copied on the device, and is no part of what is timed.
+            engine.wait().await?;
+            let Some(run) = once(engine, test, settings.clock, &mut || go(index)).await? else { return Ok(None) };
+            if index >= warm_up {
+                samples.push(run.seconds);
+                tokens.extend(run.tokens);
+            }
         }
     }
-    Ok(Some(Time::wall(test, samples, tokens)))
+    Ok(Some(times.into_iter().map(|(samples, tokens)| Time::wall(test, samples, tokens)).collect()))
 }
 
 struct Run {
@@ -225,6 +249,7 @@ pub fn compile(gpu: &Gpu, engine: &Engine, clock: Clock) -> f64 {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use super::super::report::Gate;
     use super::*;
     use crate::engine::EngineOptions;
     use crate::exec::Exec;
@@ -252,6 +277,35 @@ pub(super) mod tests {
         }
         let model = loader.finish(&mut exec).await?;
         Engine::new(exec, model, EngineOptions { context, slots: 2, ..Default::default() }).await
+    }
+
+    #[test]
+    fn selections_are_timed_by_turns() {
+        let mut engine = block_on(fables(64, |_| {})).unwrap();
+        let layers = engine.selected().to_vec();
+        assert_eq!(layers.len(), engine.config().layers.len());
+        let settings = Settings { runs: 2, warm_up: 1, profile: 0, bandwidth: None, clock };
+        let test = Test::new(Kind::Decode, 0, 4, 3, 1);
+        let turns = std::cell::RefCell::new(vec![]);
+        let mut go = |run| {
+            turns.borrow_mut().push(run);
+            ControlFlow::Continue(())
+        };
+        let some = [layers[..1].to_vec(), layers.clone(), vec![]];
+        let times = block_on(side_by_side(&mut engine, &test, &settings, &some, &mut go)).unwrap().unwrap();
+        assert!(times.iter().all(|time| time.samples.len() == 2) && times.len() == 3);
+        assert!(turns.borrow().is_sorted());
+        assert_eq!(engine.selected(), layers);
+        // What other selections leave behind does not change a text; a selection does.
+        let gate = |engine: &mut Engine| {
+            block_on(super::super::golden(engine, &mut || ControlFlow::Continue(()))).unwrap().unwrap()
+        };
+        assert_eq!(gate(&mut engine), Gate::Passed);
+        engine.select(&layers[1..]).unwrap();
+        assert_eq!(gate(&mut engine), Gate::Failed);
+        let none =
+            block_on(side_by_side(&mut engine, &test, &settings, &[vec![99]], &mut |_| ControlFlow::Continue(())));
+        assert!(matches!(none, Err(Error::Parameter { .. })));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `nemoflash profile depth-width`: latency over depth and width, and the sweet spot of a budget.
 
-use super::lab::{Lab, Protocol};
+use super::lab::{Lab, Protocol, Turns};
 use super::law::Law;
 use super::options::{DepthWidth, Pattern, STEP};
 use super::output;
@@ -30,7 +30,7 @@ const NEAR: f64 = 0.1;
 pub async fn run(common: &Common, args: &DepthWidth, points: Option<Vec<Point>>, mut lab: Lab<'_>) -> Result<Exit> {
     let law = points.as_deref().map(Law::fit).transpose()?;
     let small = lab.small;
-    let [tokens, runs, vocab, before] = if small { [8, 3, 4096, 0] } else { [128, 5, 131_072, 448] };
+    let [tokens, runs, vocab, before] = if small { [8, 7, 4096, 0] } else { [128, 5, 131_072, 448] };
     let tokens = args.output.n_gen.unwrap_or(tokens);
     let before = args.n_depth.unwrap_or(before);
     let shape = shape(&args.pattern, args.output.vocab.unwrap_or(vocab));
@@ -65,10 +65,11 @@ pub async fn run(common: &Common, args: &DepthWidth, points: Option<Vec<Point>>,
         let Measured { depth, width, .. } = stack;
         let blocks = args.pattern.0.repeat(depth as usize);
         let name = format!("depth {depth}");
-        let timed = lab.time(&Stack { name, hidden: width, blocks }, &protocol, &[(1, before)]).await?;
+        let turns = Turns { batch: 1, depth: before, selections: vec![(0..blocks.len()).collect()] };
+        let timed = lab.time(&Stack { name, hidden: width, blocks }, &protocol, &[turns]).await?;
         let (samples, error) = match timed {
             Ok(None) => break,
-            Ok(Some(timed)) => (timed.samples.into_iter().flatten().collect(), None),
+            Ok(Some(timed)) => (timed.samples.into_iter().flatten().flatten().collect(), None),
             Err(error) => (vec![], Some(format!("not measured: {error}"))),
         };
         let off = stack.parameters as f64 / stack.wanted as f64 - 1.0;

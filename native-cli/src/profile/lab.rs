@@ -7,8 +7,8 @@ use crate::open::{self, seconds};
 use crate::terminal;
 use anyhow::Result;
 use nemoflash::bench::lookup::{Shape, Stack};
-use nemoflash::bench::report::{Device, Gate, Kind, Test};
-use nemoflash::bench::{Settings, time};
+use nemoflash::bench::report::{Device, Gate, Kind, Test, Time};
+use nemoflash::bench::{Settings, side_by_side};
 use nemoflash::{Engine, EngineOptions, Error, Exec, Synthetic};
 use std::ops::ControlFlow;
 
@@ -41,13 +41,23 @@ pub struct Protocol {
     pub runs: u32,
 }
 
-/// What came out for one stack.
+/// Selections of a stack's blocks that take turns, for so many sequences at a depth.
+#[derive(Clone, Debug)]
+pub struct Turns {
+    pub batch: u32,
+    pub depth: u32,
+    pub selections: Vec<Vec<usize>>,
+}
+
+/// What came out for a stack.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Timed {
-    /// Seconds of a step in each run, for each pair of (sequences, depth) that was asked for.
-    pub samples: Vec<Vec<f64>>,
-    /// Bytes of its weights.
-    pub bytes: u64,
+    /// Seconds of a step in each run: of each selection of each of the turns.
+    pub samples: Vec<Vec<Vec<f64>>>,
+    /// Bytes of each block's weights,
+    pub blocks: Vec<u64>,
+    /// and of the ends.
+    pub ends: u64,
 }
 
 impl<'a> Lab<'a> {
@@ -84,7 +94,7 @@ impl<'a> Lab<'a> {
         (self.stopped)()
     }
 
-    /// Decodes with a stack of random weights, for each pair of (sequences, depth). Nothing if Ctrl-C ended it.
+    /// Decodes with a stack of random weights. Nothing if Ctrl-C ended it.
     ///
     /// # Errors
     /// The outer one if the device cannot be opened any more; the inner one is why this stack cannot be measured on it.
@@ -92,7 +102,7 @@ impl<'a> Lab<'a> {
         &mut self,
         stack: &Stack,
         protocol: &Protocol,
-        pairs: &[(u32, u32)],
+        turns: &[Turns],
     ) -> Result<Result<Option<Timed>, Error>> {
         terminal::note_if_watched(&format!("{}, hidden size {}, on {} ...", stack.name, stack.hidden, self.adapter));
         let exec = match self.exec.take() {
@@ -101,7 +111,7 @@ impl<'a> Lab<'a> {
         };
         let (engine, timed) = match self.engine(exec, stack, protocol).await {
             Ok(mut engine) => {
-                let timed = self.pairs(&mut engine, protocol, pairs).await;
+                let timed = self.take(&mut engine, protocol, turns).await;
                 (engine, timed)
             }
             Err(error) => return Ok(Err(error)),
@@ -124,21 +134,20 @@ impl<'a> Lab<'a> {
         Ok(engine)
     }
 
-    async fn pairs(
-        &self,
-        engine: &mut Engine,
-        protocol: &Protocol,
-        pairs: &[(u32, u32)],
-    ) -> Result<Option<Timed>, Error> {
+    async fn take(&self, engine: &mut Engine, protocol: &Protocol, turns: &[Turns]) -> Result<Option<Timed>, Error> {
         let Protocol { tokens, runs, .. } = *protocol;
         let settings = Settings { runs, warm_up: 1, profile: 0, bandwidth: None, clock: seconds };
         let mut samples = vec![];
-        for &(batch, depth) in pairs {
-            let test = Test::new(Kind::Decode, 0, tokens, depth, batch);
+        for Turns { batch, depth, selections } in turns {
+            let test = Test::new(Kind::Decode, 0, tokens, *depth, *batch);
             let mut go = |_| if self.stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
-            let Some(time) = time(engine, &test, &settings, &mut go).await? else { return Ok(None) };
-            samples.push(time.samples.iter().map(|seconds| seconds / f64::from(tokens)).collect());
+            let times = side_by_side(engine, &test, &settings, selections, &mut go).await?;
+            let Some(times) = times else { return Ok(None) };
+            let steps = |time: Time| time.samples.iter().map(|seconds| seconds / f64::from(tokens)).collect();
+            samples.push(times.into_iter().map(steps).collect());
         }
-        Ok(Some(Timed { samples, bytes: engine.model().bytes() }))
+        let blocks: Vec<u64> = engine.model().layer_bytes().collect();
+        let ends = engine.model().bytes() - blocks.iter().sum::<u64>();
+        Ok(Some(Timed { samples, blocks, ends }))
     }
 }

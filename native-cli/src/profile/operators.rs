@@ -1,6 +1,6 @@
 //! `nemoflash profile operators`: the look-up table, and the stacks that it is tested with.
 
-use super::lab::{Lab, Protocol, Timed};
+use super::lab::{Lab, Protocol, Timed, Turns};
 use super::options::{Kind, Operators};
 use super::output;
 use super::sections;
@@ -10,7 +10,7 @@ use crate::page::units::{digits, seconds};
 use crate::report::Exit;
 use anyhow::{Result, bail};
 use nemoflash::bench::lookup::{
-    Accuracy, Entry, HeldOut, LIMIT, Measured, Part, SCHEMA, Shape, Stack, Table, difference, held_out, letters,
+    Accuracy, Entry, HeldOut, LIMIT, Measured, Part, SCHEMA, Shape, Stack, Table, differences, held_out, letters,
 };
 use nemoflash::bench::report::{Clock, Summary};
 use nemoflash::bench::warnings;
@@ -52,7 +52,7 @@ impl Plan {
         }
         let output = &args.output;
         let [tokens, runs, vocab] = match small {
-            true => [8, 3, 4096],
+            true => [8, 7, 4096],
             false => [32, 5, 131_072],
         };
         let tokens = output.n_gen.unwrap_or(tokens);
@@ -76,6 +76,29 @@ impl Plan {
     /// The depths that matter to a part.
     fn depths(&self, part: Part) -> &[u32] {
         if part.looks_back() { &self.depth } else { &self.depth[..1] }
+    }
+
+    /// Each kind with its first block, in a stack with one and `more` of each kind: those that are measured at a depth.
+    fn kinds(&self, more: u32, depth: u32) -> Vec<(Part, usize)> {
+        let firsts = (0..).step_by(1 + more as usize);
+        let all = self.parts.iter().copied().zip(firsts);
+        all.filter(|(part, _)| self.depths(*part).contains(&depth)).collect()
+    }
+
+    /// What takes turns: one block of each kind, and the same with more of one kind.
+    fn turns(&self, more: u32) -> Vec<Turns> {
+        let base: Vec<usize> = self.kinds(more, self.depth[0]).into_iter().map(|(_, first)| first).collect();
+        let deep = if self.parts.iter().any(|part| part.looks_back()) { &self.depth[..] } else { &self.depth[..1] };
+        let turns = |(batch, depth)| {
+            let with = |(_, first): (Part, usize)| {
+                let mut all = [base.clone(), (first + 1..=first + more as usize).collect()].concat();
+                all.sort_unstable();
+                all
+            };
+            let with = self.kinds(more, depth).into_iter().map(with);
+            Turns { batch, depth, selections: [base.clone()].into_iter().chain(with).collect() }
+        };
+        self.pairs(deep).into_iter().map(turns).collect()
     }
 
     /// Dimensions of a part by name.
@@ -156,116 +179,69 @@ pub async fn run(common: &Common, args: &Operators, mut lab: Lab<'_>) -> Result<
     }
 }
 
-/// Measures all entries of a hidden size.
+/// Measures all entries of a hidden size: one engine holds all blocks, and selections of them take turns.
 async fn size(lab: &mut Lab<'_>, plan: &Plan, table: &mut Table, hidden: u32) -> Result<()> {
-    let any = plan.parts.iter().any(|part| part.looks_back());
-    let pairs = plan.pairs(if any { &plan.depth } else { &plan.depth[..1] });
-    let base = Stack { name: "one block of each kind".into(), hidden, blocks: plan.parts.clone() };
-    let mut timed = match lab.time(&base, &plan.protocol, &pairs).await? {
-        Ok(Some(timed)) => timed,
-        Ok(None) => return Ok(()),
-        Err(error) => {
-            let why = format!("a stack with one block of each kind: {error}");
-            plan.parts.iter().chain([&Part::Ends]).for_each(|&part| fail(plan, table, part, hidden, &why));
-            return Ok(());
+    let mut more = plan.blocks;
+    let (stack, timed) = loop {
+        let blocks: Vec<Part> = plan.parts.iter().flat_map(|&part| vec![part; 1 + more as usize]).collect();
+        let name = format!("{} blocks of each kind", 1 + more);
+        let stack = Stack { name, hidden, blocks };
+        match lab.time(&stack, &plan.protocol, &plan.turns(more)).await? {
+            Ok(Some(timed)) => break (stack, timed),
+            Ok(None) => return Ok(()),
+            // Fewer may fit.
+            Err(Error::OutOfMemory { .. } | Error::Limit { .. }) if more > 1 => more /= 2,
+            Err(error) => {
+                let why = format!("not measured: {error}");
+                plan.parts.iter().chain([&Part::Ends]).for_each(|&part| fail(plan, table, part, hidden, &why));
+                return Ok(());
+            }
         }
     };
-    let mut found = vec![];
-    for &part in &plan.parts {
-        let pairs = plan.pairs(plan.depths(part));
-        let mut blocks = plan.blocks;
-        let more = loop {
-            let blocks_more = [base.blocks.clone(), vec![part; blocks as usize]].concat();
-            let name = format!("and {blocks} of {}", part.name());
-            let stack = Stack { name, hidden, blocks: blocks_more };
-            match lab.time(&stack, &plan.protocol, &pairs).await? {
-                // Fewer may fit.
-                Err(Error::OutOfMemory { .. } | Error::Limit { .. }) if blocks > 1 => blocks /= 2,
-                Err(error) => break Err(error.to_string()),
-                Ok(None) => return Ok(()),
-                Ok(Some(more)) => {
-                    keep(table, &stack, &pairs, &more);
-                    break Ok(more);
-                }
-            }
-        };
-        found.push((part, blocks, pairs, more));
-    }
-    // Once more: what has changed meanwhile is in all differences.
-    match lab.time(&base, &plan.protocol, &pairs).await? {
-        Ok(Some(again)) => timed.samples.iter_mut().zip(again.samples).for_each(|(all, more)| all.extend(more)),
-        _ => return Ok(()),
-    }
-    keep(table, &base, &pairs, &timed);
-    doubts(lab, table, hidden, &timed);
-    let without: BTreeMap<(u32, u32), &Vec<f64>> = pairs.iter().copied().zip(&timed.samples).collect();
-    let mut entries = vec![];
-    for (part, blocks, pairs, more) in found {
-        let more = match more {
-            Ok(more) => more,
-            Err(why) => {
-                fail(plan, table, part, hidden, &why);
-                continue;
-            }
-        };
-        for (&(batch, depth), samples) in pairs.iter().zip(&more.samples) {
-            let Some(times) = without.get(&(batch, depth)).and_then(|base| difference(base, samples, blocks)) else {
-                continue;
-            };
-            let depth = part.looks_back().then_some(depth);
-            let bytes = more.bytes.saturating_sub(timed.bytes) / u64::from(blocks);
-            entries.push(entry(plan, table, (part, hidden, batch, depth), bytes, blocks, times));
+    doubts(lab, table, hidden, more, &timed);
+    for (turns, samples) in plan.turns(more).iter().zip(&timed.samples) {
+        let Turns { batch, depth, selections } = turns;
+        for (selection, samples) in selections.iter().zip(samples) {
+            let blocks: Vec<Part> = selection.iter().map(|&at| stack.blocks[at]).collect();
+            let (blocks, samples) = (letters(&blocks), samples.clone());
+            table.stacks.push(Measured { hidden, blocks, batch: *batch, depth: *depth, samples });
+        }
+        // The first selection has one block of each kind; what is left without them are the ends.
+        let mut left = samples[0].clone();
+        for ((part, first), with) in plan.kinds(more, *depth).into_iter().zip(&samples[1..]) {
+            let each = differences(&samples[0], with, more);
+            left.iter_mut().zip(&each).for_each(|(left, each)| *left -= each);
+            let depth = part.looks_back().then_some(*depth);
+            let made = entry(plan, table, (part, hidden, *batch, depth), timed.blocks[first], more, &each);
+            table.entries.extend(made);
+        }
+        if *depth == plan.depth[0] {
+            let made = entry(plan, table, (Part::Ends, hidden, *batch, None), timed.ends, 0, &left);
+            table.entries.extend(made);
         }
     }
-    ends(plan, table, hidden, &timed, &without, &entries);
-    table.entries.extend(entries);
     Ok(())
 }
 
-/// What is left of the smallest stack without its blocks.
-fn ends(
-    plan: &Plan,
-    table: &mut Table,
-    hidden: u32,
-    base: &Timed,
-    without: &BTreeMap<(u32, u32), &Vec<f64>>,
-    entries: &[Entry],
-) {
-    let depth = plan.depth[0];
-    for &batch in &plan.batch {
-        let of = |entry: &&Entry| entry.batch == batch && entry.depth.is_none_or(|at| at == depth);
-        let blocks: Vec<&Entry> = entries.iter().filter(of).collect();
-        let all = without.get(&(batch, depth)).and_then(|samples| Summary::of(samples));
-        let (Some(all), true) = (all, blocks.len() == plan.parts.len()) else {
-            fail(plan, table, Part::Ends, hidden, "a kind of block was not measured, so its share is not known");
-            return;
-        };
-        let sum = |of: fn(&Entry) -> Option<f64>| blocks.iter().filter_map(|entry| of(entry)).sum::<f64>();
-        let left = all.median - sum(|entry| entry.seconds);
-        let times = (left, all.low - sum(|entry| entry.high), all.high - sum(|entry| entry.low));
-        let bytes = base.bytes.saturating_sub(blocks.iter().map(|entry| entry.bytes).sum());
-        let made = entry(plan, table, (Part::Ends, hidden, batch, None), bytes, 0, times);
-        table.entries.push(made);
-    }
-}
-
-/// An entry. A time below 0 is noise: it counts as 0, and is told.
+/// An entry from what each run says, if there are runs. A time below 0 is noise: it counts as 0, and is told.
 fn entry(
     plan: &Plan,
     table: &mut Table,
     (part, hidden, batch, depth): (Part, u32, u32, Option<u32>),
     bytes: u64,
     blocks: u32,
-    (seconds, low, high): (f64, f64, f64),
-) -> Entry {
-    if seconds <= 0.0 {
+    each: &[f64],
+) -> Option<Entry> {
+    let Summary { median, low, high, .. } = Summary::of(each)?;
+    if median <= 0.0 {
         table.warnings.push(format!(
             "{} of hidden size {hidden} for {batch} at a time is lost in noise and counts as 0. Use more --blocks, -n or -r",
             part.name()
         ));
     }
-    let [seconds, low, high] = [seconds, low, high].map(|seconds| Some(seconds.max(0.0)));
-    Entry { part, hidden, batch, depth, dims: plan.dims(part, hidden), bytes, blocks, seconds, low, high, error: None }
+    let dims = plan.dims(part, hidden);
+    let [seconds, low, high] = [median, low, high].map(|seconds| Some(seconds.max(0.0)));
+    Some(Entry { part, hidden, batch, depth, dims, bytes, blocks, seconds, low, high, error: None })
 }
 
 /// Entries of a part that cannot be measured.
@@ -282,29 +258,23 @@ fn fail(plan: &Plan, table: &mut Table, part: Part, hidden: u32, why: &str) {
             seconds: None,
             low: None,
             high: None,
-            error: Some(format!("not measured: {why}")),
+            error: Some(why.to_owned()),
         });
     }
 }
 
-/// Keeps the raw samples.
-fn keep(table: &mut Table, stack: &Stack, pairs: &[(u32, u32)], timed: &Timed) {
-    for (&(batch, depth), samples) in pairs.iter().zip(&timed.samples) {
-        let (hidden, blocks, samples) = (stack.hidden, letters(&stack.blocks), samples.clone());
-        table.stacks.push(Measured { hidden, blocks, batch, depth, samples });
-    }
-}
-
 /// What makes the numbers of a hidden size less sure.
-fn doubts(lab: &Lab<'_>, table: &mut Table, hidden: u32, base: &Timed) {
-    if let Some(warning) = base.samples.iter().flat_map(|samples| warnings(samples)).next() {
+fn doubts(lab: &Lab<'_>, table: &mut Table, hidden: u32, more: u32, timed: &Timed) {
+    let smallest = timed.samples.iter().filter_map(|turns| turns.first());
+    if let Some(warning) = smallest.flat_map(|samples| warnings(samples)).next() {
         table.warnings.push(format!("hidden size {hidden}: {warning}"));
     }
-    if !lab.small && base.bytes < CACHES {
+    let bytes = timed.ends + timed.blocks.iter().step_by(1 + more as usize).sum::<u64>();
+    if !lab.small && bytes < CACHES {
         table.warnings.push(format!(
             "hidden size {hidden}: the smallest stack has {} MB of weights, which caches of some GPUs hold from step to step. Use \
              a larger --vocab",
-            base.bytes / 1_000_000
+            bytes / 1_000_000
         ));
     }
 }
@@ -318,9 +288,11 @@ async fn hold(lab: &mut Lab<'_>, plan: &Plan, table: &mut Table, stack: &Stack) 
     let pairs = plan.pairs(&depths);
     let predicted: Vec<_> = pairs.iter().map(|&(batch, depth)| table.predict(stack, batch, depth)).collect();
     // A stack that cannot be predicted is not measured.
+    let all = |(batch, depth)| Turns { batch, depth, selections: vec![(0..stack.blocks.len()).collect()] };
+    let turns: Vec<Turns> = pairs.iter().copied().map(all).collect();
     let timed = match predicted.iter().find_map(|predicted| predicted.as_ref().err()) {
         Some(error) => Err(error.to_string()),
-        None => match lab.time(stack, &plan.protocol, &pairs).await? {
+        None => match lab.time(stack, &plan.protocol, &turns).await? {
             Ok(None) => return Ok(()),
             Ok(Some(timed)) => Ok(timed.samples),
             Err(error) => Err(format!("not measured: {error}")),
@@ -328,7 +300,7 @@ async fn hold(lab: &mut Lab<'_>, plan: &Plan, table: &mut Table, stack: &Stack) 
     };
     for (at, (&(batch, depth), predicted)) in pairs.iter().zip(predicted).enumerate() {
         let (name, hidden, blocks) = (stack.name.clone(), stack.hidden, letters(&stack.blocks));
-        let measured = timed.as_ref().ok().and_then(|samples| Summary::of(&samples[at]));
+        let measured = timed.as_ref().ok().and_then(|samples| Summary::of(samples[at].first()?));
         let predicted = predicted.ok();
         let error = predicted.zip(measured).map(|(predicted, measured)| predicted / measured.median - 1.0);
         let why = timed.as_ref().err().cloned();

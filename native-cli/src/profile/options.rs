@@ -23,7 +23,7 @@ pub struct Profile {
 pub enum Study {
     /// Measure a latency look-up table of blocks, and how well it predicts whole stacks
     ///
-    /// For each hidden size, a small stack with one block of each kind is measured, and again with some more blocks of one
+    /// For each hidden size, a stack with one block of each kind takes turns with the same stack and some more blocks of one
     /// kind: what a block adds to a decode step is the difference, launching and waiting included. What is left when all
     /// blocks are taken away are the ends: embedding, head, choice of a token, submission. Attention is measured behind each of
     /// the -d tokens; nothing else depends on them.
@@ -119,7 +119,7 @@ pub struct Output {
     /// Tokens that are decoded in a run [default: 32 for operators, 128 for depth-width; in software 8]
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=MOST))]
     pub n_gen: Option<u32>,
-    /// Runs that count, behind one that does not [default: 5; in software 3]
+    /// Runs that count, behind one that does not [default: 5; in software 7]
     #[arg(short = 'r', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub repetitions: Option<u32>,
     /// Rows of the embedding and the head [default: 131072; in software 4096]

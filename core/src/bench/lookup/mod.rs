@@ -1,8 +1,9 @@
 //! The latency look-up table: what a block of each kind adds to a decode step, by hidden size, sequences at a time and
 //! tokens in front, so that the latency of any stack is a sum. `benches/operators.schema.json` says the same as JSON Schema.
 //!
-//! An entry is a difference: a stack with some more blocks of one kind against the same stack without them. So it holds
-//! whatever a block costs inside a model, launching and waiting included, and no timestamp stands between two blocks.
+//! An entry is a difference: a stack with some more blocks of one kind against the same stack without them, in runs that take
+//! turns. So it holds whatever a block costs inside a model, launching and waiting included, and no timestamp stands between two
+//! blocks.
 
 mod stacks;
 
@@ -113,13 +114,13 @@ pub struct Entry {
     pub dims: BTreeMap<String, u32>,
     /// Weights of it, in bytes.
     pub bytes: u64,
-    /// How many blocks more one of the two stacks had; 0 for [`Part::Ends`], which is what is left.
+    /// How many blocks more one of the two stacks had; 0 for [`Part::Ends`], which are what is left without any.
     pub blocks: u32,
-    /// Seconds; none if it was not measured.
+    /// Seconds: the median of the runs' differences; none if it was not measured.
     pub seconds: Option<f64>,
-    /// From the lower ends of the medians' intervals.
+    /// Bootstrap interval of that median, 95 %.
     pub low: Option<f64>,
-    /// From the upper ends.
+    /// See `low`.
     pub high: Option<f64>,
     /// Why it was not measured.
     pub error: Option<String>,
@@ -189,13 +190,9 @@ impl Accuracy {
     }
 }
 
-/// What one of `blocks` more blocks takes, from the seconds of both stacks: (seconds, low, high), the lower and upper ends from
-/// those of the medians' intervals. Nothing without samples or blocks.
-pub fn difference(without: &[f64], with: &[f64], blocks: u32) -> Option<(f64, f64, f64)> {
-    let (without, with) = (Summary::of(without)?, Summary::of(with)?);
-    let each = |long: f64, short: f64| (long - short) / f64::from(blocks);
-    let found = (each(with.median, without.median), each(with.low, without.high), each(with.high, without.low));
-    (blocks > 0).then_some(found)
+/// What one of `blocks` more blocks takes in each run, from the seconds of both stacks in runs that took turns.
+pub fn differences(without: &[f64], with: &[f64], blocks: u32) -> Vec<f64> {
+    without.iter().zip(with).map(|(without, with)| (with - without) / f64::from(blocks.max(1))).collect()
 }
 
 impl Table {
