@@ -157,6 +157,9 @@ pub async fn run(common: &Common, args: &Operators, mut lab: Lab<'_>) -> Result<
         output::keep(&args.output, &table)?;
     }
     for stack in held_out(&plan.hidden, &plan.parts, plan.seed) {
+        if lab.stopped() {
+            break;
+        }
         hold(&mut lab, &plan, &mut table, &stack).await?;
     }
     table.accuracy = Accuracy::of(&table.held_out);

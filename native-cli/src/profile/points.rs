@@ -1,7 +1,7 @@
 //! Losses of trained models, from a file.
 
 use crate::source;
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use serde::Deserialize;
 use std::path::Path;
 
@@ -44,7 +44,9 @@ fn parse(bytes: &[u8]) -> Result<Vec<Point>> {
         return Ok(serde_json::from_slice(bytes)?);
     }
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(bytes);
-    Ok(reader.deserialize().collect::<Result<_, _>>()?)
+    let points: Result<_, csv::Error> = reader.deserialize().collect();
+    // What stands in front says that it is an error.
+    points.map_err(|error| anyhow!(error.to_string().split_once(": ").map_or("", |(_, why)| why).to_owned()))
 }
 
 #[cfg(test)]
