@@ -9,7 +9,7 @@ use super::sections;
 use super::study::{Choice, DepthWidth as Results, Measured, SCHEMA, SweetSpot};
 use crate::args::Common;
 use crate::bench::{software, today, weights_name};
-use crate::page::units::{digits, seconds, thousands};
+use crate::page::units::{digits, seconds};
 use crate::report::Exit;
 use anyhow::{Result, bail};
 use nemoflash::Config;
@@ -72,18 +72,11 @@ pub async fn run(common: &Common, args: &DepthWidth, points: Option<Vec<Point>>,
             Ok(Some(timed)) => (timed.samples.into_iter().flatten().flatten().collect(), None),
             Err(error) => (vec![], Some(format!("not measured: {error}"))),
         };
-        let off = stack.parameters as f64 / stack.wanted as f64 - 1.0;
-        if off.abs() > NEAR {
-            let words = format!("depth {depth}: no width comes nearer than {:+.0} % to {}", off * 100.0, stack.wanted);
-            results.warnings.push(format!("{words} parameters. Compare it with others by what it has"));
-        }
-        results
-            .warnings
-            .extend(warnings(&samples).iter().map(|warning| format!("depth {depth}, width {width}: {warning}")));
         let loss = results.law.as_ref().map(|law| law.loss(depth.into(), width.into()));
         results.stacks.push(Measured { seconds: Summary::of(&samples), samples, loss, error, ..stack });
         output::keep(&args.output, &results)?;
     }
+    results.warnings.extend(doubts(&results.stacks));
     results.sweet_spots = args.budget.iter().map(|ms| sweet_spot(&results, ms / 1e3)).collect();
     let page = || sections::depth_width(&results);
     output::write(common, &args.output, &results, &results.warnings, || text(&results), page)?;
@@ -94,6 +87,31 @@ pub async fn run(common: &Common, args: &DepthWidth, points: Option<Vec<Point>>,
         bail!("nothing was measured; each stack says why. Try smaller --params");
     }
     Ok(Exit::Done)
+}
+
+/// What makes the stacks' numbers less sure: each thing once, with the first stack that has it.
+fn doubts(stacks: &[Measured]) -> Vec<String> {
+    let mut doubts = vec![];
+    let off = |stack: &Measured| stack.parameters as f64 / stack.wanted as f64 - 1.0;
+    let far: Vec<&Measured> = stacks.iter().filter(|stack| off(stack).abs() > NEAR).collect();
+    if let Some(first) = far.first() {
+        doubts.push(format!(
+            "{} of {} stacks have parameters more than {:.0} % off what was asked for (depth {}: {:+.0} %), since no width comes \
+             nearer. Compare these by what they have",
+            far.len(),
+            stacks.len(),
+            NEAR * 100.0,
+            first.depth,
+            off(first) * 100.0
+        ));
+    }
+    let doubted = stacks.iter().filter_map(|stack| Some((stack, warnings(&stack.samples).into_iter().next()?)));
+    let doubted: Vec<(&Measured, String)> = doubted.collect();
+    if let Some((Measured { depth, width, .. }, why)) = doubted.first() {
+        let (some, all) = (doubted.len(), stacks.len());
+        doubts.push(format!("the runs of {some} of {all} stacks differ. Depth {depth}, width {width}: {why}"));
+    }
+    doubts
 }
 
 /// Blocks of the study: Nemotron-Flash's, but for attention and FFN alone Llama's, in which no heads share keys and values. Heads
@@ -215,7 +233,7 @@ fn text(results: &Results) -> String {
             vec![
                 stack.depth.to_string(),
                 stack.width.to_string(),
-                thousands(stack.parameters as f64 / 1e6),
+                digits(stack.parameters as f64 / 1e6),
                 time(|s| s.median),
                 time(|s| s.low),
                 time(|s| s.high),

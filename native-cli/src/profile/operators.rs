@@ -162,6 +162,8 @@ pub async fn run(common: &Common, args: &Operators, mut lab: Lab<'_>) -> Result<
         }
         hold(&mut lab, &plan, &mut table, &stack).await?;
     }
+    table.entries.sort_by_key(|entry| (entry.hidden, entry.batch, entry.part, entry.depth));
+    table.warnings.extend(lost(&table.entries));
     table.accuracy = Accuracy::of(&table.held_out);
     let page = || sections::operators(&table);
     output::write(common, &args.output, &table, &table.warnings, || text(&table), page)?;
@@ -215,33 +217,26 @@ async fn size(lab: &mut Lab<'_>, plan: &Plan, table: &mut Table, hidden: u32) ->
             let each = differences(&samples[0], with, more);
             left.iter_mut().zip(&each).for_each(|(left, each)| *left -= each);
             let depth = part.looks_back().then_some(*depth);
-            let made = entry(plan, table, (part, hidden, *batch, depth), timed.blocks[first], more, &each);
+            let made = entry(plan, (part, hidden, *batch, depth), timed.blocks[first], more, &each);
             table.entries.extend(made);
         }
         if *depth == plan.depth[0] {
-            let made = entry(plan, table, (Part::Ends, hidden, *batch, None), timed.ends, 0, &left);
+            let made = entry(plan, (Part::Ends, hidden, *batch, None), timed.ends, 0, &left);
             table.entries.extend(made);
         }
     }
     Ok(())
 }
 
-/// An entry from what each run says, if there are runs. A time below 0 is noise: it counts as 0, and is told.
+/// An entry from what each run says, if there are runs. A time below 0 is noise, and counts as 0.
 fn entry(
     plan: &Plan,
-    table: &mut Table,
     (part, hidden, batch, depth): (Part, u32, u32, Option<u32>),
     bytes: u64,
     blocks: u32,
     each: &[f64],
 ) -> Option<Entry> {
     let Summary { median, low, high, .. } = Summary::of(each)?;
-    if median <= 0.0 {
-        table.warnings.push(format!(
-            "{} of hidden size {hidden} for {batch} at a time is lost in noise and counts as 0. Use more --blocks, -n or -r",
-            part.name()
-        ));
-    }
     let dims = plan.dims(part, hidden);
     let [seconds, low, high] = [median, low, high].map(|seconds| Some(seconds.max(0.0)));
     Some(Entry { part, hidden, batch, depth, dims, bytes, blocks, seconds, low, high, error: None })
@@ -282,13 +277,27 @@ fn doubts(lab: &Lab<'_>, table: &mut Table, hidden: u32, more: u32, timed: &Time
     }
 }
 
+/// Tells of entries that are lost in noise.
+fn lost(entries: &[Entry]) -> Option<String> {
+    let lost: Vec<&Entry> = entries.iter().filter(|entry| entry.seconds == Some(0.0)).collect();
+    let first = lost.first()?;
+    Some(format!(
+        "{} of {} entries are lost in noise and count as 0 (the first: {} of hidden size {}). Use more --blocks, -n or -r",
+        lost.len(),
+        entries.len(),
+        first.part.name(),
+        first.hidden
+    ))
+}
+
 /// Predicts a stack that is in no entry, and measures it: at the depths of the table and between the last two.
 async fn hold(lab: &mut Lab<'_>, plan: &Plan, table: &mut Table, stack: &Stack) -> Result<()> {
     let mut depths = plan.depth.clone();
     if let [.., near, far] = depths[..] {
         depths.insert(depths.len() - 1, near.midpoint(far));
     }
-    let pairs = plan.pairs(&depths);
+    let mut pairs = plan.pairs(&depths);
+    pairs.sort_unstable();
     let predicted: Vec<_> = pairs.iter().map(|&(batch, depth)| table.predict(stack, batch, depth)).collect();
     // A stack that cannot be predicted is not measured.
     let all = |(batch, depth)| Turns { batch, depth, selections: vec![(0..stack.blocks.len()).collect()] };

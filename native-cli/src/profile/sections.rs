@@ -6,7 +6,7 @@ mod study;
 pub use operators::operators;
 pub use study::depth_width;
 
-use crate::page::chart::{Key, Names, Values};
+use crate::page::chart::{Key, Names, Scale, Values};
 use crate::page::units::share;
 use nemoflash::bench::lookup::Accuracy;
 use nemoflash::bench::report::{Device, Gate};
@@ -15,7 +15,7 @@ use serde::Serialize;
 /// How well held-out stacks were predicted, in a sentence.
 pub fn verdict(accuracy: &Accuracy) -> String {
     let Accuracy { limit, count, mean, max, beyond } = accuracy;
-    let percent = |share: f64| format!("{:.1} %", share * 100.0);
+    let percent = |share: f64| format!("{:.1}\u{a0}%", share * 100.0);
     let end = match beyond {
         0 => format!("all within {}", percent(*limit)),
         _ => format!("{beyond} beyond {}", percent(*limit)),
@@ -53,7 +53,8 @@ fn about(device: &Device, gate: Gate, weights: &str, kv: &str, date: &str) -> St
 }
 
 /// Names of a chart over hidden sizes.
-const OVER_HIDDEN: Names = Names { who: "Block", x: "hidden size", y: "microseconds a block", unit: "µs" };
+const OVER_HIDDEN: Names =
+    Names { who: "Block", x: "hidden size", y: "microseconds a block", unit: "µs", scale: Scale::Even };
 
 /// A share with a sign.
 fn signed(error: f64) -> String {

@@ -3,7 +3,7 @@
 use super::Charts;
 use crate::compare::columns::key;
 use crate::compare::table::{Comparison, Group, Line};
-use crate::page::chart::{Axis, Key, Lines, Names, Values, percent};
+use crate::page::chart::{Axis, Key, Lines, Names, Scale, Values, percent};
 use crate::page::units::{digits, seconds_in};
 use nemoflash::bench::report::{Clock, Kind};
 use serde::Serialize;
@@ -36,7 +36,8 @@ fn chart(comparison: &Comparison, group: &Group, lines: &[&Line], clock: Clock) 
     let many = if batch > 1 { format!(", {batch} sequences at a time") } else { String::new() };
     let clocked = if clock == Clock::Device { ", by the device's clock" } else { "" };
     let title = format!("{}{many}{clocked}", group.title);
-    let names = Names { who: "Device", x: "tokens in front", y: "milliseconds a token", unit: "ms" };
+    let (x, y) = ("tokens in front", "milliseconds a token");
+    let names = Names { who: "Device", x, y, unit: "ms", scale: Scale::Even };
     deep.then(|| Lines::new(title, names, data))
 }
 

@@ -16,7 +16,7 @@ struct Body<'a> {
     blocks: Vec<Lines>,
     ends: Vec<Lines>,
     depths: Vec<Lines>,
-    held_out: Vec<Bars>,
+    held_out: Vec<Tested>,
     rows: Vec<Row>,
     tokens: u32,
     runs: u32,
@@ -133,8 +133,16 @@ fn depths(table: &Table, batch: u32) -> Option<Lines> {
     deep.then(|| Lines::new(at_a_time(batch), names, series(list)))
 }
 
+/// A held-out stack.
+#[derive(Serialize)]
+struct Tested {
+    chart: Bars,
+    /// The largest error, in words.
+    worst: String,
+}
+
 /// A chart for each stack.
-fn held_out(table: &Table) -> Vec<Bars> {
+fn held_out(table: &Table) -> Vec<Tested> {
     let most = |name: &str| {
         let of = table.held_out.iter().filter(|stack| stack.name == name).filter_map(|stack| stack.measured);
         of.map(|measured| measured.high.max(measured.median)).fold(0.0, f64::max)
@@ -150,7 +158,12 @@ fn held_out(table: &Table) -> Vec<Bars> {
             }
         }
     }
-    charts
+    let tested = |chart: Bars| {
+        let errors = table.held_out.iter().filter(|stack| stack.name == chart.title).filter_map(|stack| stack.error);
+        let worst = errors.max_by(|a, b| a.abs().total_cmp(&b.abs()));
+        Tested { chart, worst: worst.map_or("no result".into(), |worst| format!("largest error {}", signed(worst))) }
+    };
+    charts.into_iter().map(tested).collect()
 }
 
 fn bar(stack: &HeldOut, most: f64) -> Bar {

@@ -2,7 +2,7 @@
 
 use super::{Head, about, series, signed};
 use crate::page;
-use crate::page::chart::{Lines, Names, Values};
+use crate::page::chart::{Lines, Names, Scale, Values};
 use crate::page::units::{digits, thousands};
 use crate::profile::depth_width::{law_text, sentence};
 use crate::profile::law::Told;
@@ -86,9 +86,9 @@ fn wanted(results: &DepthWidth) -> Vec<u64> {
     all
 }
 
-/// `500 M`.
+/// `500 M parameters`.
 fn millions(parameters: u64) -> String {
-    format!("{} M parameters", thousands(parameters as f64 / 1e6))
+    format!("{} M parameters", digits(parameters as f64 / 1e6))
 }
 
 /// Something over depth, a line for each number of parameters.
@@ -108,17 +108,18 @@ fn lines(
     };
     let list: Vec<_> =
         wanted(results).into_iter().map(|parameters| (millions(parameters), values(parameters))).collect();
-    let names = Names { who: "Parameters", x: "depth", y, unit };
+    let scale = if unit.is_empty() { Scale::Near } else { Scale::Even };
+    let names = Names { who: "Parameters", x: "depth", y, unit, scale };
     list.iter().any(|(_, values)| !values.is_empty()).then(|| Lines::new(title.into(), names, series(list)))
 }
 
-/// Loss over latency rank: what a budget buys.
+/// Loss over latency: what a budget buys.
 fn trade(results: &DepthWidth) -> Option<Lines> {
     let values = |parameters: u64| {
         let mine = results.stacks.iter().filter(|stack| stack.wanted == parameters);
         let point = |stack: &Measured| {
             let (time, loss) = (stack.seconds?.median * 1e3, stack.loss?);
-            Some([(time * 100.0).round() / 100.0, loss, loss, loss])
+            Some([time, loss, loss, loss])
         };
         let mut values: Values = mine.filter_map(point).collect();
         values.sort_by(|a, b| a[0].total_cmp(&b[0]));
@@ -126,7 +127,8 @@ fn trade(results: &DepthWidth) -> Option<Lines> {
     };
     let list: Vec<_> =
         wanted(results).into_iter().map(|parameters| (millions(parameters), values(parameters))).collect();
-    let names = Names { who: "Parameters", x: "milliseconds a token", y: "loss", unit: "" };
+    let (x, y) = ("milliseconds a token", "loss");
+    let names = Names { who: "Parameters", x, y, unit: "", scale: Scale::Both };
     list.iter()
         .any(|(_, values)| !values.is_empty())
         .then(|| Lines::new("Loss over latency".into(), names, series(list)))
@@ -140,7 +142,7 @@ fn row(stack: &Measured) -> Row {
         texts: [
             stack.depth.to_string(),
             stack.width.to_string(),
-            thousands(stack.parameters as f64 / 1e6),
+            digits(stack.parameters as f64 / 1e6),
             time(seconds.map(|s| s.median * 1e3)),
             interval,
             time(seconds.map(|s| s.median * 1024.0)),
