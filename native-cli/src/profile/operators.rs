@@ -43,12 +43,15 @@ impl Plan {
             list
         };
         let hidden = or(&args.hidden, &[1024, 1280, 1536, 1792, 2048, 2304, 2560, 3072], &[128, 256]);
-        let (batch, depth) = (or(&args.batch, &[1, 8], &[1]), or(&args.n_depth, &[0, 1024, 4096], &[0, 64]));
+        let (batch, mut depth) = (or(&args.batch, &[1, 8], &[1]), or(&args.n_depth, &[0, 1024, 4096], &[0, 64]));
         let mut parts: Vec<Part> = args.kinds.iter().copied().map(Kind::part).collect();
         parts.sort_unstable();
         parts.dedup();
         if parts.is_empty() {
             parts = Part::BLOCKS.to_vec();
+        }
+        if !parts.iter().any(|part| part.looks_back()) {
+            depth.truncate(1);
         }
         let output = &args.output;
         let [tokens, runs, vocab] = match small {
@@ -78,27 +81,49 @@ impl Plan {
         if part.looks_back() { &self.depth } else { &self.depth[..1] }
     }
 
-    /// Each kind with its first block, in a stack with one and `more` of each kind: those that are measured at a depth.
-    fn kinds(&self, more: u32, depth: u32) -> Vec<(Part, usize)> {
-        let firsts = (0..).step_by(1 + more as usize);
-        let all = self.parts.iter().copied().zip(firsts);
-        all.filter(|(part, _)| self.depths(*part).contains(&depth)).collect()
+    /// The depths of the table, and one between the last two, where stacks are predicted without having been measured.
+    fn depths_between(&self) -> Vec<u32> {
+        let mut depths = self.depth.clone();
+        if let [.., near, far] = depths[..] {
+            depths.insert(depths.len() - 1, near.midpoint(far));
+        }
+        depths
     }
 
-    /// What takes turns: one block of each kind, and the same with more of one kind.
-    fn turns(&self, more: u32) -> Vec<Turns> {
-        let base: Vec<usize> = self.kinds(more, self.depth[0]).into_iter().map(|(_, first)| first).collect();
-        let deep = if self.parts.iter().any(|part| part.looks_back()) { &self.depth[..] } else { &self.depth[..1] };
-        let turns = |(batch, depth)| {
-            let with = |(_, first): (Part, usize)| {
-                let mut all = [base.clone(), (first + 1..=first + more as usize).collect()].concat();
-                all.sort_unstable();
-                all
-            };
-            let with = self.kinds(more, depth).into_iter().map(with);
-            Turns { batch, depth, selections: [base.clone()].into_iter().chain(with).collect() }
+    /// What takes turns in an engine with one and `more` blocks of each kind: at the depths of the table, one block of each
+    /// kind, and the same with more of one kind; and at all depths, the held-out stacks.
+    fn turns(&self, more: u32, held: &[Stack]) -> Vec<Turns> {
+        let kinds = self.parts.len();
+        let each = 1 + more as usize;
+        let base: Vec<usize> = (0..kinds).map(|kind| kind * each).collect();
+        let with = |kind: usize| {
+            let mut all = [base.clone(), (kind * each + 1..(kind + 1) * each).collect()].concat();
+            all.sort_unstable();
+            all
         };
-        self.pairs(deep).into_iter().map(turns).collect()
+        let table: Vec<Vec<usize>> = [base.clone()].into_iter().chain((0..kinds).map(with)).collect();
+        let held: Vec<Vec<usize>> = held.iter().map(|stack| self.selection(stack, each)).collect();
+        let turns = |(batch, depth)| {
+            let table = if self.depth.contains(&depth) { &table[..] } else { &[] };
+            Turns { batch, depth, selections: [table, &held].concat() }
+        };
+        let mut pairs = self.pairs(&self.depths_between());
+        if held.is_empty() {
+            pairs.retain(|(_, depth)| self.depth.contains(depth));
+        }
+        pairs.into_iter().map(turns).collect()
+    }
+
+    /// A stack made of an engine's blocks. Where it has more of a kind than the engine, it begins with the first again: by then
+    /// so many others have been read that no cache holds it.
+    fn selection(&self, stack: &Stack, each: usize) -> Vec<usize> {
+        let mut used = vec![0; self.parts.len()];
+        let place = |part: &Part| {
+            let kind = self.parts.iter().position(|kind| kind == part)?;
+            used[kind] += 1;
+            Some(kind * each + (used[kind] - 1) % each)
+        };
+        stack.blocks.iter().filter_map(place).collect()
     }
 
     /// Dimensions of a part by name.
@@ -152,15 +177,14 @@ pub async fn run(common: &Common, args: &Operators, mut lab: Lab<'_>) -> Result<
         accuracy: None,
         warnings: lab.warnings.clone(),
     };
+    let all = held_out(&plan.hidden, &plan.parts, plan.seed);
     for &hidden in &plan.hidden {
-        size(&mut lab, &plan, &mut table, hidden).await?;
-        output::keep(&args.output, &table)?;
-    }
-    for stack in held_out(&plan.hidden, &plan.parts, plan.seed) {
+        let held: Vec<Stack> = all.iter().filter(|stack| stack.hidden == hidden).cloned().collect();
+        size(&mut lab, &plan, &mut table, hidden, &held).await?;
         if lab.stopped() {
             break;
         }
-        hold(&mut lab, &plan, &mut table, &stack).await?;
+        output::keep(&args.output, &table)?;
     }
     table.entries.sort_by_key(|entry| (entry.hidden, entry.batch, entry.part, entry.depth));
     table.warnings.extend(lost(&table.entries));
@@ -184,14 +208,14 @@ pub async fn run(common: &Common, args: &Operators, mut lab: Lab<'_>) -> Result<
     }
 }
 
-/// Measures all entries of a hidden size: one engine holds all blocks, and selections of them take turns.
-async fn size(lab: &mut Lab<'_>, plan: &Plan, table: &mut Table, hidden: u32) -> Result<()> {
+/// Measures all entries and held-out stacks of a hidden size: one engine holds all blocks, and selections of them take turns.
+async fn size(lab: &mut Lab<'_>, plan: &Plan, table: &mut Table, hidden: u32, held: &[Stack]) -> Result<()> {
     let mut more = plan.blocks;
     let (stack, timed) = loop {
         let blocks: Vec<Part> = plan.parts.iter().flat_map(|&part| vec![part; 1 + more as usize]).collect();
         let name = format!("{} blocks of each kind", 1 + more);
         let stack = Stack { name, hidden, blocks };
-        match lab.time(&stack, &plan.protocol, &plan.turns(more)).await? {
+        match lab.time(&stack, &plan.protocol, &plan.turns(more, held)).await? {
             Ok(Some(timed)) => break (stack, timed),
             Ok(None) => return Ok(()),
             // Fewer may fit.
@@ -203,29 +227,53 @@ async fn size(lab: &mut Lab<'_>, plan: &Plan, table: &mut Table, hidden: u32) ->
             }
         }
     };
-    doubts(lab, table, hidden, more, &timed);
-    for (turns, samples) in plan.turns(more).iter().zip(&timed.samples) {
-        let Turns { batch, depth, selections } = turns;
-        for (selection, samples) in selections.iter().zip(samples) {
+    doubts(lab, plan, table, hidden, more, &timed);
+    let turns = plan.turns(more, held);
+    // What each run says, of all depths together where they change nothing.
+    let mut said: BTreeMap<(Part, u32, Option<u32>), Vec<f64>> = BTreeMap::new();
+    for (Turns { batch, depth, selections }, samples) in turns.iter().zip(&timed.samples) {
+        if !plan.depth.contains(depth) {
+            continue;
+        }
+        for (selection, samples) in selections.iter().zip(samples).take(1 + plan.parts.len()) {
             let blocks: Vec<Part> = selection.iter().map(|&at| stack.blocks[at]).collect();
             let (blocks, samples) = (letters(&blocks), samples.clone());
             table.stacks.push(Measured { hidden, blocks, batch: *batch, depth: *depth, samples });
         }
-        // The first selection has one block of each kind; what is left without them are the ends.
         let mut left = samples[0].clone();
-        for ((part, first), with) in plan.kinds(more, *depth).into_iter().zip(&samples[1..]) {
+        for (&part, with) in plan.parts.iter().zip(&samples[1..]) {
             let each = differences(&samples[0], with, more);
             left.iter_mut().zip(&each).for_each(|(left, each)| *left -= each);
-            let depth = part.looks_back().then_some(*depth);
-            let made = entry(plan, (part, hidden, *batch, depth), timed.blocks[first], more, &each);
-            table.entries.extend(made);
+            said.entry((part, *batch, part.looks_back().then_some(*depth))).or_default().extend(each);
         }
-        if *depth == plan.depth[0] {
-            let made = entry(plan, (Part::Ends, hidden, *batch, None), timed.ends, 0, &left);
-            table.entries.extend(made);
-        }
+        said.entry((Part::Ends, *batch, None)).or_default().extend(left);
+    }
+    for ((part, batch, depth), each) in said {
+        let kind = plan.parts.iter().position(|kind| *kind == part);
+        let bytes = kind.map_or(timed.ends, |kind| timed.blocks[kind * (1 + more as usize)]);
+        let blocks = if kind.is_some() { more } else { 0 };
+        table.entries.extend(entry(plan, (part, hidden, batch, depth), bytes, blocks, &each));
+    }
+    for (at, stack) in held.iter().enumerate() {
+        let tested = turns.iter().zip(&timed.samples).map(|(Turns { batch, depth, selections }, samples)| {
+            let measured = Summary::of(&samples[selections.len() - held.len() + at]);
+            test(table, stack, *batch, *depth, measured)
+        });
+        let mut tested: Vec<HeldOut> = tested.collect();
+        tested.sort_by_key(|tested| (tested.batch, tested.depth));
+        table.held_out.extend(tested);
     }
     Ok(())
+}
+
+/// A held-out stack against the table.
+fn test(table: &Table, stack: &Stack, batch: u32, depth: u32, measured: Option<Summary>) -> HeldOut {
+    let predicted = table.predict(stack, batch, depth);
+    let why = predicted.as_ref().err().map(ToString::to_string);
+    let predicted = predicted.ok();
+    let error = predicted.zip(measured).map(|(predicted, measured)| predicted / measured.median - 1.0);
+    let (name, hidden, blocks) = (stack.name.clone(), stack.hidden, letters(&stack.blocks));
+    HeldOut { name, hidden, blocks, batch, depth, predicted, measured, error, why }
 }
 
 /// An entry from what each run says, if there are runs. A time below 0 is noise, and counts as 0.
@@ -262,8 +310,9 @@ fn fail(plan: &Plan, table: &mut Table, part: Part, hidden: u32, why: &str) {
 }
 
 /// What makes the numbers of a hidden size less sure.
-fn doubts(lab: &Lab<'_>, table: &mut Table, hidden: u32, more: u32, timed: &Timed) {
-    let smallest = timed.samples.iter().filter_map(|turns| turns.first());
+fn doubts(lab: &Lab<'_>, plan: &Plan, table: &mut Table, hidden: u32, more: u32, timed: &Timed) {
+    let smallest =
+        timed.samples.iter().filter(|turns| turns.len() > plan.parts.len()).filter_map(|turns| turns.first());
     if let Some(warning) = smallest.flat_map(|samples| warnings(samples)).next() {
         table.warnings.push(format!("hidden size {hidden}: {warning}"));
     }
@@ -288,37 +337,6 @@ fn lost(entries: &[Entry]) -> Option<String> {
         first.part.name(),
         first.hidden
     ))
-}
-
-/// Predicts a stack that is in no entry, and measures it: at the depths of the table and between the last two.
-async fn hold(lab: &mut Lab<'_>, plan: &Plan, table: &mut Table, stack: &Stack) -> Result<()> {
-    let mut depths = plan.depth.clone();
-    if let [.., near, far] = depths[..] {
-        depths.insert(depths.len() - 1, near.midpoint(far));
-    }
-    let mut pairs = plan.pairs(&depths);
-    pairs.sort_unstable();
-    let predicted: Vec<_> = pairs.iter().map(|&(batch, depth)| table.predict(stack, batch, depth)).collect();
-    // A stack that cannot be predicted is not measured.
-    let all = |(batch, depth)| Turns { batch, depth, selections: vec![(0..stack.blocks.len()).collect()] };
-    let turns: Vec<Turns> = pairs.iter().copied().map(all).collect();
-    let timed = match predicted.iter().find_map(|predicted| predicted.as_ref().err()) {
-        Some(error) => Err(error.to_string()),
-        None => match lab.time(stack, &plan.protocol, &turns).await? {
-            Ok(None) => return Ok(()),
-            Ok(Some(timed)) => Ok(timed.samples),
-            Err(error) => Err(format!("not measured: {error}")),
-        },
-    };
-    for (at, (&(batch, depth), predicted)) in pairs.iter().zip(predicted).enumerate() {
-        let (name, hidden, blocks) = (stack.name.clone(), stack.hidden, letters(&stack.blocks));
-        let measured = timed.as_ref().ok().and_then(|samples| Summary::of(samples[at].first()?));
-        let predicted = predicted.ok();
-        let error = predicted.zip(measured).map(|(predicted, measured)| predicted / measured.median - 1.0);
-        let why = timed.as_ref().err().cloned();
-        table.held_out.push(HeldOut { name, hidden, blocks, batch, depth, predicted, measured, error, why });
-    }
-    Ok(())
 }
 
 /// The table for people.

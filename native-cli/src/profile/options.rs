@@ -28,8 +28,8 @@ pub enum Study {
     /// blocks are taken away are the ends: embedding, head, choice of a token, submission. Attention is measured behind each of
     /// the -d tokens; nothing else depends on them.
     ///
-    /// Then whole stacks that no entry was computed from (the published orders, attention with FFN, two drawn from the paper's
-    /// search space; also at a depth between two measured ones) are predicted as sums of entries and measured. The exit code is
+    /// Whole stacks that no entry is computed from (the published orders, attention with FFN, two drawn from the paper's search
+    /// space; also at a depth between two measured ones) take turns with these, and are predicted as sums of entries. The exit code is
     /// 1 if one of them is off by more than 10 %. What does not fit the device is told and left out. Every clock is the host's,
     /// the first run never counts, and medians are taken. benches/operators.schema.json describes the file.
     #[command(after_help = EXIT_CODES)]
