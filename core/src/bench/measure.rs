@@ -7,6 +7,7 @@ use crate::engine::{Clock, Engine, Event, Piece, Snapshot};
 use crate::gpu::Gpu;
 use crate::sampling::Sampling;
 use crate::{Error, Result};
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 /// How a test is measured.
@@ -80,69 +81,73 @@ pub async fn measure(
 /// # Errors
 /// As [`measure`].
 pub async fn time(engine: &mut Engine, test: &Test, settings: &Settings, go: &mut Go<'_>) -> Result<Option<Time>> {
-    let all = [engine.selected().to_vec()];
-    let times = side_by_side(engine, test, settings, &all, go).await?;
-    Ok(times.and_then(|mut times| times.pop()))
+    let turns = [(test.clone(), vec![engine.selected().to_vec()])];
+    let times = side_by_side(engine, &turns, settings, go).await?;
+    Ok(times.and_then(|times| times.into_iter().flatten().next()))
 }
 
-/// As [`time`], of each of these selections of layers: a run of each, then the next run of each, so that what changes
-/// meanwhile (another program, a warm device) changes all alike, and differences hold run by run. What stands in front is run
-/// through all selected layers, which are selected again afterwards.
+/// As [`time`], of several tests, each of these selections of layers: a run of each, then the next run of each, so that what
+/// changes meanwhile (another program, a warm device) changes all alike, and differences hold run by run. What stands in front
+/// is run through all selected layers, which are selected again afterwards.
 ///
 /// # Errors
 /// As [`measure`]; [`Error::Parameter`] if there is no such layer.
 pub async fn side_by_side(
     engine: &mut Engine,
-    test: &Test,
+    turns: &[(Test, Vec<Vec<usize>>)],
     settings: &Settings,
-    selections: &[Vec<usize>],
     go: &mut Go<'_>,
-) -> Result<Option<Vec<Time>>> {
-    let mut before = None;
-    if test.depth > 0 {
-        engine.begin(0, &Sampling::default())?;
-        let ids = ids(engine, test.depth);
-        if engine.prefill(0, &ids, &mut |_| go(0)).await?.is_break() {
-            return Ok(None);
-        }
-        before = Some(engine.snapshot(0).await?);
-    }
+) -> Result<Option<Vec<Vec<Time>>>> {
     let all = engine.selected().to_vec();
-    let times = repeat(engine, test, settings, selections, before.as_ref(), go).await;
-    if let Some(snapshot) = before {
-        engine.release(snapshot);
-    }
+    let mut before = HashMap::new();
+    let times = repeat(engine, turns, settings, &mut before, go).await;
+    before.into_values().for_each(|snapshot| engine.release(snapshot));
     engine.select(&all)?;
     times
 }
 
+/// `before` gets a snapshot of each depth.
 async fn repeat(
     engine: &mut Engine,
-    test: &Test,
+    turns: &[(Test, Vec<Vec<usize>>)],
     settings: &Settings,
-    selections: &[Vec<usize>],
-    before: Option<&Snapshot>,
+    before: &mut HashMap<u32, Snapshot>,
     go: &mut Go<'_>,
-) -> Result<Option<Vec<Time>>> {
-    let mut times = vec![(vec![], vec![]); selections.len()];
+) -> Result<Option<Vec<Vec<Time>>>> {
+    for depth in turns.iter().map(|(test, _)| test.depth) {
+        if depth > 0 && !before.contains_key(&depth) {
+            engine.begin(0, &Sampling::default())?;
+            let ids = ids(engine, depth);
+            if engine.prefill(0, &ids, &mut |_| go(0)).await?.is_break() {
+                return Ok(None);
+            }
+            before.insert(depth, engine.snapshot(0).await?);
+        }
+    }
+    let mut times: Vec<Vec<_>> = turns.iter().map(|(_, layers)| vec![(vec![], vec![]); layers.len()]).collect();
     let warm_up = settings.warm_up.max(1);
     for index in 0..warm_up + settings.runs {
-        for (layers, (samples, tokens)) in selections.iter().zip(&mut times) {
-            engine.select(layers)?;
-            for slot in 0..test.batch {
-                engine.begin(slot, &Sampling::default())?;
-                before.map_or(Ok(()), |snapshot| engine.restore(slot, snapshot))?;
-            }
-            // What begins a sequence is copied on the device, and is no part of what is timed.
-            engine.wait().await?;
-            let Some(run) = once(engine, test, settings.clock, &mut || go(index)).await? else { return Ok(None) };
-            if index >= warm_up {
-                samples.push(run.seconds);
-                tokens.extend(run.tokens);
+        for ((test, selections), times) in turns.iter().zip(&mut times) {
+            for (layers, (samples, tokens)) in selections.iter().zip(times) {
+                engine.select(layers)?;
+                for slot in 0..test.batch {
+                    engine.begin(slot, &Sampling::default())?;
+                    before.get(&test.depth).map_or(Ok(()), |snapshot| engine.restore(slot, snapshot))?;
+                }
+                // What begins a sequence is copied on the device, and is no part of what is timed.
+                engine.wait().await?;
+                let Some(run) = once(engine, test, settings.clock, &mut || go(index)).await? else { return Ok(None) };
+                if index >= warm_up {
+                    samples.push(run.seconds);
+                    tokens.extend(run.tokens);
+                }
             }
         }
     }
-    Ok(Some(times.into_iter().map(|(samples, tokens)| Time::wall(test, samples, tokens)).collect()))
+    let told = |((test, _), times): (&(Test, _), Vec<(Vec<f64>, Vec<f64>)>)| {
+        times.into_iter().map(|(samples, tokens)| Time::wall(test, samples, tokens)).collect()
+    };
+    Ok(Some(turns.iter().zip(times).map(told).collect()))
 }
 
 struct Run {
@@ -285,15 +290,16 @@ pub(super) mod tests {
         let layers = engine.selected().to_vec();
         assert_eq!(layers.len(), engine.config().layers.len());
         let settings = Settings { runs: 2, warm_up: 1, profile: 0, bandwidth: None, clock };
-        let test = Test::new(Kind::Decode, 0, 4, 3, 1);
+        let some = [layers[..1].to_vec(), layers.clone(), vec![]];
+        let jobs = [3, 0].map(|depth| (Test::new(Kind::Decode, 0, 4, depth, 1), some.to_vec()));
         let turns = std::cell::RefCell::new(vec![]);
         let mut go = |run| {
             turns.borrow_mut().push(run);
             ControlFlow::Continue(())
         };
-        let some = [layers[..1].to_vec(), layers.clone(), vec![]];
-        let times = block_on(side_by_side(&mut engine, &test, &settings, &some, &mut go)).unwrap().unwrap();
-        assert!(times.iter().all(|time| time.samples.len() == 2) && times.len() == 3);
+        let times = block_on(side_by_side(&mut engine, &jobs, &settings, &mut go)).unwrap().unwrap();
+        let samples = times.iter().map(|times| times.iter().map(|time| time.samples.len()).collect::<Vec<_>>());
+        assert_eq!(samples.collect::<Vec<_>>(), [[2; 3]; 2]);
         assert!(turns.borrow().is_sorted());
         assert_eq!(engine.selected(), layers);
         // What other selections leave behind does not change a text; a selection does.
@@ -303,8 +309,8 @@ pub(super) mod tests {
         assert_eq!(gate(&mut engine), Gate::Passed);
         engine.select(&layers[1..]).unwrap();
         assert_eq!(gate(&mut engine), Gate::Failed);
-        let none =
-            block_on(side_by_side(&mut engine, &test, &settings, &[vec![99]], &mut |_| ControlFlow::Continue(())));
+        let none = [(Test::new(Kind::Decode, 0, 4, 0, 1), vec![vec![99]])];
+        let none = block_on(side_by_side(&mut engine, &none, &settings, &mut |_| ControlFlow::Continue(())));
         assert!(matches!(none, Err(Error::Parameter { .. })));
     }
 

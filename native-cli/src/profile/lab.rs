@@ -41,12 +41,18 @@ pub struct Protocol {
     pub runs: u32,
 }
 
-/// Selections of a stack's blocks that take turns, for so many sequences at a depth.
+/// Selections of a stack's blocks that take turns with each other and with those of other depths and numbers of sequences.
 #[derive(Clone, Debug)]
 pub struct Turns {
     pub batch: u32,
     pub depth: u32,
     pub selections: Vec<Vec<usize>>,
+}
+
+impl Turns {
+    fn test(&self, tokens: u32) -> Test {
+        Test::new(Kind::Decode, 0, tokens, self.depth, self.batch)
+    }
 }
 
 /// What came out for a stack.
@@ -137,15 +143,11 @@ impl<'a> Lab<'a> {
     async fn take(&self, engine: &mut Engine, protocol: &Protocol, turns: &[Turns]) -> Result<Option<Timed>, Error> {
         let Protocol { tokens, runs, .. } = *protocol;
         let settings = Settings { runs, warm_up: 1, profile: 0, bandwidth: None, clock: seconds };
-        let mut samples = vec![];
-        for Turns { batch, depth, selections } in turns {
-            let test = Test::new(Kind::Decode, 0, tokens, *depth, *batch);
-            let mut go = |_| if self.stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
-            let times = side_by_side(engine, &test, &settings, selections, &mut go).await?;
-            let Some(times) = times else { return Ok(None) };
-            let steps = |time: Time| time.samples.iter().map(|seconds| seconds / f64::from(tokens)).collect();
-            samples.push(times.into_iter().map(steps).collect());
-        }
+        let turns: Vec<_> = turns.iter().map(|turns| (turns.test(tokens), turns.selections.clone())).collect();
+        let mut go = |_| if self.stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+        let Some(times) = side_by_side(engine, &turns, &settings, &mut go).await? else { return Ok(None) };
+        let steps = |time: Time| time.samples.iter().map(|seconds| seconds / f64::from(tokens)).collect();
+        let samples = times.into_iter().map(|times| times.into_iter().map(steps).collect()).collect();
         let blocks: Vec<u64> = engine.model().layer_bytes().collect();
         let ends = engine.model().bytes() - blocks.iter().sum::<u64>();
         Ok(Some(Timed { samples, blocks, ends }))
