@@ -76,17 +76,26 @@ pub async fn measure(
     Ok(Some(Measured { time, operators }))
 }
 
+/// A test, and the selections of an engine's layers that take turns at it.
+#[derive(Clone, Debug)]
+pub struct Turns {
+    /// What each of them runs.
+    pub test: Test,
+    /// See [`Engine::select`].
+    pub selections: Vec<Vec<usize>>,
+}
+
 /// The runs of [`measure`] alone.
 ///
 /// # Errors
 /// As [`measure`].
 pub async fn time(engine: &mut Engine, test: &Test, settings: &Settings, go: &mut Go<'_>) -> Result<Option<Time>> {
-    let turns = [(test.clone(), vec![engine.selected().to_vec()])];
+    let turns = [Turns { test: test.clone(), selections: vec![engine.selected().to_vec()] }];
     let times = side_by_side(engine, &turns, settings, go).await?;
     Ok(times.and_then(|times| times.into_iter().flatten().next()))
 }
 
-/// As [`time`], of several tests, each of these selections of layers: a run of each, then the next run of each, so that what
+/// As [`time`], of several tests and selections of layers: a run of each, then the next run of each, so that what
 /// changes meanwhile (another program, a warm device) changes all alike, and differences hold run by run. What stands in front
 /// is run through all selected layers, which are selected again afterwards.
 ///
@@ -94,7 +103,7 @@ pub async fn time(engine: &mut Engine, test: &Test, settings: &Settings, go: &mu
 /// As [`measure`]; [`Error::Parameter`] if there is no such layer.
 pub async fn side_by_side(
     engine: &mut Engine,
-    turns: &[(Test, Vec<Vec<usize>>)],
+    turns: &[Turns],
     settings: &Settings,
     go: &mut Go<'_>,
 ) -> Result<Option<Vec<Vec<Time>>>> {
@@ -109,12 +118,12 @@ pub async fn side_by_side(
 /// `before` gets a snapshot of each depth.
 async fn repeat(
     engine: &mut Engine,
-    turns: &[(Test, Vec<Vec<usize>>)],
+    turns: &[Turns],
     settings: &Settings,
     before: &mut HashMap<u32, Snapshot>,
     go: &mut Go<'_>,
 ) -> Result<Option<Vec<Vec<Time>>>> {
-    for depth in turns.iter().map(|(test, _)| test.depth) {
+    for depth in turns.iter().map(|turns| turns.test.depth) {
         if depth > 0 && !before.contains_key(&depth) {
             engine.begin(0, &Sampling::default())?;
             let ids = ids(engine, depth);
@@ -124,10 +133,10 @@ async fn repeat(
             before.insert(depth, engine.snapshot(0).await?);
         }
     }
-    let mut times: Vec<Vec<_>> = turns.iter().map(|(_, layers)| vec![(vec![], vec![]); layers.len()]).collect();
+    let mut times: Vec<Vec<_>> = turns.iter().map(|turns| vec![(vec![], vec![]); turns.selections.len()]).collect();
     let warm_up = settings.warm_up.max(1);
     for index in 0..warm_up + settings.runs {
-        for ((test, selections), times) in turns.iter().zip(&mut times) {
+        for (Turns { test, selections }, times) in turns.iter().zip(&mut times) {
             for (layers, (samples, tokens)) in selections.iter().zip(times) {
                 engine.select(layers)?;
                 for slot in 0..test.batch {
@@ -144,10 +153,11 @@ async fn repeat(
             }
         }
     }
-    let told = |((test, _), times): (&(Test, _), Vec<(Vec<f64>, Vec<f64>)>)| {
-        times.into_iter().map(|(samples, tokens)| Time::wall(test, samples, tokens)).collect()
-    };
-    Ok(Some(turns.iter().zip(times).map(told).collect()))
+    let mut told = vec![];
+    for (Turns { test, .. }, times) in turns.iter().zip(times) {
+        told.push(times.into_iter().map(|(samples, tokens)| Time::wall(test, samples, tokens)).collect());
+    }
+    Ok(Some(told))
 }
 
 struct Run {
@@ -292,7 +302,8 @@ pub(super) mod tests {
         // A clock of its own: the other test counts its looks.
         let settings = Settings { runs: 2, warm_up: 1, profile: 0, bandwidth: None, clock: || 0.0 };
         let some = [layers[..1].to_vec(), layers.clone(), vec![]];
-        let jobs = [3, 0].map(|depth| (Test::new(Kind::Decode, 0, 4, depth, 1), some.to_vec()));
+        let jobs =
+            [3, 0].map(|depth| Turns { test: Test::new(Kind::Decode, 0, 4, depth, 1), selections: some.to_vec() });
         let turns = std::cell::RefCell::new(vec![]);
         let mut go = |run| {
             turns.borrow_mut().push(run);
@@ -310,7 +321,7 @@ pub(super) mod tests {
         assert_eq!(gate(&mut engine), Gate::Passed);
         engine.select(&layers[1..]).unwrap();
         assert_eq!(gate(&mut engine), Gate::Failed);
-        let none = [(Test::new(Kind::Decode, 0, 4, 0, 1), vec![vec![99]])];
+        let none = [Turns { test: Test::new(Kind::Decode, 0, 4, 0, 1), selections: vec![vec![99]] }];
         let none = block_on(side_by_side(&mut engine, &none, &settings, &mut |_| ControlFlow::Continue(())));
         assert!(matches!(none, Err(Error::Parameter { .. })));
     }

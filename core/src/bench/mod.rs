@@ -15,6 +15,6 @@ mod stats;
 pub use describe::WGPU;
 pub use golden::{GOLDEN, PROMPT, golden};
 pub use limits::copy_bytes_per_second;
-pub use measure::{Measured, Settings, compile, measure, side_by_side, time};
+pub use measure::{Measured, Settings, Turns, compile, measure, side_by_side, time};
 pub use operators::operators;
 pub use stats::warnings;

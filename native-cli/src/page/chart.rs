@@ -1,6 +1,6 @@
 //! Charts as numbers: places in percent of the drawing, so that text keeps its size at every width of the page.
 
-use super::units::{cut, digits, thousands};
+use super::units::{cut, digits, short, thousands};
 use nemoflash::bench::report::Summary;
 use serde::Serialize;
 
@@ -199,8 +199,7 @@ impl Lines {
         });
         let mut series: Vec<(f64, Series)> = series.collect();
         spread(&mut series);
-        let y_ticks =
-            axis.ticks().into_iter().map(|at| Tick { at: percent(1.0 - axis.place(at)), label: digits_short(at) });
+        let y_ticks = axis.ticks().into_iter().map(|at| Tick { at: percent(1.0 - axis.place(at)), label: short(at) });
         let y = if axis.log { format!("{}, logarithmic", names.y) } else { names.y.to_owned() };
         Lines {
             title,
@@ -211,10 +210,7 @@ impl Lines {
                 .as_ref()
                 .map_or_else(|| xs.clone(), Axis::ticks)
                 .into_iter()
-                .map(|x| Tick {
-                    at: percent(across(x)),
-                    label: if wide.is_some() { digits_short(x) } else { thousands(x) },
-                })
+                .map(|x| Tick { at: percent(across(x)), label: if wide.is_some() { short(x) } else { thousands(x) } })
                 .collect(),
             y_ticks: y_ticks.collect(),
             series: series.into_iter().map(|(_, series)| series).collect(),
@@ -236,15 +232,6 @@ fn spread(series: &mut [(f64, Series)]) {
     }
     for ((_, series), place) in series.iter_mut().zip(places) {
         series.label_at = percent(place / 100.0);
-    }
-}
-
-/// `0.5`, `20`, `1,000`.
-fn digits_short(value: f64) -> String {
-    let text = digits(value);
-    match text.contains('.') && !text.contains('e') {
-        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
-        false => text,
     }
 }
 
@@ -315,7 +302,7 @@ mod tests {
         assert_eq!(linear.ticks(), [0.0, 2.5, 5.0, 7.5]);
         let near = Axis::near(2.61, 3.35);
         assert!(near.place(2.61) > 0.0 && near.place(3.35) < 1.0);
-        assert_eq!(near.ticks().iter().map(|at| digits_short(*at)).collect::<Vec<_>>(), ["2.75", "3", "3.25"]);
+        assert_eq!(near.ticks().iter().map(|at| short(*at)).collect::<Vec<_>>(), ["2.75", "3", "3.25"]);
         let log = Axis::new(1.0, 300.0);
         assert!(log.log && log.place(1.0) > 0.0 && log.place(300.0) < 1.0);
         assert_eq!(log.ticks(), [1.0, 3.0, 10.0, 30.0, 100.0, 300.0]);

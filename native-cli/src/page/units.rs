@@ -14,6 +14,15 @@ pub fn digits(value: f64) -> String {
     }
 }
 
+/// `0.5`, `20`, `1,000`.
+pub fn short(value: f64) -> String {
+    let text = digits(value);
+    match text.contains('.') && !text.contains('e') {
+        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
+        false => text,
+    }
+}
+
 /// Rounded, with commas. Beyond what a number of bytes may be, as a power of ten.
 pub fn thousands(value: f64) -> String {
     if value.abs().is_nan() || value.abs() >= 1e18 {

@@ -1,6 +1,6 @@
 //! `nemoflash profile depth-width`: latency over depth and width, and the sweet spot of a budget.
 
-use super::lab::{Lab, Protocol, Turns};
+use super::lab::{Lab, Protocol};
 use super::law::Law;
 use super::options::{DepthWidth, Pattern, STEP};
 use super::output;
@@ -15,7 +15,7 @@ use anyhow::{Result, bail};
 use nemoflash::Config;
 use nemoflash::bench::lookup::{Part, Shape, Stack, letters};
 use nemoflash::bench::report::{Clock, Summary};
-use nemoflash::bench::warnings;
+use nemoflash::bench::{Turns, warnings};
 
 /// Widest stack.
 const WIDEST: u32 = 16_384;
@@ -65,7 +65,7 @@ pub async fn run(common: &Common, args: &DepthWidth, points: Option<Vec<Point>>,
         let Measured { depth, width, .. } = stack;
         let blocks = args.pattern.0.repeat(depth as usize);
         let name = format!("depth {depth}");
-        let turns = Turns { batch: 1, depth: before, selections: vec![(0..blocks.len()).collect()] };
+        let turns = Turns { test: protocol.test(1, before), selections: vec![(0..blocks.len()).collect()] };
         let timed = lab.time(&Stack { name, hidden: width, blocks }, &protocol, &[turns]).await?;
         let (samples, error) = match timed {
             Ok(None) => break,

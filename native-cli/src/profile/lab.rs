@@ -8,7 +8,7 @@ use crate::terminal;
 use anyhow::Result;
 use nemoflash::bench::lookup::{Shape, Stack};
 use nemoflash::bench::report::{Device, Gate, Kind, Test, Time};
-use nemoflash::bench::{Settings, side_by_side};
+use nemoflash::bench::{Settings, Turns, side_by_side};
 use nemoflash::{Engine, EngineOptions, Error, Exec, Synthetic};
 use std::ops::ControlFlow;
 
@@ -41,17 +41,10 @@ pub struct Protocol {
     pub runs: u32,
 }
 
-/// Selections of a stack's blocks that take turns with each other and with those of other depths and numbers of sequences.
-#[derive(Clone, Debug)]
-pub struct Turns {
-    pub batch: u32,
-    pub depth: u32,
-    pub selections: Vec<Vec<usize>>,
-}
-
-impl Turns {
-    fn test(&self, tokens: u32) -> Test {
-        Test::new(Kind::Decode, 0, tokens, self.depth, self.batch)
+impl Protocol {
+    /// Decode of so many sequences behind so many tokens.
+    pub fn test(&self, batch: u32, depth: u32) -> Test {
+        Test::new(Kind::Decode, 0, self.tokens, depth, batch)
     }
 }
 
@@ -143,9 +136,8 @@ impl<'a> Lab<'a> {
     async fn take(&self, engine: &mut Engine, protocol: &Protocol, turns: &[Turns]) -> Result<Option<Timed>, Error> {
         let Protocol { tokens, runs, .. } = *protocol;
         let settings = Settings { runs, warm_up: 1, profile: 0, bandwidth: None, clock: seconds };
-        let turns: Vec<_> = turns.iter().map(|turns| (turns.test(tokens), turns.selections.clone())).collect();
         let mut go = |_| if self.stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
-        let Some(times) = side_by_side(engine, &turns, &settings, &mut go).await? else { return Ok(None) };
+        let Some(times) = side_by_side(engine, turns, &settings, &mut go).await? else { return Ok(None) };
         let steps = |time: Time| time.samples.iter().map(|seconds| seconds / f64::from(tokens)).collect();
         let samples = times.into_iter().map(|times| times.into_iter().map(steps).collect()).collect();
         let blocks: Vec<u64> = engine.model().layer_bytes().collect();

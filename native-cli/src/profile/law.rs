@@ -238,11 +238,10 @@ fn solve(products: &[[f64; 4]; 4], columns: &[usize]) -> Option<Vec<f64>> {
         if rows[at][at].abs() <= 1e-12 * products[columns[at]][columns[at]] {
             return None;
         }
-        for below in at + 1..size {
-            let times = rows[below][at] / rows[at][at];
-            for column in at..=size {
-                rows[below][column] -= times * rows[at][column];
-            }
+        let (above, below) = rows.split_at_mut(at + 1);
+        for row in below {
+            let times = row[at] / above[at][at];
+            row.iter_mut().zip(&above[at]).skip(at).for_each(|(value, pivot)| *value -= times * pivot);
         }
     }
     let mut found = vec![0.0; size];

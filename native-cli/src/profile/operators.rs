@@ -1,6 +1,6 @@
 //! `nemoflash profile operators`: the look-up table, and the stacks that it is tested with.
 
-use super::lab::{Lab, Protocol, Timed, Turns};
+use super::lab::{Lab, Protocol, Timed};
 use super::options::{Kind, Operators};
 use super::output;
 use super::sections;
@@ -12,8 +12,8 @@ use anyhow::{Result, bail};
 use nemoflash::bench::lookup::{
     Accuracy, Entry, HeldOut, LIMIT, Measured, Part, SCHEMA, Shape, Stack, Table, differences, held_out, letters,
 };
-use nemoflash::bench::report::{Clock, Summary};
-use nemoflash::bench::warnings;
+use nemoflash::bench::report::{Clock, Summary, Test};
+use nemoflash::bench::{Turns, warnings};
 use nemoflash::config::BlockKind;
 use nemoflash::{Config, Error};
 use std::collections::BTreeMap;
@@ -105,7 +105,7 @@ impl Plan {
         let held: Vec<Vec<usize>> = held.iter().map(|stack| self.selection(stack, each)).collect();
         let turns = |(batch, depth)| {
             let table = if self.depth.contains(&depth) { &table[..] } else { &[] };
-            Turns { batch, depth, selections: [table, &held].concat() }
+            Turns { test: self.protocol.test(batch, depth), selections: [table, &held].concat() }
         };
         let mut pairs = self.pairs(&self.depths_between());
         if held.is_empty() {
@@ -231,7 +231,7 @@ async fn size(lab: &mut Lab<'_>, plan: &Plan, table: &mut Table, hidden: u32, he
     let turns = plan.turns(more, held);
     // What each run says, of all depths together where they change nothing.
     let mut said: BTreeMap<(Part, u32, Option<u32>), Vec<f64>> = BTreeMap::new();
-    for (Turns { batch, depth, selections }, samples) in turns.iter().zip(&timed.samples) {
+    for (Turns { test: Test { batch, depth, .. }, selections }, samples) in turns.iter().zip(&timed.samples) {
         if !plan.depth.contains(depth) {
             continue;
         }
@@ -255,10 +255,11 @@ async fn size(lab: &mut Lab<'_>, plan: &Plan, table: &mut Table, hidden: u32, he
         table.entries.extend(entry(plan, (part, hidden, batch, depth), bytes, blocks, &each));
     }
     for (at, stack) in held.iter().enumerate() {
-        let tested = turns.iter().zip(&timed.samples).map(|(Turns { batch, depth, selections }, samples)| {
-            let measured = Summary::of(&samples[selections.len() - held.len() + at]);
-            test(table, stack, *batch, *depth, measured)
-        });
+        let tested =
+            turns.iter().zip(&timed.samples).map(|(Turns { test: Test { batch, depth, .. }, selections }, samples)| {
+                let measured = Summary::of(&samples[selections.len() - held.len() + at]);
+                against(table, stack, *batch, *depth, measured)
+            });
         let mut tested: Vec<HeldOut> = tested.collect();
         tested.sort_by_key(|tested| (tested.batch, tested.depth));
         table.held_out.extend(tested);
@@ -267,7 +268,7 @@ async fn size(lab: &mut Lab<'_>, plan: &Plan, table: &mut Table, hidden: u32, he
 }
 
 /// A held-out stack against the table.
-fn test(table: &Table, stack: &Stack, batch: u32, depth: u32, measured: Option<Summary>) -> HeldOut {
+fn against(table: &Table, stack: &Stack, batch: u32, depth: u32, measured: Option<Summary>) -> HeldOut {
     let predicted = table.predict(stack, batch, depth);
     let why = predicted.as_ref().err().map(ToString::to_string);
     let predicted = predicted.ok();

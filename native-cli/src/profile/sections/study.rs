@@ -3,7 +3,7 @@
 use super::{Head, about, series, signed};
 use crate::page;
 use crate::page::chart::{Lines, Names, Scale, Values};
-use crate::page::units::{digits, thousands};
+use crate::page::units::{digits, short, thousands};
 use crate::profile::depth_width::{law_text, sentence};
 use crate::profile::law::Told;
 use crate::profile::study::{DepthWidth, Measured};
@@ -64,7 +64,7 @@ pub fn depth_width(results: &DepthWidth) -> Result<String> {
     };
     let body = Body {
         head,
-        latency: lines(results, "Milliseconds a token", "milliseconds a token", "ms", milliseconds),
+        latency: lines(results, "Latency", "milliseconds a token", "ms", milliseconds),
         loss: law.and_then(|_| lines(results, "Loss by the law", "loss", "", loss)),
         trade: law.and_then(|_| trade(results)),
         law: law.map(law_text),
@@ -88,7 +88,7 @@ fn wanted(results: &DepthWidth) -> Vec<u64> {
 
 /// `500 M parameters`.
 fn millions(parameters: u64) -> String {
-    format!("{} M parameters", digits(parameters as f64 / 1e6))
+    format!("{} M parameters", short(parameters as f64 / 1e6))
 }
 
 /// Something over depth, a line for each number of parameters.
