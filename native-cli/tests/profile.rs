@@ -169,6 +169,22 @@ fn some_kinds_alone_are_a_table_too() {
     assert_eq!(faults(&schema("operators.schema.json"), &value), [""; 0]);
     assert_eq!((value["entries"].as_array().unwrap().len(), &value["accuracy"]), (2, &Value::Null));
     assert_eq!(value["gate"], "not_run");
+    assert!(run.err.contains("only 0 held-out stacks"), "{run:?}");
+}
+
+/// Keys and values of a terabyte.
+#[test]
+fn what_does_not_fit_is_told() {
+    let file = kept("large.json");
+    let line = ["profile", "operators", "--kinds", "attention", "--hidden", "2048", "-b", "512", "-d", "1000000"];
+    let more = ["--blocks", "1", "--vocab", "512", "--skip-gate", "--file", file.to_str().unwrap()];
+    let run = cpu(&[&line[..], &more].concat());
+    assert!(run.code == Some(1) && run.err.contains("error: nothing was measured"), "{run:?}");
+    assert!(run.out.contains("- not measured: "), "{run:?}");
+    let value = json(&file);
+    assert_eq!(faults(&schema("operators.schema.json"), &value), [""; 0]);
+    let entries = value["entries"].as_array().unwrap();
+    assert!(entries.len() == 2 && entries.iter().all(|entry| entry["error"].is_string()), "{value}");
 }
 
 #[test]

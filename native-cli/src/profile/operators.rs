@@ -21,6 +21,9 @@ use std::collections::BTreeMap;
 /// Bytes that caches of large GPUs hold: a smaller stack may be read from them at every step.
 const CACHES: u64 = 192 << 20;
 
+/// Fewest held-out stacks that say something.
+const ENOUGH: usize = 4;
+
 /// What is measured, with the defaults of the device filled in.
 #[derive(Clone, Debug)]
 struct Plan {
@@ -178,6 +181,10 @@ pub async fn run(common: &Common, args: &Operators, mut lab: Lab<'_>) -> Result<
         warnings: lab.warnings.clone(),
     };
     let all = held_out(&plan.hidden, &plan.parts, plan.seed);
+    if all.len() < ENOUGH {
+        let words = format!("only {} held-out stacks have these kinds of blocks alone", all.len());
+        table.warnings.push(format!("{words}: they say little about others. Measure all --kinds to test the table"));
+    }
     for &hidden in &plan.hidden {
         let held: Vec<Stack> = all.iter().filter(|stack| stack.hidden == hidden).cloned().collect();
         size(&mut lab, &plan, &mut table, hidden, &held).await?;
@@ -196,7 +203,7 @@ pub async fn run(common: &Common, args: &Operators, mut lab: Lab<'_>) -> Result<
     }
     match &table.accuracy {
         _ if table.entries.iter().all(|entry| entry.seconds.is_none()) => {
-            bail!("nothing was measured; each entry says why. Try smaller --hidden, --blocks or -b")
+            bail!("nothing was measured; each entry says why. Try smaller --hidden, --blocks, -b or -d")
         }
         Some(Accuracy { count, max, beyond, .. }) if *beyond > 0 => bail!(
             "the table predicts {beyond} of {count} held-out measurements off by more than {:.0} %, the worst by {:.1} %: do not \
