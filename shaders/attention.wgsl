@@ -11,6 +11,7 @@ struct Numbers {
     kv_heads: u32,
     head_dim: u32,
     slots: u32,
+    first_slot: u32,
     positions: u32,
     window: u32,
     kv_f16: u32,
@@ -55,7 +56,8 @@ fn attention(
     let first_head = kv_head * share + index % head_tiles * TILE_HEADS;
     let end_head = (kv_head + 1u) * share;
     let tile = tile_of(index / head_tiles / n.kv_heads, QUERIES / TILE_HEADS);
-    if tile.rows == 0u {
+    let slot = tile.slot - n.first_slot;
+    if tile.rows == 0u || slot >= n.slots {
         return;
     }
     let position = batch.row[tile.first].position;
@@ -64,7 +66,7 @@ fn attention(
     // The first quad of this KV head's key at position 0; values lie `to_values` behind keys, positions `step` apart.
     let to_values = n.kv_heads * QUADS;
     let step = 2u * to_values;
-    let base = tile.slot * n.positions * step + kv_head * QUADS;
+    let base = slot * n.positions * step + kv_head * QUADS;
 
     let across = local % ACROSS;
     let four_queries = local / ACROSS;

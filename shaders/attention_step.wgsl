@@ -14,6 +14,7 @@ struct Numbers {
     kv_heads: u32,
     head_dim: u32,
     slots: u32,
+    first_slot: u32,
     positions: u32,
     window: u32,
     qk_norm: u32,
@@ -68,6 +69,10 @@ fn attention_step(
         return;
     }
     let row = batch.row[r];
+    let slot = row.slot - n.first_slot;
+    if slot >= n.slots {
+        return;
+    }
     let first_head = r * n.heads + kv_head * QUERIES; // of all rows
     // The split's share of the keys before the new one.
     let oldest = select(row.position - min(row.position, n.window), 0u, n.window == 0u);
@@ -93,7 +98,7 @@ fn attention_step(
     // there is none, what is read is not used.
     let last = max(to_key, 1u) - 1u;
     //#for K in KEYS
-    let first_#K = key_at(row.slot, min(from_key + #Ku * TEAMS + team, last), kv_head);
+    let first_#K = key_at(slot, min(from_key + #Ku * TEAMS + team, last), kv_head);
     //#for S in SHARE
     var next_k_#K_#S = kv[first_#K + quad_#S];
     var next_v_#K_#S = kv[first_#K + value_at + quad_#S];
@@ -128,7 +133,7 @@ fn attention_step(
             if !is_key {
                 v = Pairs(v.low * (n.scale * LOG2_E), v.high * (n.scale * LOG2_E));
             } else if split == 0u {
-                let at = key_at(row.slot, row.position, kv_head) + pair_#P;
+                let at = key_at(slot, row.position, kv_head) + pair_#P;
                 kv[at] = kv_pack(v.low);
                 kv[at + HALF] = kv_pack(v.high);
             }
@@ -140,7 +145,7 @@ fn attention_step(
     if split == 0u {
         for (var i = local; i < QUADS; i += WG) {
             let value = qkv[line_of(r, n.heads + n.kv_heads + kv_head) + i];
-            kv[key_at(row.slot, row.position, kv_head) + value_at + i] = kv_pack(value);
+            kv[key_at(slot, row.position, kv_head) + value_at + i] = kv_pack(value);
             room[(QUERIES + 1u) * QUADS + i] = value;
         }
     }
@@ -183,7 +188,7 @@ fn attention_step(
     for (var start = from_key; start < to_key; start += TEAMS * KEYS) {
         //#for K in KEYS
         let key_#K = start + #Ku * TEAMS + team;
-        let next_#K = key_at(row.slot, min(key_#K + TEAMS * KEYS, last), kv_head);
+        let next_#K = key_at(slot, min(key_#K + TEAMS * KEYS, last), kv_head);
         //#for S in SHARE
         let k_#K_#S = kv_unpack(next_k_#K_#S);
         let v_#K_#S = kv_unpack(next_v_#K_#S);

@@ -51,16 +51,15 @@ fn delta_step(
     let start = slot + (n.state_at / 4u) + head * n.head_dim * COLUMNS + column;
 
     // S first: its loads run while q, k and v are made.
-    var s = array<mat4x4<f32>, QUADS>();
-    if own < GROUPS && row.position != 0u {
-        for (var i = 0u; i < QUADS; i++) {
-            let quad = own + i * GROUPS;
-            if quad < COLUMNS {
-                let at = start + 4u * quad * COLUMNS;
-                s[i] = mat4x4<f32>(state[at], state[at + COLUMNS], state[at + 2u * COLUMNS], state[at + 3u * COLUMNS]);
-            }
-        }
+    //#for I in QUADS
+    let quad_#I = min(own + #Iu * GROUPS, COLUMNS - 1u);
+    let mine_#I = own < GROUPS && own + #Iu * GROUPS < COLUMNS;
+    let at_#I = start + 4u * quad_#I * COLUMNS;
+    var s_#I = mat4x4<f32>();
+    if mine_#I && row.position != 0u {
+        s_#I = mat4x4<f32>(state[at_#I], state[at_#I + COLUMNS], state[at_#I + 2u * COLUMNS], state[at_#I + 3u * COLUMNS]);
     }
+    //#end
 
     // Convolution and silu of this head's q, k and v, four channels at a time.
     let channels = 3u * n.heads * COLUMNS;
@@ -94,11 +93,10 @@ fn delta_step(
     if own < GROUPS {
         var k_part = vec4<f32>();
         var q_part = vec4<f32>();
-        for (var i = 0u; i < QUADS; i++) {
-            let quad = min(own + i * GROUPS, COLUMNS - 1u);
-            q_part += s[i] * head_qkv[quad];
-            k_part += s[i] * head_qkv[COLUMNS + quad];
-        }
+        //#for I in QUADS
+        q_part += s_#I * head_qkv[quad_#I];
+        k_part += s_#I * head_qkv[COLUMNS + quad_#I];
+        //#end
         part_k[local] = k_part * k_scale;
         part_q[local] = q_part * q_scale;
     }
@@ -109,24 +107,22 @@ fn delta_step(
     if own < GROUPS {
         var sk = vec4<f32>();
         var sq = vec4<f32>();
-        for (var i = 0u; i < GROUPS; i++) {
-            sk += part_k[i * COLUMNS + column];
-            sq += part_q[i * COLUMNS + column];
-        }
+        //#for G in GROUPS
+        sk += part_k[#Gu * COLUMNS + column];
+        sq += part_q[#Gu * COLUMNS + column];
+        //#end
         let raw = max(p[r * n.in_stride + 4u * channels + head], -80.0);
         let d = (head_qkv[2u * COLUMNS + column] - sk) / (1.0 + exp(-raw));
         o = (sq + d * (sums.z * q_scale * k_scale)) / sqrt(f32(n.head_dim));
-        for (var i = 0u; i < QUADS; i++) {
-            let quad = own + i * GROUPS;
-            if quad < COLUMNS {
-                s[i] += outer(d, head_qkv[COLUMNS + quad] * k_scale);
-                let at = start + 4u * quad * COLUMNS;
-                state[at] = s[i][0];
-                state[at + COLUMNS] = s[i][1];
-                state[at + 2u * COLUMNS] = s[i][2];
-                state[at + 3u * COLUMNS] = s[i][3];
-            }
+        //#for I in QUADS
+        if mine_#I {
+            s_#I += outer(d, head_qkv[COLUMNS + quad_#I] * k_scale);
+            state[at_#I] = s_#I[0];
+            state[at_#I + COLUMNS] = s_#I[1];
+            state[at_#I + 2u * COLUMNS] = s_#I[2];
+            state[at_#I + 3u * COLUMNS] = s_#I[3];
         }
+        //#end
     }
 
     // The head norm (step 8).

@@ -1,11 +1,13 @@
 // Rotary embedding of queries and keys, with RMSNorm per head in front where the model has it (qk norm), and
-// the write of keys and values into the slot's memory (spec 3.3). One workgroup per row and head.
+// the write of keys and values into the slot's memory (spec 3.3). One workgroup per row and head. Rows of slots that are in
+// another buffer are left to the dispatch that has it.
 struct Numbers {
     rows: u32,
     heads: u32,
     kv_heads: u32,
     head_dim: u32,
     slots: u32,
+    first_slot: u32,
     positions: u32,
     qk_norm: u32,
     kv_f16: u32,
@@ -28,6 +30,10 @@ fn rope_kv(
     let all_heads = n.heads + 2u * n.kv_heads;
     let index = min(group_index(group, groups), batch.rows * all_heads - 1u);
     let row = batch.row[index / all_heads];
+    let slot = row.slot - n.first_slot;
+    if slot >= n.slots {
+        return;
+    }
     let head = index % all_heads;
     let half = n.head_dim / 8u; // quads in half a head
     let inside = local < half;
@@ -55,7 +61,7 @@ fn rope_kv(
         qkv[at] = v.low;
         qkv[at + half] = v.high;
     } else {
-        let place = (row.slot * n.positions + row.position) * 2u * n.kv_heads + head - n.heads;
+        let place = (slot * n.positions + row.position) * 2u * n.kv_heads + head - n.heads;
         kv[place * 2u * half + local] = kv_pack(v.low);
         kv[place * 2u * half + local + half] = kv_pack(v.high);
     }

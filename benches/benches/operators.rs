@@ -1,15 +1,18 @@
-//! `cargo bench -p nemoflash-benches -- [--adapter TEXT|INDEX] [--backend NAME] [--deny LIST] [--filter TEXT]
-//! [--json]`: every operator on one adapter. `cargo test` runs each example once instead, on whatever adapter
-//! there is.
+//! `cargo bench -p nemoflash-benches --bench operators -- [--adapter TEXT|INDEX] [--deny LIST] [--filter TEXT] [--json]`:
+//! every operator on its example sizes; with `--arch nemotron-flash-1b --rows 1,8,64 --prompt 512`, every operator of that
+//! model's steps in its sizes, with its share of what its memory gives and, given `--tflops`, of what it computes. `cargo
+//! test` runs each example once instead, on whatever adapter there is.
 #![forbid(unsafe_code)]
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use clap::Parser;
+use nemoflash::bench::memory_bytes_per_second;
 use nemoflash::ops::examples;
-use nemoflash::{Caps, Deny, Error, Exec, Gpu, GpuOptions};
-use nemoflash_benches::{Effort, Timing, time};
+use nemoflash::{ARCHS, Caps, Deny, Error, Exec, Gpu, GpuOptions, LoadOptions, Quant};
+use nemoflash_benches::{Effort, Timing, Work, time, work};
 use serde_json::json;
-use std::time::Duration;
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
 
 /// Times every operator on its example sizes.
 #[derive(Parser, Debug, Default)]
@@ -30,6 +33,24 @@ struct Options {
     /// One JSON object on stdout instead of a table
     #[arg(long)]
     json: bool,
+    /// Not the examples but what a step of this published shape runs
+    #[arg(long)]
+    arch: Option<String>,
+    /// Bits of the shape's weights: 4 or 8 in groups of 64; bf16 if not given
+    #[arg(long)]
+    bits: Option<u32>,
+    /// Sequences of a decode step of the shape
+    #[arg(long, value_delimiter = ',', default_value = "1")]
+    rows: Vec<u32>,
+    /// Tokens of a prefill step of the shape
+    #[arg(long, value_delimiter = ',')]
+    prompt: Vec<u32>,
+    /// Tokens in front of those
+    #[arg(long, default_value_t = 0)]
+    depth: u32,
+    /// TFLOP/s of the device by its data sheet
+    #[arg(long)]
+    tflops: Option<f64>,
     /// Runs per example; the median counts
     #[arg(long, default_value_t = 9)]
     runs: usize,
@@ -76,20 +97,32 @@ fn main() -> anyhow::Result<()> {
     };
     let device = describe(&gpu);
     let mut exec = Exec::Gpu(Box::new(gpu));
+    let bandwidth = match options.arch {
+        Some(_) => pollster::block_on(memory_bytes_per_second(&mut exec, seconds))?,
+        None => None,
+    };
+    let most = Most { bandwidth, flops: options.tflops.map(|most| most * 1e12) };
     let mut results = vec![];
     if measure && !options.json {
-        println!("{device:#}\n{:<18} {:>5} {:>12} {:>8} {:>9}  example", "kernel", "rows", "µs", "±%", "GB/s");
+        println!("{device:#}");
+        if let Some(bandwidth) = bandwidth {
+            println!("memory {:.0} GB/s", bandwidth / 1e9);
+        }
+        println!(
+            "{:<18} {:>5} {:>5} {:>10} {:>6} {:>8} {:>6} {:>8} {:>6}  operator",
+            "kernel", "rows", "times", "µs", "±%", "GB/s", "%", "TFLOP/s", "%"
+        );
     }
-    for case in examples() {
-        if !case.op.kernel().name.contains(options.filter.as_deref().unwrap_or_default()) {
+    for Work { ops, batch, dispatches } in list(&options, exec.caps())? {
+        if !ops[0].kernel().name.contains(options.filter.as_deref().unwrap_or_default()) {
             continue;
         }
-        match time(&mut exec, case, effort) {
+        match time(&mut exec, ops, &batch, effort) {
             Ok(timing) => {
                 if measure && !options.json {
-                    println!("{}", line(&timing));
+                    println!("{}", line(&timing, dispatches, &most));
                 }
-                results.push(timing);
+                results.push((timing, dispatches));
             }
             // A buffer that this device cannot bind is no fault of the operator.
             Err(e @ Error::Limit { .. }) => eprintln!("skipped: {e}"),
@@ -98,12 +131,44 @@ fn main() -> anyhow::Result<()> {
     }
     match (measure, options.json) {
         (true, true) => {
-            println!("{:#}", json!({ "device": device, "results": results.iter().map(object).collect::<Vec<_>>() }))
+            let results: Vec<_> = results.iter().map(|(timing, times)| object(timing, *times, &most)).collect();
+            println!("{:#}", json!({ "device": device, "memory_bytes_per_second": bandwidth, "results": results }))
         }
         (true, false) => {}
         (false, _) => println!("{} examples run", results.len()),
     }
     Ok(())
+}
+
+/// What is to be timed: the examples, or the steps of a model.
+fn list(options: &Options, caps: &Caps) -> anyhow::Result<Vec<Work>> {
+    let Some(arch) = &options.arch else {
+        let example = |case: nemoflash::ops::Case| Work { ops: vec![case.op], batch: case.batch, dispatches: 1 };
+        return Ok(examples().into_iter().map(example).collect());
+    };
+    let (_, config) = ARCHS.iter().find(|(name, _)| name == arch).context("no such --arch")?;
+    let quantise = options.bits.map(|bits| Quant { bits, group: 64, scale_f16: false });
+    let load = LoadOptions { quantise, ..Default::default() };
+    let steps = options.rows.iter().map(|&rows| (rows, false));
+    let mut all = vec![];
+    for (tokens, prompt) in steps.chain(options.prompt.iter().map(|&tokens| (tokens, true))) {
+        all.extend(work(config.as_bytes(), load, caps, [tokens, options.depth], prompt)?);
+    }
+    Ok(all)
+}
+
+/// Seconds since the first call.
+fn seconds() -> f64 {
+    static BEGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    BEGIN.elapsed().as_secs_f64()
+}
+
+/// What the device can do at best.
+struct Most {
+    /// Bytes per second.
+    bandwidth: Option<f64>,
+    /// Multiplications and additions per second.
+    flops: Option<f64>,
 }
 
 /// The device that the numbers belong to.
@@ -116,17 +181,33 @@ fn describe(gpu: &Gpu) -> serde_json::Value {
     })
 }
 
-fn line(t: &Timing) -> String {
-    let [least, median, most] = t.seconds;
-    let (spread, speed) = ((most - least) / median * 50.0, t.gigabytes_per_second());
-    format!("{:<18} {:>5} {:>12.2} {spread:>8.1} {speed:>9.2}  {}", t.kernel, t.size.rows, median * 1e6, t.op)
+fn line(t: &Timing, times: usize, most: &Most) -> String {
+    let [least, median, greatest] = t.seconds;
+    let (spread, bytes) = ((greatest - least) / median * 50.0, t.gigabytes_per_second());
+    let share = |rate: Option<f64>, most: Option<f64>| match rate.zip(most) {
+        Some((rate, most)) => format!("{:.1}", rate / most * 100.0),
+        None => "-".into(),
+    };
+    let flops = t.flops_per_second();
+    format!(
+        "{:<18} {:>5} {times:>5} {:>10.2} {spread:>6.1} {bytes:>8.0} {:>6} {:>8} {:>6}  {}",
+        t.kernel,
+        t.size.rows,
+        median * 1e6,
+        share(Some(bytes * 1e9), most.bandwidth),
+        flops.map_or("-".into(), |flops| format!("{:.1}", flops / 1e12)),
+        share(flops, most.flops),
+        t.op
+    )
 }
 
-fn object(t: &Timing) -> serde_json::Value {
-    let [least, median, most] = t.seconds;
+fn object(t: &Timing, times: usize, most: &Most) -> serde_json::Value {
+    let [least, median, greatest] = t.seconds;
+    let bytes = t.gigabytes_per_second();
     json!({
         "kernel": t.kernel, "op": t.op, "rows": t.size.rows, "segments": t.size.segments, "repeats": t.repeats,
-        "seconds": median, "seconds_least": least, "seconds_most": most,
-        "bytes": t.bytes, "gigabytes_per_second": t.gigabytes_per_second(),
+        "dispatches": times, "seconds": median, "seconds_least": least, "seconds_most": greatest,
+        "bytes": t.bytes, "gigabytes_per_second": bytes, "bandwidth_share": most.bandwidth.map(|most| bytes * 1e9 / most),
+        "flops": t.flops, "flops_share": t.flops_per_second().zip(most.flops).map(|(rate, most)| rate / most),
     })
 }

@@ -1,13 +1,18 @@
-//! Times every operator on its example sizes: warmed up by time, the median of several runs, bytes per second.
+//! Times operators: warmed up by time, the median of several runs, bytes per second.
 //!
 //! A run is one submission that dispatches the operator `repeats` times, each waiting for the one before, long
-//! enough that the submission itself hardly counts. Buffers stay the same, so small ones are read from caches:
-//! the numbers compare kernels and devices, they do not add up to a model's speed.
+//! enough that the submission itself hardly counts. On its example sizes an operator's buffers stay the same, so small ones
+//! are read from caches: these numbers compare kernels and devices. In a model's sizes ([`work`]) every dispatch has
+//! weights of its own, more than caches hold: these add up to a step.
 #![forbid(unsafe_code)]
 
-use nemoflash::batch::Size;
+mod work;
+
+pub use work::{Work, work};
+
+use nemoflash::batch::{Batch, Size};
 use nemoflash::kernel::Access;
-use nemoflash::ops::Case;
+use nemoflash::op::AnyOp;
 use nemoflash::plan::Plan;
 use nemoflash::{Buf, Elem, Error, Exec};
 use std::time::{Duration, Instant};
@@ -43,6 +48,8 @@ pub struct Timing {
     pub seconds: [f64; 3],
     /// Bytes that one dispatch moves at least.
     pub bytes: u64,
+    /// Multiplications and additions of one dispatch, for products of matrices.
+    pub flops: Option<u64>,
 }
 
 impl Timing {
@@ -50,27 +57,46 @@ impl Timing {
     pub fn gigabytes_per_second(&self) -> f64 {
         self.bytes as f64 / self.seconds[1] / 1e9
     }
+
+    /// Multiplications and additions per second at the median.
+    pub fn flops_per_second(&self) -> Option<f64> {
+        self.flops.map(|flops| flops as f64 / self.seconds[1])
+    }
 }
 
-/// Times one example.
+/// Times an operator: `ops` are all the same one, each with weights of its own, in turn.
 ///
 /// # Errors
 /// As [`Exec::alloc`], [`Exec::prepare`] and [`Exec::submit`].
-pub fn time(exec: &mut Exec, case: Case, effort: Effort) -> Result<Timing, Error> {
-    let (kernel, op, size) = (case.op.kernel(), format!("{:?}", case.op), case.batch.size());
+///
+/// # Panics
+/// If `ops` is empty.
+pub fn time(exec: &mut Exec, ops: Vec<Box<dyn AnyOp>>, batch: &Batch, effort: Effort) -> Result<Timing, Error> {
+    let (kernel, op, size, count) = (ops[0].kernel(), format!("{:?}", ops[0]), batch.size(), ops.len());
+    let flops = ops[0].flops(size);
     let mut bufs: Vec<Buf> = vec![];
     let result = pollster::block_on(async {
-        for (i, (bind, len)) in kernel.binds.iter().zip(case.op.lens()).enumerate() {
-            let buf = exec.alloc(bind.name, len, bind.elem).await?;
-            bufs.push(buf);
-            if bind.access != Access::Write {
-                exec.write(buf, 0, &input(&case, i, buf));
+        let (mut plan, mut words) = (Plan::default(), vec![vec![]; kernel.binds.len()]);
+        for (copy, op) in ops.into_iter().enumerate() {
+            let mut bound: Vec<Buf> = bufs.get(..kernel.binds.len()).unwrap_or_default().to_vec();
+            for (i, (bind, len)) in kernel.binds.iter().zip(op.lens()).enumerate() {
+                if copy > 0 && bind.elem != Elem::Weights {
+                    continue;
+                }
+                let buf = exec.alloc(bind.name, len, bind.elem).await?;
+                bufs.push(buf);
+                if copy == 0 {
+                    bound.push(buf);
+                    words[i] = if bind.access == Access::Write { vec![] } else { input(&*op, batch, i, buf) };
+                }
+                exec.write(buf, 0, &words[i]);
+                bound[i] = buf;
             }
+            plan.push(op, &bound);
         }
-        let mut plan = Plan::default();
-        plan.push(case.op, &bufs);
+        drop(words);
         exec.prepare(&mut plan).await?;
-        let bytes = plan.bytes(size);
+        let bytes = plan.bytes(size) / count as u64;
         let mut run = async |repeats: usize| {
             let start = Instant::now();
             let ticket = exec.submit(&vec![(&plan, size); repeats], None)?;
@@ -81,7 +107,7 @@ pub fn time(exec: &mut Exec, case: Case, effort: Effort) -> Result<Timing, Error
         let mut last = run(1).await?;
         let (start, mut repeats) = (Instant::now(), 1);
         loop {
-            if last < effort.run && repeats < 4096 {
+            if last < effort.run && repeats * count < 4096 {
                 repeats *= 2;
             } else if start.elapsed() >= effort.warm_up {
                 break;
@@ -90,9 +116,10 @@ pub fn time(exec: &mut Exec, case: Case, effort: Effort) -> Result<Timing, Error
         }
         let mut seconds = vec![];
         for _ in 0..effort.runs {
-            seconds.push(run(repeats).await?.as_secs_f64() / repeats as f64);
+            seconds.push(run(repeats).await?.as_secs_f64() / (repeats * count) as f64);
         }
-        Ok(Timing { kernel: kernel.name, op, size, repeats, seconds: spread(&mut seconds), bytes })
+        let (seconds, repeats) = (spread(&mut seconds), repeats * count);
+        Ok(Timing { kernel: kernel.name, op, size, repeats, seconds, bytes, flops })
     });
     bufs.iter().for_each(|buf| exec.free(*buf));
     result
@@ -105,16 +132,16 @@ fn spread(values: &mut [f64]) -> [f64; 3] {
 }
 
 /// Harmless words for a binding: the batch, what the operator asks for, or numbers around one half.
-fn input(case: &Case, bind: usize, buf: Buf) -> Vec<u32> {
+fn input(op: &dyn AnyOp, batch: &Batch, bind: usize, buf: Buf) -> Vec<u32> {
     let mut state = 1u32;
     let mut bits = move || {
         state = state.wrapping_mul(747_796_405).wrapping_add(2_891_336_453);
         state >> 9
     };
-    if case.op.kernel().binds[bind].name == "batch" {
-        return case.batch.words();
+    if op.kernel().binds[bind].name == "batch" {
+        return batch.words();
     }
-    if let Some(words) = case.op.input(bind, &mut || bits() as f32 / (1 << 23) as f32) {
+    if let Some(words) = op.input(bind, &mut || bits() as f32 / (1 << 23) as f32) {
         return words;
     }
     let words = 0..buf.elem.words(buf.len);
@@ -139,7 +166,15 @@ mod tests {
     #[test]
     fn bytes_per_second() {
         let size = Size { rows: 1, segments: 1 };
-        let timing = Timing { kernel: "k", op: "K".into(), size, repeats: 1, seconds: [1e-3, 2e-3, 3e-3], bytes: 4 };
+        let timing = Timing {
+            kernel: "k",
+            op: "K".into(),
+            size,
+            repeats: 1,
+            seconds: [1e-3, 2e-3, 3e-3],
+            bytes: 4,
+            flops: None,
+        };
         assert_eq!(timing.gigabytes_per_second(), 2e-6);
     }
 }

@@ -1,6 +1,7 @@
 //! Everything that sequences remember: keys and values, convolution tails, recurrent states.
 //!
-//! One buffer per block, cut into slots of one size, so that a sequence is copied by one buffer copy per block.
+//! One buffer per block, cut into slots of one size, so that a sequence is copied by one buffer copy per block. Keys and
+//! values of many long sequences are more than a binding holds: they are in several buffers, [`Arena::bank`] slots in each.
 
 use crate::blocks::{Block, Memory};
 use crate::buf::{Buf, Elem};
@@ -11,9 +12,11 @@ use crate::{Error, Result};
 #[derive(Debug)]
 pub struct Arena {
     /// For each block its memory, if it has any.
-    memories: Vec<Option<(Buf, Memory)>>,
+    memories: Vec<Option<(Vec<Buf>, Memory)>>,
     /// Positions of a slot, meta tokens included.
     pub positions: u32,
+    /// Slots whose keys and values share a buffer.
+    pub bank: u32,
 }
 
 /// The memory of one sequence, outside of the arena.
@@ -49,25 +52,43 @@ impl Arena {
         positions: u32,
         kv_f16: bool,
     ) -> Result<Arena> {
+        let blocks: Vec<_> = blocks.map(|block| (block.name(), block.memory(kv_f16))).collect();
+        // As many as the longest of them let, but one at least: an error of `alloc` says what a slot lacks.
+        let most = exec.caps().max_binding.min(exec.caps().max_buffer);
+        let keys = blocks.iter().filter(|(_, memory)| matches!(memory, Memory::PerPosition(..)));
+        let each = keys.map(|(_, memory)| memory.words(positions) * 4).max();
+        let bank = each.map_or(slots, |each| (most / each.max(1)).clamp(1, slots.into()) as u32);
         let mut memories = vec![];
-        for (i, block) in blocks.enumerate() {
-            let memory = block.memory(kv_f16);
+        for (i, &(name, memory)) in blocks.iter().enumerate() {
             let (len, elem) = memory.len(positions);
-            memories.push(match memory {
-                Memory::None => None,
-                _ => {
-                    let name =
-                        format!("memory of layer {i} ({}), {slots} slots of {positions} positions", block.name());
-                    Some((exec.alloc(&name, len * u64::from(slots), elem).await?, memory))
+            let bank = match memory {
+                Memory::None => {
+                    memories.push(None);
+                    continue;
                 }
-            });
+                Memory::PerPosition(..) => bank,
+                Memory::Fixed(_) => slots,
+            };
+            let mut bufs = vec![];
+            for first in (0..slots).step_by(bank as usize) {
+                let count = bank.min(slots - first);
+                let name = format!("memory of layer {i} ({name}), {count} slots of {positions} positions");
+                bufs.push(exec.alloc(&name, len * u64::from(count), elem).await?);
+            }
+            memories.push(Some((bufs, memory)));
         }
-        Ok(Arena { memories, positions })
+        Ok(Arena { memories, positions, bank })
     }
 
-    /// Each block's memory.
-    pub fn bufs(&self) -> impl Iterator<Item = Option<Buf>> {
-        self.memories.iter().map(|memory| memory.map(|(buf, _)| buf))
+    /// Each block's memory: a buffer, or one for every [`Arena::bank`] slots.
+    pub fn bufs(&self) -> impl Iterator<Item = &[Buf]> {
+        self.memories.iter().map(|memory| memory.as_ref().map_or(&[][..], |(bufs, _)| bufs))
+    }
+
+    /// The buffer of a slot, and the word at which the slot begins in it.
+    fn place(&self, bufs: &[Buf], memory: &Memory, slot: u32) -> (Buf, u64) {
+        let (bank, place) = if bufs.len() == 1 { (0, slot) } else { (slot / self.bank, slot % self.bank) };
+        (bufs[bank as usize], u64::from(place) * memory.words(self.positions))
     }
 
     /// Copies what a slot holds up to `position` out of the arena.
@@ -75,14 +96,14 @@ impl Arena {
         let mut bufs = vec![];
         let mut copies = vec![];
         for memory in &self.memories {
-            let Some((buf, memory)) = memory else {
+            let Some((held, memory)) = memory else {
                 bufs.push(None);
                 continue;
             };
             let (len, elem) = memory.len(position);
             let copy = exec.alloc("saved sequence", len, elem).await?;
-            let from = u64::from(slot) * memory.words(self.positions);
-            copies.push((*buf, from, copy, 0, memory.words(position)));
+            let (buf, from) = self.place(held, memory, slot);
+            copies.push((buf, from, copy, 0, memory.words(position)));
             bufs.push(Some(copy));
         }
         copies.retain(|copy| copy.4 > 0);
@@ -102,9 +123,9 @@ impl Arena {
         let pairs =
             self.memories.iter().zip(&saved.bufs).filter_map(|(memory, copy)| Some((memory.as_ref()?, (*copy)?)));
         let copies: Vec<_> = pairs
-            .map(|((buf, memory), copy)| {
-                let to = u64::from(slot) * memory.words(self.positions);
-                (copy, 0, *buf, to, memory.words(saved.position))
+            .map(|((held, memory), copy)| {
+                let (buf, to) = self.place(held, memory, slot);
+                (copy, 0, buf, to, memory.words(saved.position))
             })
             .filter(|copy| copy.4 > 0)
             .collect();
@@ -119,6 +140,6 @@ impl Arena {
 
     /// Bytes on the device.
     pub fn bytes(&self) -> u64 {
-        self.memories.iter().flatten().map(|(buf, _)| buf.bytes()).sum()
+        self.memories.iter().flatten().flat_map(|(bufs, _)| bufs).map(Buf::bytes).sum()
     }
 }

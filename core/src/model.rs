@@ -92,7 +92,7 @@ impl Model {
         run: &Run,
         picked: Buf,
         layers: &[usize],
-        memories: &[(Option<Buf>, Option<Buf>)],
+        memories: &[(&[Buf], Option<Buf>)],
     ) {
         let Config { vocab_size, hidden_size: cols, .. } = self.config;
         plan.part = "embedding";
@@ -111,11 +111,11 @@ impl Model {
         }
     }
 
-    /// Records logits [rows, vocab_size] of `rows` rows of `x`, with `h` [rows, hidden_size] as scratch.
-    pub(crate) fn logits(&self, plan: &mut Plan, rows: u32, x: Buf, h: Buf, logits: Buf) {
+    /// Records logits [rows, vocab_size] of `rows` rows of `x`, with `h` [rows, hidden_size] as scratch. `few`: by
+    /// matrix-vector kernels.
+    pub(crate) fn logits(&self, plan: &mut Plan, rows: u32, few: bool, x: Buf, h: Buf, logits: Buf) {
         let Config { vocab_size: stride, hidden_size: cols, rms_norm_eps: eps, .. } = self.config;
         plan.part = "head";
-        let few = rows <= ops::MATVEC_ROWS;
         if !few {
             plan.add(ops::RmsNorm { rows, width: cols, per_row: 1, eps }, &[x, self.norm, h]);
         }

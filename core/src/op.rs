@@ -83,6 +83,11 @@ pub trait Op: Numbers + std::fmt::Debug + Send + Sync + 'static {
     fn bytes(&self, _size: Size) -> Option<u64> {
         None
     }
+
+    /// Multiplications and additions of a step of this size, each counted, where they are what limits a large one.
+    fn flops(&self, _size: Size) -> Option<u64> {
+        None
+    }
 }
 
 /// [`Op`] without its type, as plans hold it.
@@ -99,6 +104,8 @@ pub trait AnyOp: std::fmt::Debug + Send + Sync {
     fn cpu(&self, size: Size, bufs: &mut [Vec<u32>]);
     /// See [`Op::bytes`].
     fn bytes(&self, size: Size) -> Option<u64>;
+    /// See [`Op::flops`].
+    fn flops(&self, size: Size) -> Option<u64>;
     /// The numbers as the uniform buffer holds them.
     fn numbers(&self) -> &[u8];
     /// Names and types of the numbers.
@@ -125,6 +132,9 @@ impl<O: Op> AnyOp for O {
     }
     fn bytes(&self, size: Size) -> Option<u64> {
         Op::bytes(self, size)
+    }
+    fn flops(&self, size: Size) -> Option<u64> {
+        Op::flops(self, size)
     }
     fn numbers(&self) -> &[u8] {
         bytemuck::bytes_of(self)

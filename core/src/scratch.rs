@@ -29,6 +29,8 @@ pub struct Scratch {
     pub scores: Buf,
     /// Splits of the keys that a decode step's attention makes for a single row.
     most_splits: u32,
+    /// Slots whose keys share a dispatch.
+    bank: u32,
     /// Sums of the splits, [rows, heads, splits, head_dim].
     pub parts: Buf,
     /// Maxima and weights of the splits, [rows, heads, splits, 2].
@@ -36,11 +38,12 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// Room for `rows` rows.
+    /// Room for `rows` rows, and for steps of `steps` sequences in `slots` slots of `positions` positions, the keys of `bank`
+    /// of them in a buffer.
     pub async fn alloc(
         exec: &mut Exec,
         rows: u32,
-        slots: u32,
+        [steps, slots, bank]: [u32; 3],
         positions: u32,
         hidden: u32,
         blocks: impl Iterator<Item = Widths>,
@@ -54,7 +57,8 @@ impl Scratch {
             ssd: a.ssd || b.ssd,
         });
         let most_splits = most_splits(positions);
-        let steps = (rows * most_splits).min(ROW_SPLITS) * w.heads.0;
+        // More rows than a bank has slots are split like those of a bank.
+        let split = (rows * most_splits).min(ROW_SPLITS).max(steps * splits(steps.min(bank), most_splits)) * w.heads.0;
         let delta = u64::from(w.delta.0 * w.delta.1);
         let chunk = ops::SsdScores { rows, d_inner: 4, d_state: 4, slots };
         let ssd = if w.ssd { chunk.lens()[2] } else { 0 };
@@ -71,14 +75,15 @@ impl Scratch {
             u: exec.alloc("u", rows * delta, Elem::F32).await?,
             scores: exec.alloc("scores", scores, Elem::F32).await?,
             most_splits,
-            parts: exec.alloc("parts", u64::from(steps * w.heads.1), Elem::F32).await?,
-            weights: exec.alloc("weights", u64::from(steps * 2), Elem::F32).await?,
+            bank,
+            parts: exec.alloc("parts", u64::from(split) * u64::from(w.heads.1), Elem::F32).await?,
+            weights: exec.alloc("weights", u64::from(split) * 2, Elem::F32).await?,
         })
     }
 
-    /// Splits of the keys in a plan of this many rows. Rows fill a device too, so many of them are split less.
+    /// Splits of the keys in a plan of this many rows.
     pub fn splits(&self, rows: u32) -> u32 {
-        (ROW_SPLITS / rows).clamp(1, self.most_splits)
+        splits(rows.min(self.bank), self.most_splits)
     }
 
     /// Bytes on the device.
@@ -92,6 +97,11 @@ impl Scratch {
 const ROW_SPLITS: u32 = 256;
 /// Splits of a row at most.
 const MOST_SPLITS: u32 = 64;
+
+/// Splits of the keys of each of so many rows. Rows fill a device too, so many of them are split less.
+fn splits(rows: u32, most: u32) -> u32 {
+    (ROW_SPLITS / rows).clamp(1, most)
+}
 
 /// Splits of the keys at decode: grids may not depend on the position, so it follows the slot's size. One split
 /// (and no step to join them) up to 256 positions, then one for every 64.

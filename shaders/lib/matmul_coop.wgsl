@@ -1,21 +1,23 @@
-// Matrix times many rows by cooperative matrices (tensor cores): f16 products, f32 sums. A workgroup of TALL × WIDE
-// subgroups of 32 threads computes a tile of TILE_ROWS rows × TILE_OUTS outputs, every subgroup 16 ROWS × 16 OUTS of it in
-// matrices of 16 × 16, from STEP columns at a time in workgroup memory. A thread asks for the next columns before it works
-// on these, so that memory answers meanwhile.
+// Matrix times many rows by cooperative matrices (tensor cores): f16 products, f32 sums. A workgroup of TALL × WIDE × DEEP
+// subgroups of 32 threads computes a tile of TILE_ROWS rows × TILE_OUTS outputs from STEP columns at a time in workgroup
+// memory. Of the tile, a subgroup computes 16 ROWS × 16 OUTS in matrices of 16 × 16, and of the columns it takes one of DEEP
+// shares; the shares are added at the end. So a tile of few outputs, of which there are enough for a large device, still has
+// many weights under way. A thread asks for the next columns before it works on these, so that memory answers meanwhile.
 // x is divided and w multiplied by 16 on their way to f16: so x may reach a million before it is clamped and loses bits
 // only below 0.001, bf16 weights from 4e-6 to 4094 are exact, and the product needs no factor.
-// Constants: WG, TILE_ROWS = 16 ROWS · TALL, TILE_OUTS = 16 OUTS · WIDE, STEP, LOADS_X, LOADS_W (loads of a thread for a
-// step). The kernel stores through `store`; weights_*.wgsl reads w.
+// Constants: WG, TILE_ROWS = 16 ROWS · TALL, TILE_OUTS = 16 OUTS · WIDE, STEP = 16 SLICES · DEEP, LOADS_X, LOADS_W (loads of
+// a thread for a step). The kernel stores through `store`; weights_*.wgsl reads w.
 const STEP_QUADS: u32 = STEP / 4u;
 const EIGHTS: u32 = STEP / 8u;
 // Two vectors (16 bytes) more than are used, so that neighbouring rows lie in different banks of the memory.
 const PITCH: u32 = STEP_QUADS + 2u;
+const PLACES: u32 = TALL * WIDE;
 const RANGE: f32 = 16.0;
 const LARGEST: vec4<f32> = vec4<f32>(65504.0);
 
 var<workgroup> tile_x: array<vec4<f16>, TILE_ROWS * PITCH>; // [TILE_ROWS, STEP / 4]
 var<workgroup> tile_w: array<vec4<f16>, TILE_OUTS * PITCH>; // [TILE_OUTS, STEP / 4]
-var<workgroup> tile_y: array<f32, TALL * WIDE * 256u>; // [subgroups, 16 rows, 16 outputs]
+var<workgroup> tile_y: array<f32, DEEP * PLACES * 256u>; // [DEEP, TALL, WIDE, 16 rows, 16 outputs]
 
 fn half(v: vec4<f32>) -> vec4<f16> {
     return vec4<f16>(clamp(v, -LARGEST, LARGEST));
@@ -25,10 +27,10 @@ fn matmul_tile(group: vec3<u32>, local: u32) {
     let first_row = group.x * TILE_ROWS;
     let first_out = group.y * TILE_OUTS;
     let subgroup = local / 32u;
-    let lane = local % 32u;
-    // Where the subgroup's part of the tile begins.
-    let row = subgroup / WIDE * (16u * ROWS);
+    // Where the subgroup's part of the tile begins, and its share of the columns.
+    let row = subgroup % PLACES / WIDE * (16u * ROWS);
     let out = subgroup % WIDE * (16u * OUTS);
+    let share = subgroup / PLACES * (4u * SLICES);
     //#for I in ROWS
     //#for O in OUTS
     var sum_#I_#O = coop_mat16x16<f32, C>();
@@ -67,10 +69,10 @@ fn matmul_tile(group: vec3<u32>, local: u32) {
         {
             // 16 columns: x by rows, and w, whose lines are the outputs, by columns.
             //#for I in ROWS
-            let x_#I = coopLoadT<coop_mat16x16<f16, A>>(&tile_x[(row + 16u * #Iu) * PITCH + 4u * #Uu], PITCH);
+            let x_#I = coopLoadT<coop_mat16x16<f16, A>>(&tile_x[(row + 16u * #Iu) * PITCH + share + 4u * #Uu], PITCH);
             //#end
             //#for O in OUTS
-            let w_#O = coopLoad<coop_mat16x16<f16, B>>(&tile_w[(out + 16u * #Ou) * PITCH + 4u * #Uu], PITCH);
+            let w_#O = coopLoad<coop_mat16x16<f16, B>>(&tile_w[(out + 16u * #Ou) * PITCH + share + 4u * #Uu], PITCH);
             //#for I in ROWS
             sum_#I_#O = coopMultiplyAdd(x_#I, w_#O, sum_#I_#O);
             //#end
@@ -84,18 +86,22 @@ fn matmul_tile(group: vec3<u32>, local: u32) {
     workgroupBarrier();
     coopStoreT(sum_#I_#O, &tile_y[subgroup * 256u], 16u);
     workgroupBarrier();
-    put(first_row + row + 16u * #Iu, first_out + out + 16u * #Ou, subgroup, lane);
+    put(first_row + 16u * #Iu, first_out + 16u * #Ou, local);
     //#end
     //#end
 }
 
-// The 16 × 16 that a subgroup has left in workgroup memory.
-fn put(first_row: u32, first_out: u32, subgroup: u32, lane: u32) {
-    for (var i = lane; i < 256u; i += 32u) {
-        let row = first_row + i / 16u;
-        let out = first_out + i % 16u;
+// What the subgroups have left in workgroup memory: their matrices, 16 ROWS and 16 OUTS apart, the shares added.
+fn put(first_row: u32, first_out: u32, local: u32) {
+    for (var i = local; i < PLACES * 256u; i += WG) {
+        let row = first_row + i / 256u / WIDE * (16u * ROWS) + i % 256u / 16u;
+        let out = first_out + i / 256u % WIDE * (16u * OUTS) + i % 16u;
         if row < n.rows && out < n.outs {
-            store(row, out, tile_y[subgroup * 256u + i]);
+            var sum = 0.0;
+            //#for D in DEEP
+            sum += tile_y[#Du * PLACES * 256u + i];
+            //#end
+            store(row, out, sum);
         }
     }
 }

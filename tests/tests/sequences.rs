@@ -1,6 +1,7 @@
 //! Sequences of the engine: slots, snapshots, seeds, limits and stops.
 #![forbid(unsafe_code)]
 
+use nemoflash::config::BlockKind;
 use nemoflash::{Engine, EngineOptions, Error, Event, Exec, Kv, Piece, Result, Sampling, Transcript};
 use nemoflash_tests::{Mode, expected, load, targets};
 use pollster::block_on;
@@ -8,10 +9,13 @@ use std::ops::ControlFlow;
 
 const CONTEXT: u32 = 60;
 
-fn engine(mut exec: Exec) -> Engine {
+fn engine(exec: Exec) -> Engine {
+    with_context(exec, CONTEXT)
+}
+
+fn with_context(mut exec: Exec, context: u32) -> Engine {
     let model = load(&mut exec, "mixed").expect("model");
-    let options =
-        EngineOptions { slots: 3, context: CONTEXT, kv: Kv::F32, prefill_rows: Some(16), ..Default::default() };
+    let options = EngineOptions { slots: 3, context, kv: Kv::F32, prefill_rows: Some(16), ..Default::default() };
     block_on(Engine::new(exec, model, options)).expect("engine")
 }
 
@@ -100,29 +104,62 @@ fn two_at_once_are_two_alone() {
         let ids = ids();
         let alone = [&ids[..9], &ids[30..55]].map(|prompt| fresh(&mut engine, Sampling::default(), prompt, 12));
         assert_ne!(alone[0], alone[1], "{label}");
-        let mut got = [vec![], vec![]];
-        for (slot, prompt) in [(0, &ids[..9]), (2, &ids[30..55])] {
-            engine.begin(slot, &Sampling::default()).expect("begin");
-            let next = step(&mut engine, slot, &prompt[..5]);
-            assert_eq!(next, step_again(&mut engine, slot, &prompt[..5]), "{label}");
-            got[slot as usize / 2].push(step(&mut engine, slot, &prompt[5..]));
-        }
-        while got[0].len() < 12 {
-            // In turn: together, then one after the other.
-            let last = [0, 1].map(|i| got[i][got[i].len() - 1]);
-            if got[0].len() % 2 == 0 {
-                let pieces =
-                    [0, 1].map(|i| Piece { slot: 2 * i as u32, tokens: std::slice::from_ref(&last[i]), pick: true });
-                let picked = block_on(engine.step(&pieces)).expect("step");
-                got.iter_mut().zip(picked).for_each(|(got, token)| got.push(token.expect("picked")));
-            } else {
-                for i in [1, 0] {
-                    got[i].push(step(&mut engine, 2 * i as u32, &[last[i]]));
-                }
+        two_at_once(label, &mut engine, &alone);
+    });
+}
+
+/// Keys and values of a slot may be a buffer's worth: each slot has its own then.
+#[test]
+fn slots_are_in_several_buffers_where_one_is_too_small() {
+    for target in targets("several buffers").into_iter().filter(|target| target.mode == Mode::Floor) {
+        let ids = ids();
+        let label = target.to_string();
+        let mut small = engine(target.open().expect("device").exec);
+        let alone = [&ids[..9], &ids[30..55]].map(|prompt| fresh(&mut small, Sampling::default(), prompt, 12));
+        let sizes = small.config().layers.iter().filter_map(|layer| match &layer.kind {
+            BlockKind::Attention(dims) => Some(u64::from(dims.kv_heads) * u64::from(dims.head_dim) * 8),
+            _ => None,
+        });
+        let each = sizes.max().expect("attention");
+        let count = |engine: &Engine| {
+            let [plan, _] = engine.record(2, false);
+            plan.steps.iter().filter(|step| step.op.kernel().name == "attention_step").count()
+        };
+        let before = count(&small);
+        // Two thirds of a binding for each slot.
+        let context = (small.exec().caps().max_binding / each * 2 / 3) as u32;
+        drop(small);
+        let mut large = with_context(target.open().expect("device").exec, context);
+        assert_eq!(count(&large), 3 * before, "{label}");
+        two_at_once(&label, &mut large, &alone);
+    }
+}
+
+/// Two sequences in slots 0 and 2, whose tokens are known.
+fn two_at_once(label: &str, engine: &mut Engine, alone: &[Vec<u32>; 2]) {
+    let ids = ids();
+    let mut got = [vec![], vec![]];
+    for (slot, prompt) in [(0, &ids[..9]), (2, &ids[30..55])] {
+        engine.begin(slot, &Sampling::default()).expect("begin");
+        let next = step(engine, slot, &prompt[..5]);
+        assert_eq!(next, step_again(engine, slot, &prompt[..5]), "{label}");
+        got[slot as usize / 2].push(step(engine, slot, &prompt[5..]));
+    }
+    while got[0].len() < 12 {
+        // In turn: together, then one after the other.
+        let last = [0, 1].map(|i| got[i][got[i].len() - 1]);
+        if got[0].len() % 2 == 0 {
+            let pieces =
+                [0, 1].map(|i| Piece { slot: 2 * i as u32, tokens: std::slice::from_ref(&last[i]), pick: true });
+            let picked = block_on(engine.step(&pieces)).expect("step");
+            got.iter_mut().zip(picked).for_each(|(got, token)| got.push(token.expect("picked")));
+        } else {
+            for i in [1, 0] {
+                got[i].push(step(engine, 2 * i as u32, &[last[i]]));
             }
         }
-        assert_eq!(alone, got, "{label}");
-    });
+    }
+    assert_eq!(*alone, got, "{label}");
 }
 
 /// The same step of a fresh sequence, in the slot that is free; the sequence of `slot` is left alone.

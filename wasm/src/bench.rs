@@ -4,7 +4,7 @@ use crate::session::Session;
 use crate::{coded, fail, options};
 use js_sys::Function;
 use nemoflash::bench::report::{Device, Gate, Kind, Model, Report, Row, SCHEMA, Software, Test, Time};
-use nemoflash::bench::{Settings, WGPU, copy_bytes_per_second, golden, measure, warnings};
+use nemoflash::bench::{Settings, WGPU, golden, measure, memory_bytes_per_second, warnings};
 use nemoflash::{Deny, Error};
 use serde::Deserialize;
 use std::ops::ControlFlow;
@@ -99,7 +99,7 @@ impl Session {
         let tests = wanted.tests();
         let Some(gate) = self.gate(&about, &mut || tell("run", 0, wanted.runs.into())).await? else { return Ok(None) };
         // Where memory is too short for two buffers more, the share is not known.
-        let bandwidth = copy_bytes_per_second(self.engine.exec_mut(), seconds).await.unwrap_or(None);
+        let bandwidth = memory_bytes_per_second(self.engine.exec_mut(), seconds).await.unwrap_or(None);
         // A browser's timestamps are too coarse for single operators.
         let settings = Settings { runs: wanted.runs, warm_up: 1, profile: 0, bandwidth, clock: seconds };
         let load = Test::new(Kind::Load, 0, 0, 0, 1);

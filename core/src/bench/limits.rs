@@ -1,61 +1,90 @@
 //! What a device can do at best.
 
 use super::describe::SHORT;
-use crate::Result;
-use crate::buf::Elem;
+use crate::batch::Size;
+use crate::buf::{Buf, Elem};
 use crate::engine::Clock;
 use crate::exec::Exec;
+use crate::format::Format;
+use crate::ops::MatvecAdd;
+use crate::plan::Plan;
+use crate::{Error, Result};
 
-/// Bytes of the copied buffer: more than caches hold,
+/// Bytes that are read or copied at a time: more than caches hold,
 const BYTES: u64 = 256 << 20;
 /// and less on a GPU in software, which shares them with everybody.
 const SOFTWARE_BYTES: u64 = 64 << 20;
-/// Seconds that the copies of one measurement should take, so that submitting them hardly counts.
+/// Seconds that one measurement should take, so that submitting it hardly counts.
 const LONG: f64 = 0.02;
-/// Most copies of one measurement.
+/// Most repetitions of one measurement.
 const MOST: usize = 256;
 /// Measurements; the fastest counts.
 const RUNS: usize = 3;
+/// Columns of the matrix that is read.
+const COLS: u32 = 2048;
 
-/// Bytes per second that a device reads and writes when it copies memory, both counted, by the host's clock; nothing on the
-/// CPU. It allocates two buffers and gives them back.
+/// Bytes per second of a device's memory, by the host's clock: what it reads in the product of a large matrix with one
+/// row, or reads and writes when it copies, whichever is more (some drivers copy slowly); nothing on the CPU. It allocates
+/// buffers and gives them back.
 ///
 /// # Errors
-/// [`Error::OutOfMemory`](crate::Error::OutOfMemory), [`Error::Device`](crate::Error::Device).
-pub async fn copy_bytes_per_second(exec: &mut Exec, clock: Clock) -> Result<Option<f64>> {
+/// [`Error::OutOfMemory`], [`Error::Device`].
+pub async fn memory_bytes_per_second(exec: &mut Exec, clock: Clock) -> Result<Option<f64>> {
     if !matches!(exec, Exec::Gpu(_)) {
         return Ok(None);
     }
     let caps = exec.caps();
     let most = if caps.software { SOFTWARE_BYTES } else { BYTES };
-    let words = most.min(caps.max_binding).min(caps.max_buffer) / 4;
-    let from = exec.alloc("copied", words, Elem::U32).await?;
-    let to = match exec.alloc("copy", words, Elem::U32).await {
-        Ok(to) => to,
-        Err(error) => {
-            exec.free(from);
-            return Err(error);
-        }
-    };
+    let bytes = most.min(caps.max_binding).min(caps.max_buffer);
+    let outs = (bytes / u64::from(2 * COLS)) as u32;
+    let (cols, bytes) = (COLS, u64::from(outs) * u64::from(2 * COLS));
+    let format = Format::Bf16;
+    let mut bufs: Vec<Buf> = vec![];
     let mut measure = async || {
-        let (mut copies, mut best, mut runs) = (1, 0.0f64, 0);
-        while runs < RUNS {
-            exec.wait().await?;
-            let begin = clock();
-            exec.copy(&vec![(from, 0, to, 0, words); copies]);
-            exec.wait().await?;
-            let seconds = clock() - begin;
-            if seconds < LONG && copies < MOST {
-                copies *= 2;
-                continue;
-            }
-            best = best.max((8 * words * copies as u64) as f64 / seconds.max(SHORT));
-            runs += 1;
+        for (name, len, elem) in [
+            ("read", format.words(outs, cols), Elem::Weights),
+            ("x", cols.into(), Elem::F32),
+            ("y", outs.into(), Elem::F32),
+            ("copy", format.words(outs, cols), Elem::Weights),
+        ] {
+            bufs.push(exec.alloc(name, len, elem).await?);
         }
-        Ok(Some(best))
+        let mut plan = Plan::default();
+        let op =
+            MatvecAdd { rows: 1, cols, outs, first: 0, stride: outs, eps: 0.0, lines: outs, format: format.code() };
+        plan.add(op, &bufs[..3]);
+        exec.prepare(&mut plan).await?;
+        let size = Size { rows: 1, segments: 1 };
+        let read = best(exec, clock, async |exec, times| {
+            let ticket = exec.submit(&vec![(&plan, size); times], None)?;
+            exec.collect(ticket).await.map(drop)
+        });
+        let read = bytes as f64 / read.await?;
+        let copy = best(exec, clock, async |exec, times| {
+            exec.copy(&vec![(bufs[0], 0, bufs[3], 0, bytes / 4); times]);
+            exec.wait().await
+        });
+        Ok(Some(read.max((2 * bytes) as f64 / copy.await?)))
     };
     let rate = measure().await;
-    exec.free(from);
-    exec.free(to);
+    bufs.into_iter().for_each(|buf| exec.free(buf));
     rate
+}
+
+/// Seconds of one repetition in the best of some measurements; `run` does as many repetitions as it is told, to their end.
+async fn best(exec: &mut Exec, clock: Clock, run: impl AsyncFn(&mut Exec, usize) -> Result<(), Error>) -> Result<f64> {
+    let (mut times, mut best, mut runs) = (1, f64::INFINITY, 0);
+    while runs < RUNS {
+        exec.wait().await?;
+        let begin = clock();
+        run(exec, times).await?;
+        let seconds = clock() - begin;
+        if seconds < LONG && times < MOST {
+            times *= 2;
+            continue;
+        }
+        best = best.min(seconds.max(SHORT) / times as f64);
+        runs += 1;
+    }
+    Ok(best)
 }

@@ -19,7 +19,7 @@ pub struct Settings {
     pub warm_up: u32,
     /// Steps over which the times of operators are averaged; 0 for none.
     pub profile: u32,
-    /// Bytes per second of the device's memory, if that is known: see [`copy_bytes_per_second`](super::copy_bytes_per_second).
+    /// Bytes per second of the device's memory, if that is known: see [`memory_bytes_per_second`](super::memory_bytes_per_second).
     pub bandwidth: Option<f64>,
     /// Seconds from any moment.
     pub clock: Clock,

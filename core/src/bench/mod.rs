@@ -14,7 +14,7 @@ mod stats;
 
 pub use describe::WGPU;
 pub use golden::{GOLDEN, PROMPT, golden};
-pub use limits::copy_bytes_per_second;
+pub use limits::memory_bytes_per_second;
 pub use measure::{Measured, Settings, Turns, compile, measure, side_by_side, time};
 pub use operators::operators;
 pub use stats::warnings;

@@ -41,40 +41,47 @@ impl Attention {
         Ok(Attention { dims: dims.clone(), qkv, norms, out })
     }
 
-    pub(super) fn mix(&self, plan: &mut Plan, run: &Run, norm: Buf, kv: Buf, rotary: Buf) {
+    pub(super) fn mix(&self, plan: &mut Plan, run: &Run, norm: Buf, kv: &[Buf], rotary: Buf) {
         let s = run.scratch;
         let AttentionDims { heads, kv_heads, head_dim, qk_norm_eps, window, .. } = self.dims;
-        let (rows, slots, positions, kv_f16) = (run.rows, run.slots, run.positions, u32::from(run.kv_f16));
+        let (rows, positions, kv_f16) = (run.rows, run.positions, u32::from(run.kv_f16));
         let (qk_norm, eps) = (qk_norm_eps.is_some().into(), qk_norm_eps.unwrap_or(0.0));
         let window = window.unwrap_or(0);
         let scale = (f64::from(head_dim)).powf(-0.5) as f32;
+        let fused = run.steps && ops::fits_step(heads, kv_heads, head_dim);
+        let splits = s.splits(rows);
         run.project(plan, s.x, norm, &self.qkv, s.p);
-        if run.steps && ops::fits_step(heads, kv_heads, head_dim) {
-            let splits = s.splits(rows);
-            let step = ops::AttentionStep {
-                rows,
-                heads,
-                kv_heads,
-                head_dim,
-                slots,
-                positions,
-                window,
-                qk_norm,
-                kv_f16,
-                splits,
-                scale,
-                eps,
-            };
-            let parts = if splits == 1 { s.y } else { s.parts };
-            plan.add(step, &[run.batch, rotary, self.norms, s.p, kv, parts, s.weights]);
-            if splits > 1 {
-                plan.add(ops::AttentionJoin { rows, heads, head_dim, splits }, &[s.parts, s.weights, s.y]);
+        for (&kv, first_slot) in kv.iter().zip((0..).step_by(run.bank as usize)) {
+            let slots = run.bank.min(run.slots - first_slot);
+            if fused {
+                let step = ops::AttentionStep {
+                    rows,
+                    heads,
+                    kv_heads,
+                    head_dim,
+                    slots,
+                    first_slot,
+                    positions,
+                    window,
+                    qk_norm,
+                    kv_f16,
+                    splits,
+                    scale,
+                    eps,
+                };
+                let parts = if splits == 1 { s.y } else { s.parts };
+                plan.add(step, &[run.batch, rotary, self.norms, s.p, kv, parts, s.weights]);
+                continue;
             }
-        } else {
-            let rope = ops::RopeKv { rows, heads, kv_heads, head_dim, slots, positions, qk_norm, kv_f16, eps };
+            let rope =
+                ops::RopeKv { rows, heads, kv_heads, head_dim, slots, first_slot, positions, qk_norm, kv_f16, eps };
             plan.add(rope, &[run.batch, rotary, self.norms, s.p, kv]);
-            let op = ops::Attention { rows, heads, kv_heads, head_dim, slots, positions, window, kv_f16, scale };
+            let op =
+                ops::Attention { rows, heads, kv_heads, head_dim, slots, first_slot, positions, window, kv_f16, scale };
             plan.add(op, &[run.batch, s.p, kv, s.y]);
+        }
+        if fused && splits > 1 {
+            plan.add(ops::AttentionJoin { rows, heads, head_dim, splits }, &[s.parts, s.weights, s.y]);
         }
         run.add(plan, &self.out, s.y);
     }

@@ -40,7 +40,7 @@ impl Ffn {
         let Matrix { outs: width, cols, parts } = &self.up;
         let (rows, width, cols, eps) = (run.rows, *width, *cols, run.eps);
         let s = run.scratch;
-        if run.few() {
+        if run.few {
             for part in parts {
                 let Part { first, outs, lines, .. } = *part;
                 let (stride, format) = (width, part.format.code());

@@ -97,7 +97,7 @@ impl Mamba2 {
     fn add_normed(&self, plan: &mut Plan, run: &Run) {
         let s = run.scratch;
         let (rows, cols, stride) = (run.rows, self.out.cols, self.out.outs);
-        if !run.few() {
+        if !run.few {
             plan.add(ops::RmsNorm { rows, width: cols, per_row: 1, eps: EPS }, &[s.y, self.norm, s.h]);
             return run.add(plan, &self.out, s.h);
         }

@@ -33,6 +33,8 @@ pub enum Scan {
 pub struct Run<'a> {
     /// Rows of the plan.
     pub rows: u32,
+    /// Few enough rows for matrix-vector kernels.
+    pub few: bool,
     /// Every segment is one row: the fused step kernels apply.
     pub steps: bool,
     /// The scan of longer segments.
@@ -41,6 +43,8 @@ pub struct Run<'a> {
     pub kv_f16: bool,
     /// Slots of the arena.
     pub slots: u32,
+    /// Slots whose keys and values share a buffer.
+    pub bank: u32,
     /// Positions of a slot, meta tokens included.
     pub positions: u32,
     /// Epsilon of the layers' norms.
@@ -52,22 +56,17 @@ pub struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Few enough rows for matrix-vector kernels.
-    fn few(&self) -> bool {
-        self.rows <= ops::MATVEC_ROWS
-    }
-
     /// `out[:, ..] = W·RMSNorm(x)`, rows of `out` being `W`'s outputs.
     fn project(&self, plan: &mut Plan, x: Buf, norm: Buf, matrix: &Matrix, out: Buf) {
         let Matrix { outs: stride, cols, parts } = matrix;
         let (rows, cols, stride) = (self.rows, *cols, *stride);
-        if !self.few() {
+        if !self.few {
             self.norm(plan, x, norm, cols);
         }
         for part in parts {
             let Part { first, outs, lines, .. } = *part;
             let format = part.format.code();
-            if self.few() {
+            if self.few {
                 let op = ops::MatvecNorm { rows, cols, outs, first, stride, eps: self.eps, lines, format };
                 plan.add(op, &[part.buf, x, norm, out]);
             } else {
@@ -90,7 +89,7 @@ impl Run<'_> {
         for part in parts {
             let Part { first, outs, lines, .. } = *part;
             let format = part.format.code();
-            if self.few() {
+            if self.few {
                 let op = ops::MatvecAdd { rows, cols, outs, first, stride, eps: 0.0, lines, format };
                 plan.add(op, &[part.buf, input, self.scratch.x]);
             } else {
@@ -154,13 +153,13 @@ impl Block {
         })
     }
 
-    /// Records `x += mix(RMSNorm(x; norm))`.
-    pub fn mix(&self, plan: &mut Plan, run: &Run, norm: Buf, memory: Option<Buf>, rotary: Option<Buf>) {
+    /// Records `x += mix(RMSNorm(x; norm))`, with the buffers of [`Arena::bufs`](crate::arena::Arena::bufs).
+    pub fn mix(&self, plan: &mut Plan, run: &Run, norm: Buf, memory: &[Buf], rotary: Option<Buf>) {
         plan.part = self.name();
         match (self, memory, rotary) {
-            (Block::Attention(block), Some(kv), Some(rotary)) => block.mix(plan, run, norm, kv, rotary),
-            (Block::Mamba2(block), Some(state), _) => block.mix(plan, run, norm, state),
-            (Block::DeltaNet(block), Some(state), _) => block.mix(plan, run, norm, state),
+            (Block::Attention(block), [_, ..], Some(rotary)) => block.mix(plan, run, norm, memory, rotary),
+            (Block::Mamba2(block), &[state], _) => block.mix(plan, run, norm, state),
+            (Block::DeltaNet(block), &[state], _) => block.mix(plan, run, norm, state),
             (Block::Ffn(block), ..) => block.mix(plan, run, norm),
             _ => unreachable!("the arena has memory for every mixer"),
         }

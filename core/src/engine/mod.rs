@@ -32,8 +32,10 @@ use pace::Pace;
 use sequences::Slot;
 use std::collections::HashMap;
 
-/// Rows for which plans are recorded; a step uses the smallest that holds it.
-const BUCKETS: [u32; 4] = [1, ops::MATVEC_ROWS, 64, MAX_ROWS as u32];
+/// Rows for which plans of prompts are recorded; a step uses the smallest that holds it.
+const PROMPT_BUCKETS: [u32; 4] = [1, ops::MATVEC_ROWS, 64, MAX_ROWS as u32];
+/// The same of steps of one token of each sequence, and of their ends. Kernels are compiled when so many come for the first time.
+const STEP_BUCKETS: [u32; 8] = [1, ops::MATVEC_ROWS, 16, 32, 64, 128, 256, MAX_ROWS as u32];
 /// Rows of prompts that run other kernels.
 const PROMPTS: [u32; 2] = [64, ops::MATVEC_ROWS];
 /// Decode steps that are submitted before the first of them is read.
@@ -124,8 +126,10 @@ pub struct Engine {
     prefix: Option<Saved>,
 }
 
-fn bucket(rows: u32) -> u32 {
-    BUCKETS.into_iter().find(|&bucket| bucket >= rows).unwrap_or(MAX_ROWS as u32)
+/// Rows of the plan for so many rows; with `steps`, each of them is a sequence's next token.
+fn bucket(rows: u32, steps: bool) -> u32 {
+    let buckets = if steps { &STEP_BUCKETS[..] } else { &PROMPT_BUCKETS };
+    buckets.iter().copied().find(|&bucket| bucket >= rows).unwrap_or(MAX_ROWS as u32)
 }
 
 /// Rows of a prefill step: as many as a step holds, but on software, where tiles gain nothing over the kernels of few rows,
@@ -158,11 +162,19 @@ impl Engine {
         let blocks = || model.layers.iter().map(|(_, block)| block);
         let exec_ref = &mut exec;
         let arena = Arena::alloc(exec_ref, blocks(), slots, positions, kv == Kv::F16).await?;
-        let rows = bucket(step_rows.max(slots).max(LOGIT_ROWS));
+        let rows = bucket(step_rows.max(slots).max(LOGIT_ROWS), false);
         let widths = blocks().map(Block::widths);
-        let scratch = Scratch::alloc(exec_ref, rows, slots, positions, config.hidden_size, widths).await?;
+        let scratch = Scratch::alloc(
+            exec_ref,
+            rows,
+            [bucket(slots, true), slots, arena.bank],
+            positions,
+            config.hidden_size,
+            widths,
+        )
+        .await?;
         let rotaries = rotaries(exec_ref, blocks(), positions).await?;
-        let ends = u64::from(bucket(slots));
+        let ends = u64::from(bucket(slots, true));
         let [vocab, hidden] = [config.vocab_size, config.hidden_size].map(u64::from);
         let blocks_of_tokens = u64::from(ops::PickScan::blocks(config.vocab_size));
         let seen = u64::from(slots) * vocab.div_ceil(32);
@@ -194,7 +206,7 @@ impl Engine {
         // What a prompt, short or long, and every decode step run is made now, so that nothing compiles during the
         // first token.
         for prompt in PROMPTS {
-            engine.prepare(bucket(prefill_rows.min(prompt)), false, Ends::Gathered(1)).await?;
+            engine.prepare(bucket(prefill_rows.min(prompt), false), false, Ends::Gathered(1)).await?;
         }
         engine.prepare(1, true, Ends::Rows(1)).await?;
         Ok(engine)
@@ -267,20 +279,7 @@ impl Engine {
     /// Records and prepares the plans of a kind of step, once.
     async fn prepare(&mut self, rows: u32, steps: bool, ends: Ends) -> Result<()> {
         if !self.bodies.contains_key(&(rows, steps)) {
-            let run = Run {
-                rows,
-                steps,
-                scan: self.options.scan,
-                kv_f16: self.options.kv == Kv::F16,
-                slots: self.options.slots,
-                positions: self.arena.positions,
-                eps: self.model.config.rms_norm_eps,
-                batch: self.batch,
-                scratch: &self.scratch,
-            };
-            let memories: Vec<_> = self.arena.bufs().zip(self.rotaries.iter().copied()).collect();
-            let mut plan = Plan::default();
-            self.model.forward(&mut plan, &run, self.picked, &self.layers, &memories);
+            let mut plan = self.record_body(rows, steps);
             self.exec.prepare(&mut plan).await?;
             self.bodies.insert((rows, steps), plan);
         }
@@ -293,6 +292,35 @@ impl Engine {
         Ok(())
     }
 
+    fn record_body(&self, rows: u32, steps: bool) -> Plan {
+        let run = Run {
+            rows,
+            few: rows <= ops::few_rows(self.exec.caps()),
+            steps,
+            scan: self.options.scan,
+            kv_f16: self.options.kv == Kv::F16,
+            slots: self.options.slots,
+            bank: self.arena.bank,
+            positions: self.arena.positions,
+            eps: self.model.config.rms_norm_eps,
+            batch: self.batch,
+            scratch: &self.scratch,
+        };
+        let memories: Vec<_> = self.arena.bufs().zip(self.rotaries.iter().copied()).collect();
+        let mut plan = Plan::default();
+        self.model.forward(&mut plan, &run, self.picked, &self.layers, &memories);
+        plan
+    }
+
+    /// The plans of a step, for whoever wants to look at its operators: one token of each of `tokens` sequences, or with
+    /// `prompt` so many tokens of one. Nothing is prepared.
+    pub fn record(&self, tokens: u32, prompt: bool) -> [Plan; 2] {
+        let rows = bucket(tokens, !prompt);
+        let mut ends = Plan::default();
+        self.record_ends(&mut ends, if prompt { Ends::Gathered(1) } else { Ends::Rows(rows) });
+        [self.record_body(rows, !prompt), ends]
+    }
+
     fn record_ends(&self, plan: &mut Plan, ends: Ends) {
         let Config { vocab_size: vocab, hidden_size: width, .. } = self.model.config;
         let slots = self.options.slots;
@@ -300,7 +328,8 @@ impl Engine {
             Ends::None => return,
             Ends::All => {
                 let logits = self.all_logits.expect("allocated by logits()");
-                return self.model.logits(plan, LOGIT_ROWS, self.scratch.x, self.scratch.h, logits);
+                let few = LOGIT_ROWS <= ops::few_rows(self.exec.caps());
+                return self.model.logits(plan, LOGIT_ROWS, few, self.scratch.x, self.scratch.h, logits);
             }
             Ends::Rows(_) => self.scratch.x,
             Ends::Gathered(segments) => {
@@ -311,7 +340,8 @@ impl Engine {
             }
         };
         let (Ends::Rows(rows) | Ends::Gathered(rows)) = ends else { return };
-        self.model.logits(plan, rows, x, self.scratch.h, self.logits);
+        let few = rows <= ops::few_rows(self.exec.caps());
+        self.model.logits(plan, rows, few, x, self.scratch.h, self.logits);
         plan.part = "pick";
         let Engine { batch, logits, maxima, scores, sampling, seen, picked, .. } = *self;
         plan.add(ops::PickScan { rows, vocab, slots }, &[batch, logits, sampling, seen, maxima, scores]);
@@ -322,7 +352,7 @@ impl Engine {
     /// Submits a step. `write` is false if the device already holds the batch, advanced by the last pick.
     async fn submit(&mut self, batch: &Batch, steps: bool, ends: Ends, write: bool) -> Result<Ticket> {
         let size = batch.size();
-        let rows = bucket(size.rows);
+        let rows = bucket(size.rows, steps);
         self.prepare(rows, steps, ends).await?;
         if write {
             self.exec.write(self.batch, 0, &batch.words());
@@ -346,7 +376,7 @@ impl Engine {
     /// Submits a prefill step and waits for it. What it compiles does not count as its time.
     async fn run(&mut self, batch: &Batch, steps: bool, ends: Ends) -> Result<Vec<u32>> {
         let rows = batch.size().rows;
-        self.prepare(bucket(rows), steps, ends).await?;
+        self.prepare(bucket(rows, steps), steps, ends).await?;
         let begin = self.pace.begin();
         let ticket = self.submit(batch, steps, ends, true).await?;
         let read = self.exec.collect(ticket).await?;

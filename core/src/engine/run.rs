@@ -42,7 +42,7 @@ impl Engine {
         if tokens as u64 > most {
             return Err(prompt(format!("a step of {tokens} tokens, of at most {most}"), "Use several steps"));
         }
-        Ok(bucket(tokens as u32))
+        Ok(bucket(tokens as u32, tokens == 1))
     }
 
     /// One step over the next tokens of any sequences, each slot at most once and at most 512 tokens in all.
@@ -61,7 +61,7 @@ impl Engine {
             batch.push(piece.slot, position, piece.tokens, piece.pick);
         }
         let steps = batch.segments.iter().all(|segment| segment.rows == 1);
-        let ends = bucket(batch.segments.len() as u32);
+        let ends = bucket(batch.segments.len() as u32, true);
         let ends = match (pieces.iter().any(|piece| piece.pick), steps) {
             (false, _) => Ends::None,
             (true, true) => Ends::Rows(ends),

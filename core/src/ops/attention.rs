@@ -20,8 +20,10 @@ numbers! {
         pub kv_heads: u32,
         /// Width of a head; a multiple of 8, at most 256.
         pub head_dim: u32,
-        /// Slots of `kv`.
+        /// Slots of `kv`; rows of others are left alone.
         pub slots: u32,
+        /// The first of them.
+        pub first_slot: u32,
         /// Positions of a slot.
         pub positions: u32,
         /// Keys at most this many steps back are seen; 0 for all.
@@ -93,11 +95,12 @@ impl Op for Attention {
         let qkv = floats(qkv);
         for (r, row) in Batch::from_words(batch).rows.iter().enumerate() {
             let oldest = if self.window == 0 { 0 } else { row.position.saturating_sub(self.window) };
+            let Some(slot) = self.kv().place(row.slot) else { continue };
             for h in 0..heads {
                 let query = &qkv[(r * (heads + 2 * kv_heads) + h) * d..][..d];
                 let head = (h / (heads / kv_heads)) as u32;
                 let (mut out, weight, _) =
-                    self.kv().attend(kv, row.slot, head, query, self.scale, oldest..row.position + 1, None);
+                    self.kv().attend(kv, slot, head, query, self.scale, oldest..row.position + 1, None);
                 out.iter_mut().for_each(|v| *v /= weight);
                 floats_mut(y)[(r * heads + h) * d..][..d].copy_from_slice(&out);
             }
@@ -114,8 +117,15 @@ impl Op for Attention {
         let case = |heads, kv_heads, head_dim: u32, window, kv_f16, segments: &[(u32, u32, u32)]| {
             let rows = segments.iter().map(|s| s.2).sum();
             let scale = (head_dim as f32).powf(-0.5);
-            let op = Attention { rows, heads, kv_heads, head_dim, slots: 3, positions: 200, window, kv_f16, scale };
+            let (slots, first_slot, positions) = (3, 0, 200);
+            let op =
+                Attention { rows, heads, kv_heads, head_dim, slots, first_slot, positions, window, kv_f16, scale };
             Example::segments(op, segments)
+        };
+        // Of four slots, those in the middle.
+        let between = |mut example: Example<Self>| {
+            (example.op.first_slot, example.op.slots) = (1, 2);
+            example
         };
         vec![
             case(4, 1, 64, 0, 1, &[(0, 0, 1)]),
@@ -126,30 +136,43 @@ impl Op for Attention {
             case(20, 1, 256, 0, 1, &[(0, 9, 5)]),
             case(12, 1, 32, 0, 1, &[(0, 0, 19)]),
             case(1, 1, 8, 0, 0, &[(0, 0, 130)]),
+            between(case(4, 2, 64, 0, 1, &[(0, 3, 2), (2, 70, 5), (3, 1, 1), (1, 0, 3)])),
         ]
     }
 }
 
 impl Attention {
     fn kv(&self) -> Kv {
-        kv_bind(self.kv_f16, self.slots, self.positions, self.kv_heads, self.head_dim)
+        kv_bind(self.kv_f16, [self.first_slot, self.slots], self.positions, self.kv_heads, self.head_dim)
     }
 }
 
 /// Layout of keys and values: [slots, positions, k | v, kv_heads, head_dim].
 pub(super) struct Kv {
     elem: Elem,
+    first_slot: u32,
     slots: u32,
     positions: u32,
     kv_heads: u32,
     head_dim: u32,
 }
 
-pub(super) fn kv_bind(f16: u32, slots: u32, positions: u32, kv_heads: u32, head_dim: u32) -> Kv {
-    Kv { elem: if f16 == 1 { F16 } else { F32 }, slots, positions, kv_heads, head_dim }
+pub(super) fn kv_bind(
+    f16: u32,
+    [first_slot, slots]: [u32; 2],
+    positions: u32,
+    kv_heads: u32,
+    head_dim: u32,
+) -> Kv {
+    Kv { elem: if f16 == 1 { F16 } else { F32 }, first_slot, slots, positions, kv_heads, head_dim }
 }
 
 impl Kv {
+    /// Where a slot's part begins, in slots, if it is here.
+    pub fn place(&self, slot: u32) -> Option<u32> {
+        slot.checked_sub(self.first_slot).filter(|&place| place < self.slots)
+    }
+
     pub fn len(&self) -> u64 {
         u64::from(self.slots) * u64::from(self.positions) * 2 * u64::from(self.kv_heads) * u64::from(self.head_dim)
     }

@@ -15,6 +15,12 @@ use nemoflash_shaders as wgsl;
 /// The most rows that a matvec plan serves; more go through [`Matmul`](super::Matmul).
 pub const MATVEC_ROWS: u32 = 8;
 
+/// The most rows that are worth a matrix-vector kernel: with cooperative matrices a tile of 16 rows takes less than two
+/// rows one after the other (benches/NOTES.md).
+pub fn few_rows(caps: &Caps) -> u32 {
+    if caps.coopmat { 1 } else { MATVEC_ROWS }
+}
+
 const W: Bind = read("w", Weights);
 const X: Bind = read("x", F32);
 const SCALE: Bind = read("scale", F32);
@@ -103,6 +109,10 @@ macro_rules! matvec {
                         *y = COMBINE(&line, i, self, extra, *y);
                     }
                 }
+            }
+
+            fn flops(&self, size: Size) -> Option<u64> {
+                Some(2 * u64::from(size.rows) * u64::from(self.cols) * u64::from(self.outs * $lines))
             }
 
             fn examples() -> Vec<Example<Self>> {

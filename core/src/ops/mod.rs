@@ -18,7 +18,7 @@ pub struct Case {
 }
 
 pub use attention_step::fits_step;
-pub use matvec::MATVEC_ROWS;
+pub use matvec::{MATVEC_ROWS, few_rows};
 
 /// `x·σ(x)`, the activation of gates and convolutions.
 fn silu(x: f32) -> f32 {
@@ -75,6 +75,7 @@ macro_rules! operators {
 }
 
 mod mamba2;
+mod tiles;
 
 operators! {
     conv1d::{Conv1d};

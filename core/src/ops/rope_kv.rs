@@ -20,8 +20,10 @@ numbers! {
         pub kv_heads: u32,
         /// Width of a head; a multiple of 8, at most 256.
         pub head_dim: u32,
-        /// Slots of `kv`.
+        /// Slots of `kv`; rows of others are left alone.
         pub slots: u32,
+        /// The first of them.
+        pub first_slot: u32,
         /// Positions of a slot.
         pub positions: u32,
         /// 1: queries and keys are normalised per head first.
@@ -75,6 +77,7 @@ impl Op for RopeKv {
         let (heads, kv_heads) = (self.heads as usize, self.kv_heads as usize);
         let stride = (heads + 2 * kv_heads) * d;
         for (r, row) in Batch::from_words(batch).rows.iter().enumerate() {
+            let Some(slot) = self.kv().place(row.slot) else { continue };
             let line = &mut floats_mut(qkv)[r * stride..][..stride];
             for (h, place) in line.chunks_mut(d).enumerate() {
                 let mut head = place.to_vec();
@@ -86,7 +89,7 @@ impl Op for RopeKv {
                     place.copy_from_slice(&head);
                 } else {
                     let (part, kv_head) = ((h - heads) / kv_heads, (h - heads) % kv_heads);
-                    self.kv().put(kv, row.slot, row.position, part as u32, kv_head as u32, &head);
+                    self.kv().put(kv, slot, row.position, part as u32, kv_head as u32, &head);
                 }
             }
         }
@@ -101,8 +104,14 @@ impl Op for RopeKv {
     fn examples() -> Vec<Example<Self>> {
         let case = |heads, kv_heads, head_dim, qk_norm, kv_f16, segments: &[(u32, u32, u32)]| {
             let rows = segments.iter().map(|s| s.2).sum();
-            let op = RopeKv { rows, heads, kv_heads, head_dim, slots: 3, positions: 200, qk_norm, kv_f16, eps: 1e-5 };
+            let (slots, first_slot, positions, eps) = (3, 0, 200, 1e-5);
+            let op = RopeKv { rows, heads, kv_heads, head_dim, slots, first_slot, positions, qk_norm, kv_f16, eps };
             Example::segments(op, segments)
+        };
+        // Of four slots, those in the middle.
+        let between = |mut example: Example<Self>| {
+            (example.op.first_slot, example.op.slots) = (1, 2);
+            example
         };
         vec![
             case(4, 1, 64, 0, 1, &[(0, 0, 1)]),
@@ -110,6 +119,7 @@ impl Op for RopeKv {
             case(4, 2, 32, 0, 0, &[(2, 0, 63), (0, 130, 1)]),
             case(16, 4, 128, 1, 1, &[(0, 5, 2), (1, 199, 1), (2, 0, 3)]),
             case(2, 1, 256, 1, 0, &[(0, 0, 5)]),
+            between(case(4, 2, 64, 0, 1, &[(0, 3, 2), (2, 70, 5), (3, 1, 1), (1, 0, 3)])),
             case(100, 20, 8, 0, 1, &[(0, 0, 200), (1, 0, 200), (2, 0, MAX_ROWS as u32 - 400)]),
         ]
     }
@@ -121,7 +131,7 @@ impl Op for RopeKv {
 
 impl RopeKv {
     fn kv(&self) -> Kv {
-        kv_bind(self.kv_f16, self.slots, self.positions, self.kv_heads, self.head_dim)
+        kv_bind(self.kv_f16, [self.first_slot, self.slots], self.positions, self.kv_heads, self.head_dim)
     }
 }
 

@@ -8,7 +8,7 @@ use crate::open::{self, Opened, seconds};
 use crate::{quiet, terminal};
 use anyhow::Result;
 use nemoflash::bench::report::{Device, Gate, Kind, Model, Row, Test, Time};
-use nemoflash::bench::{Measured, Settings, compile, copy_bytes_per_second, measure};
+use nemoflash::bench::{Measured, Settings, compile, measure, memory_bytes_per_second};
 use nemoflash::{Engine, Error, Exec, Gpu};
 use std::ops::ControlFlow;
 
@@ -38,7 +38,7 @@ pub async fn ready(common: &Common, bench: &Bench) -> Result<Ready> {
     }
     let device = Device::new(&exec, common.gpu().deny);
     // Where memory is too short for two buffers more, the share is not known.
-    let bandwidth = copy_bytes_per_second(&mut exec, seconds).await.unwrap_or(None);
+    let bandwidth = memory_bytes_per_second(&mut exec, seconds).await.unwrap_or(None);
     let (gate, mut warnings) = match bench.skip.contains(&Skip::Gate) {
         true => (Gate::NotRun, vec![]),
         false => gate(&models::fables(exec, common.kv()).await),
