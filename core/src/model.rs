@@ -85,8 +85,15 @@ impl Model {
     }
 
     /// Records the forward pass up to the final norm: `x` of the scratch holds the residual stream.
-    /// `memories` and `rotaries` are each layer's.
-    pub(crate) fn forward(&self, plan: &mut Plan, run: &Run, picked: Buf, memories: &[(&[Buf], Option<Buf>)]) {
+    /// These layers run; `memories` has the memory and the rotary table of each of all.
+    pub(crate) fn forward(
+        &self,
+        plan: &mut Plan,
+        run: &Run,
+        picked: Buf,
+        layers: &[usize],
+        memories: &[(&[Buf], Option<Buf>)],
+    ) {
         let Config { vocab_size, hidden_size: cols, .. } = self.config;
         plan.part = "embedding";
         // Meta tokens have the ids after the vocabulary's; they never come one by one.
@@ -98,8 +105,9 @@ impl Model {
                 plan.add(op, &[run.batch, picked, part.buf, run.scratch.x]);
             }
         }
-        for ((norm, block), (memory, rotary)) in self.layers.iter().zip(memories) {
-            block.mix(plan, run, *norm, memory, *rotary);
+        for &layer in layers {
+            let ((norm, block), (memory, rotary)) = (&self.layers[layer], memories[layer]);
+            block.mix(plan, run, *norm, memory, rotary);
         }
     }
 
@@ -133,7 +141,12 @@ impl Model {
     pub fn bytes(&self) -> u64 {
         let tables = [Some(&self.embedding), self.memory.as_ref(), self.head.as_ref()];
         let ends = tables.iter().flatten().map(|m| m.bytes()).sum::<u64>() + self.norm.bytes() + self.divisor.bytes();
-        ends + self.layers.iter().map(|(norm, block)| norm.bytes() + block.bytes()).sum::<u64>()
+        ends + self.layer_bytes().sum::<u64>()
+    }
+
+    /// The same of each layer.
+    pub fn layer_bytes(&self) -> impl Iterator<Item = u64> {
+        self.layers.iter().map(|(norm, block)| norm.bytes() + block.bytes())
     }
 
     /// Checks the prompt's ids.

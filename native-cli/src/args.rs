@@ -2,6 +2,7 @@
 
 use crate::bench::Bench;
 use crate::hub::is_revision;
+use crate::profile::Profile;
 use crate::report::EXIT_CODES;
 use crate::shape::{self, Shape};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -87,6 +88,9 @@ pub enum Command {
     /// when it is measured; Ctrl-C keeps those. The exit code is 1 if a row has no result or a marked one.
     #[command(after_help = EXIT_CODES)]
     Bench(Box<Bench>),
+    /// Measure latency as the paper's two studies do: a look-up table of blocks, and depth against width
+    #[command(after_help = EXIT_CODES)]
+    Profile(Box<Profile>),
     /// Write the logits of token ids to a file (needs no tokenizer)
     #[command(after_help = EXIT_CODES)]
     Logits(Logits),

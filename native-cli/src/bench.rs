@@ -8,13 +8,15 @@ mod output;
 mod paper;
 mod row;
 
+pub use measure::gate;
 pub use options::Bench;
+pub use row::{software, today, weights_name};
 
 use crate::args::Common;
-use crate::compare;
 use crate::interrupt::{self, Answering, Idle};
 use crate::report::Exit;
 use crate::terminal;
+use crate::{compare, page};
 use anyhow::{Result, bail};
 use nemoflash::bench::report::Gate;
 use options::{Output as Format, Table};
@@ -26,7 +28,7 @@ use output::Output;
 /// What is wrong with an option, the model or the device; after all rows have been written, if one of them has no result
 /// or the golden tokens did not come out.
 pub async fn run(common: &Common, bench: &Bench) -> Result<Exit> {
-    compare::named(bench.html.as_deref())?;
+    bench.html.as_deref().map_or(Ok(()), page::named)?;
     let tests = bench.lists().tests();
     let format = if common.json { Format::Json } else { bench.output };
     let mut output = Output::new(format, bench.file.as_deref())?;

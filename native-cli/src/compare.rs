@@ -1,7 +1,6 @@
 //! `nemoflash compare`: benchmark rows of any machines side by side, on the terminal, as data and as a page.
 
 mod agree;
-mod chart;
 mod columns;
 mod findings;
 mod html;
@@ -11,12 +10,11 @@ mod read;
 mod sections;
 mod table;
 mod text;
-mod units;
 
 use crate::args::Common;
-use crate::report::{Exit, Usage};
-use crate::terminal;
-use anyhow::{Context as _, Result, bail};
+use crate::report::Exit;
+use crate::{page, terminal};
+use anyhow::{Result, bail};
 use nemoflash::bench::report::Row;
 use std::path::{Path, PathBuf};
 
@@ -39,7 +37,7 @@ pub struct Compare {
 /// # Errors
 /// If a file cannot be read or is of another schema, or the page cannot be written.
 pub fn run(common: &Common, args: &Compare) -> Result<Exit> {
-    named(args.html.as_deref())?;
+    args.html.as_deref().map_or(Ok(()), page::named)?;
     let read::Rows { rows, notes } = read::all(&args.files)?;
     let files: Vec<String> = args.files.iter().map(|path| name(path)).collect();
     let comparison = table::Comparison::new(rows, &files, notes);
@@ -79,23 +77,8 @@ pub fn measured(rows: Vec<Row>, file: &str, mut notes: Vec<String>, html: Option
     Ok(text::agreement(&comparison))
 }
 
-/// Refuses a page that would go over results.
-///
-/// # Errors
-/// If its name does not end in `.html`.
-pub fn named(html: Option<&Path>) -> Result<()> {
-    match html.filter(|path| !path.extension().is_some_and(|kind| kind.eq_ignore_ascii_case("html"))) {
-        None => Ok(()),
-        Some(path) => {
-            let shown = path.display();
-            Err(Usage(format!("--html {shown} does not end in .html. Give the page a name before the results")).into())
-        }
-    }
-}
-
 fn write(comparison: &table::Comparison, path: &Path) -> Result<()> {
-    let (page, shown) = (html::page(comparison)?, path.display());
-    std::fs::write(path, page).with_context(|| format!("cannot write {shown}. Check the folder and the disk"))
+    page::write(path, &html::page(comparison)?)
 }
 
 /// A file's name without its folder: what a page may show.

@@ -20,7 +20,9 @@ mod lines;
 mod logits;
 mod memory;
 mod open;
+mod page;
 mod perplexity;
+mod profile;
 mod quantize;
 mod quiet;
 mod report;
@@ -60,6 +62,7 @@ async fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Logits(args) => logits::run(common, &args).await,
         Command::Quantize(args) => quantize::run(common, &args),
         Command::Synthesize(args) => synthesize::run(common, &args),
+        Command::Profile(args) => profile::run(common, &args).await,
         Command::Perplexity(args) => perplexity::run(common, &args).await,
         Command::Verify => verify::run(common),
     }

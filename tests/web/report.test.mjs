@@ -1,4 +1,4 @@
-// The page of `nemoflash compare`: made by the built command, opened as a file. It asks for nothing and breaks no rule.
+// The pages of `nemoflash compare` and `profile`: made by the built command, opened as files. They ask for nothing and break no rule.
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -12,6 +12,8 @@ const target = process.env.CARGO_TARGET_DIR ?? fileURLToPath(new URL('../../targ
 const command = join(target, 'debug', process.platform === 'win32' ? 'nemoflash.exe' : 'nemoflash');
 // Results that the suite of the command writes.
 const results = join(target, 'tmp', 'compare');
+// Pages that it writes.
+const studies = join(target, 'tmp', 'profile');
 const SIZES = [[1280, 900], [390, 844]];
 
 const folder = mkdtempSync(join(tmpdir(), 'nemoflash-'));
@@ -73,6 +75,23 @@ test('a report asks for nothing, breaks no rule, and fits', async () => {
   }
   assert.equal(grounds.size, 2, 'light and dark differ');
 });
+
+for (const name of ['operators', 'depth-width']) {
+  test(`the page of profile ${name} asks for nothing, breaks no rule, and fits`, async () => {
+    const path = join(studies, `${name}.html`);
+    assert.ok(existsSync(path), 'run `cargo test -p nemoflash-cli --test profile` first');
+    for (const size of SIZES) {
+      for (const scheme of ['light', 'dark']) {
+        const { faults, styled, wider, heading, scripts, unnamed } = await look(path, size, scheme);
+        assert.deepEqual(faults, []);
+        assert.notEqual(styled, 'none');
+        assert.ok(wider <= 0, `${wider} px too wide at ${size}`);
+        assert.ok(heading.length > 10);
+        assert.equal(scripts + unnamed, 0);
+      }
+    }
+  });
+}
 
 test('texts of a file stay texts', async () => {
   const { faults, scripts, heading, wider } = await look(report('hostile.html', ['hostile.json']), SIZES[1]);

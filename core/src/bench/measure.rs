@@ -8,6 +8,7 @@ use crate::exec::Exec;
 use crate::gpu::Gpu;
 use crate::sampling::Sampling;
 use crate::{Error, Result};
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 /// How a test is measured.
@@ -81,50 +82,88 @@ pub async fn measure(
     Ok(Some(Measured { time, operators }))
 }
 
+/// A test, and the selections of an engine's layers that take turns at it.
+#[derive(Clone, Debug)]
+pub struct Turns {
+    /// What each of them runs.
+    pub test: Test,
+    /// See [`Engine::select`].
+    pub selections: Vec<Vec<usize>>,
+}
+
 /// The runs of [`measure`] alone.
 ///
 /// # Errors
 /// As [`measure`].
 pub async fn time(engine: &mut Engine, test: &Test, settings: &Settings, go: &mut Go<'_>) -> Result<Option<Time>> {
-    let mut before = None;
-    if test.depth > 0 {
-        engine.begin(0, &Sampling::default())?;
-        let ids = ids(engine, test.depth);
-        if engine.prefill(0, &ids, &mut |_| go(0)).await?.is_break() {
-            return Ok(None);
-        }
-        before = Some(engine.snapshot(0).await?);
-    }
-    let time = repeat(engine, test, settings, before.as_ref(), go).await;
-    if let Some(snapshot) = before {
-        engine.release(snapshot);
-    }
-    time
+    let turns = [Turns { test: test.clone(), selections: vec![engine.selected().to_vec()] }];
+    let times = side_by_side(engine, &turns, settings, go).await?;
+    Ok(times.and_then(|times| times.into_iter().flatten().next()))
 }
 
+/// As [`time`], of several tests and selections of layers: a run of each, then the next run of each, so that what
+/// changes meanwhile (another program, a warm device) changes all alike, and differences hold run by run. What stands in front
+/// is run through all selected layers, which are selected again afterwards.
+///
+/// # Errors
+/// As [`measure`]; [`Error::Parameter`] if there is no such layer.
+pub async fn side_by_side(
+    engine: &mut Engine,
+    turns: &[Turns],
+    settings: &Settings,
+    go: &mut Go<'_>,
+) -> Result<Option<Vec<Vec<Time>>>> {
+    let all = engine.selected().to_vec();
+    let mut before = HashMap::new();
+    let times = repeat(engine, turns, settings, &mut before, go).await;
+    before.into_values().for_each(|snapshot| engine.release(snapshot));
+    engine.select(&all)?;
+    times
+}
+
+/// `before` gets a snapshot of each depth.
 async fn repeat(
     engine: &mut Engine,
-    test: &Test,
+    turns: &[Turns],
     settings: &Settings,
-    before: Option<&Snapshot>,
+    before: &mut HashMap<u32, Snapshot>,
     go: &mut Go<'_>,
-) -> Result<Option<Time>> {
-    let (mut samples, mut tokens) = (vec![], vec![]);
-    let warm_up = settings.warm_up.max(1);
-    for index in 0..warm_up + settings.runs {
-        for slot in 0..test.batch {
-            engine.begin(slot, &Sampling::default())?;
-            before.map_or(Ok(()), |snapshot| engine.restore(slot, snapshot))?;
-        }
-        // What begins a sequence is copied on the device, and is no part of what is timed.
-        engine.wait().await?;
-        let Some(run) = once(engine, test, settings.clock, &mut || go(index)).await? else { return Ok(None) };
-        if index >= warm_up {
-            samples.push(run.seconds);
-            tokens.extend(run.tokens);
+) -> Result<Option<Vec<Vec<Time>>>> {
+    for depth in turns.iter().map(|turns| turns.test.depth) {
+        if depth > 0 && !before.contains_key(&depth) {
+            engine.begin(0, &Sampling::default())?;
+            let ids = ids(engine, depth);
+            if engine.prefill(0, &ids, &mut |_| go(0)).await?.is_break() {
+                return Ok(None);
+            }
+            before.insert(depth, engine.snapshot(0).await?);
         }
     }
-    Ok(Some(Time::wall(test, samples, tokens)))
+    let mut times: Vec<Vec<_>> = turns.iter().map(|turns| vec![(vec![], vec![]); turns.selections.len()]).collect();
+    let warm_up = settings.warm_up.max(1);
+    for index in 0..warm_up + settings.runs {
+        for (Turns { test, selections }, times) in turns.iter().zip(&mut times) {
+            for (layers, (samples, tokens)) in selections.iter().zip(times) {
+                engine.select(layers)?;
+                for slot in 0..test.batch {
+                    engine.begin(slot, &Sampling::default())?;
+                    before.get(&test.depth).map_or(Ok(()), |snapshot| engine.restore(slot, snapshot))?;
+                }
+                // What begins a sequence is copied on the device, and is no part of what is timed.
+                engine.wait().await?;
+                let Some(run) = once(engine, test, settings.clock, &mut || go(index)).await? else { return Ok(None) };
+                if index >= warm_up {
+                    samples.push(run.seconds);
+                    tokens.extend(run.tokens);
+                }
+            }
+        }
+    }
+    let mut told = vec![];
+    for (Turns { test, .. }, times) in turns.iter().zip(times) {
+        told.push(times.into_iter().map(|(samples, tokens)| Time::wall(test, samples, tokens)).collect());
+    }
+    Ok(Some(told))
 }
 
 struct Run {
@@ -237,6 +276,7 @@ pub async fn compile(gpu: &mut Gpu, engine: &Engine, clock: Clock) -> Result<f64
 
 #[cfg(test)]
 pub(super) mod tests {
+    use super::super::report::Gate;
     use super::*;
     use crate::engine::EngineOptions;
     use crate::loader::{Loader, Want};
@@ -263,6 +303,39 @@ pub(super) mod tests {
         }
         let model = loader.finish(&mut exec).await?;
         Engine::new(exec, model, EngineOptions { context, slots: 2, ..Default::default() }).await
+    }
+
+    #[test]
+    fn selections_are_timed_by_turns() {
+        let mut engine = block_on(fables(64, |_| {})).unwrap();
+        let layers = engine.selected().to_vec();
+        assert_eq!(layers.len(), engine.config().layers.len());
+        // A clock of its own: the other test counts its looks.
+        let settings = Settings { runs: 2, warm_up: 1, profile: 0, steady: None, bandwidth: None, clock: || 0.0 };
+        let some = [layers[..1].to_vec(), layers.clone(), vec![]];
+        let jobs =
+            [3, 0].map(|depth| Turns { test: Test::new(Kind::Decode, 0, 4, depth, 1), selections: some.to_vec() });
+        let turns = std::cell::RefCell::new(vec![]);
+        let mut go = |run| {
+            turns.borrow_mut().push(run);
+            ControlFlow::Continue(())
+        };
+        let times = block_on(side_by_side(&mut engine, &jobs, &settings, &mut go)).unwrap().unwrap();
+        let samples = times.iter().map(|times| times.iter().map(|time| time.samples.len()).collect::<Vec<_>>());
+        assert_eq!(samples.collect::<Vec<_>>(), [[2; 3]; 2]);
+        assert!(turns.borrow().is_sorted());
+        assert_eq!(engine.selected(), layers);
+        // What other selections leave behind does not change a text; a selection does.
+        let gate = |engine: &mut Engine| {
+            let said = block_on(super::super::said(engine, &mut || ControlFlow::Continue(()))).unwrap().unwrap();
+            super::super::gate(&said)
+        };
+        assert_eq!(gate(&mut engine), Gate::Passed);
+        engine.select(&layers[1..]).unwrap();
+        assert_eq!(gate(&mut engine), Gate::Failed);
+        let none = [Turns { test: Test::new(Kind::Decode, 0, 4, 0, 1), selections: vec![vec![99]] }];
+        let none = block_on(side_by_side(&mut engine, &none, &settings, &mut |_| ControlFlow::Continue(())));
+        assert!(matches!(none, Err(Error::Parameter { .. })));
     }
 
     #[test]

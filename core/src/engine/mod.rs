@@ -3,6 +3,7 @@
 mod pace;
 mod profile;
 mod run;
+mod select;
 mod sequences;
 mod transcript;
 
@@ -113,7 +114,12 @@ pub struct Engine {
     scores: Buf,
     /// [LOGIT_ROWS, vocab_size], once [`Engine::logits`] was called.
     all_logits: Option<Buf>,
+    /// Of the layers that are selected.
     bodies: HashMap<(u32, bool), Plan>,
+    /// The layers that steps run, in order.
+    layers: Vec<usize>,
+    /// Bodies of other selections.
+    others: HashMap<Vec<usize>, HashMap<(u32, bool), Plan>>,
     ends: HashMap<Ends, Plan>,
     slots: Vec<Slot>,
     /// The sequence of meta tokens that every fresh sequence begins with.
@@ -183,6 +189,7 @@ impl Engine {
             scores: exec.alloc("scores", ends * blocks_of_tokens, Elem::F32).await?,
             all_logits: None,
             exec,
+            layers: (0..model.layers.len()).collect(),
             model,
             options,
             pace: Pace::new(options.clock, prefill_rows),
@@ -190,6 +197,7 @@ impl Engine {
             rotaries,
             scratch,
             bodies: HashMap::new(),
+            others: HashMap::new(),
             ends: HashMap::new(),
             slots: vec![Slot::default(); slots as usize],
             prefix: None,
@@ -300,7 +308,7 @@ impl Engine {
         };
         let memories: Vec<_> = self.arena.bufs().zip(self.rotaries.iter().copied()).collect();
         let mut plan = Plan::default();
-        self.model.forward(&mut plan, &run, self.picked, &memories);
+        self.model.forward(&mut plan, &run, self.picked, &self.layers, &memories);
         plan
     }
 

@@ -137,7 +137,7 @@ fn alone(test: &Test, samples: Vec<f64>) -> Measured {
 }
 
 /// What the checks of the built-in model come to, and what to warn of.
-fn gate(items: &[Item]) -> (Gate, Vec<String>) {
+pub fn gate(items: &[Item]) -> (Gate, Vec<String>) {
     match items.iter().find(|item| item.result != Verdict::Pass) {
         None => (Gate::Passed, vec![]),
         Some(item) => {

@@ -31,7 +31,7 @@ impl About {
         let warnings = [all, warnings(&time.samples)].concat();
         Row {
             schema: SCHEMA.into(),
-            date: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+            date: today(),
             software,
             device,
             model,
@@ -111,11 +111,10 @@ pub fn unknown(adapter: &str, backend: &str) -> Device {
 
 /// A model that was not loaded anywhere yet.
 pub fn unread(name: &str, common: &Common) -> Model {
-    let quantised = common.load().quantise.map(|quant| format!("q{}", quant.bits));
     Model {
         name: name.into(),
         synthetic: common.arch.is_some(),
-        weights: quantised.unwrap_or_else(|| "as stored".into()),
+        weights: quantised(common).unwrap_or_else(|| "as stored".into()),
         kv: format!("{:?}", common.kv()).to_lowercase(),
         bytes_per_token: 0,
         dispatches_per_token: 0,
@@ -125,8 +124,22 @@ pub fn unread(name: &str, common: &Common) -> Model {
     }
 }
 
+/// How random weights are kept.
+pub fn weights_name(common: &Common) -> String {
+    quantised(common).unwrap_or_else(|| "bf16".into())
+}
+
+fn quantised(common: &Common) -> Option<String> {
+    common.load().quantise.map(|quant| format!("q{}", quant.bits))
+}
+
+/// Now, as RFC 3339.
+pub fn today() -> String {
+    humantime::format_rfc3339_seconds(SystemTime::now()).to_string()
+}
+
 /// This program.
-fn software() -> Software {
+pub fn software() -> Software {
     Software {
         version: env!("CARGO_PKG_VERSION").into(),
         commit: option_env!("NEMOFLASH_COMMIT").filter(|commit| !commit.is_empty()).map(str::to_owned),

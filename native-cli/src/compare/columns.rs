@@ -1,6 +1,7 @@
 //! What a column is: one device under one program and one clock, in one file.
 
 use super::label;
+use crate::page::chart::Key;
 use nemoflash::bench::report::{Clock, Device, Model, Row, Software, Test};
 use serde::Serialize;
 
@@ -28,6 +29,13 @@ pub struct Column {
     /// Which file it came from; its place in the list.
     #[serde(skip)]
     pub source: usize,
+}
+
+/// The look of the column at this place.
+pub fn key(columns: &[Column], at: usize) -> Key {
+    let Column { letter, label, adapter, .. } = &columns[at];
+    let more = label.strip_prefix(adapter.as_str()).unwrap_or_default().trim_start_matches(", ");
+    Key::new(at, letter, adapter, more, label)
 }
 
 impl Column {

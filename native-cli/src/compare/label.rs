@@ -1,6 +1,7 @@
 //! Names of columns: short, and different where the columns are.
 
 use super::columns::Column;
+use crate::page::units::cut;
 use nemoflash::bench::report::Clock;
 use std::collections::BTreeMap;
 
@@ -18,14 +19,6 @@ pub fn short(adapter: &str) -> String {
     let words: Vec<&str> = bare.split_whitespace().collect();
     let name = if words.is_empty() { "unnamed adapter".to_owned() } else { words.join(" ") };
     cut(if name == "cpu" { "CPU" } else { &name }, LONGEST)
-}
-
-/// Up to `most` characters, with a sign where some are missing.
-pub fn cut(text: &str, most: usize) -> String {
-    match text.char_indices().nth(most) {
-        None => text.to_owned(),
-        Some(_) => text.chars().take(most - 1).chain(['…']).collect(),
-    }
 }
 
 /// `native`; the browser by its name.

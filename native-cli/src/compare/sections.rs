@@ -8,8 +8,8 @@ pub mod parts;
 pub mod speed;
 pub mod tokens;
 
-use super::chart::Bars;
 use super::table::{Comparison, Group, Line};
+use crate::page::chart::Bars;
 use serde::Serialize;
 
 /// Bars under one heading.

@@ -3,7 +3,7 @@
 use super::agree::{Said, said};
 use super::columns::{Column, columns};
 use super::ratio::Ratio;
-use super::units::Unit;
+use crate::page::units::Unit;
 use nemoflash::bench::report::{Clock, Gate, Kind, Model, Row, Summary, Test};
 use serde::Serialize;
 

@@ -1,10 +1,10 @@
 //! The table on the terminal.
 
 use super::agree::sentence;
-use super::label::cut;
 use super::table::{Comparison, Group, Line};
-use super::units::Unit;
 use crate::devices;
+use crate::page::units::Unit;
+use crate::page::units::cut;
 
 /// Widest column, in characters.
 const WIDEST: usize = 44;

@@ -2,11 +2,12 @@
 
 use super::Titled;
 use super::speed::tone;
-use crate::compare::chart::{Bar, Bars, key};
 use crate::compare::columns::Column;
+use crate::compare::columns::key;
 use crate::compare::ratio::Ratio;
 use crate::compare::table::{Cell, Comparison, Group, Line};
-use crate::compare::units::Unit;
+use crate::page::chart::{Bar, Bars};
+use crate::page::units::Unit;
 use nemoflash::bench::report::Summary;
 
 /// Native, and the browser that goes with it: places of columns.

@@ -1,9 +1,10 @@
 //! Everything in tables: the machines, and every row.
 
 use crate::compare::agree::gate;
-use crate::compare::chart::{Key, key};
+use crate::compare::columns::key;
 use crate::compare::table::{Cell, Comparison, Line};
-use crate::compare::units::{bytes, digits};
+use crate::page::chart::Key;
+use crate::page::units::{bytes, digits};
 use nemoflash::bench::report::{Clock, Summary};
 use serde::Serialize;
 

@@ -1,9 +1,10 @@
 //! The time of a token: over the depth of the text, and how it spreads.
 
 use super::Charts;
-use crate::compare::chart::{Axis, Key, Lines, Values, key, percent};
+use crate::compare::columns::key;
 use crate::compare::table::{Comparison, Group, Line};
-use crate::compare::units::{digits, seconds_in};
+use crate::page::chart::{Axis, Key, Lines, Names, Scale, Values, percent};
+use crate::page::units::{digits, seconds_in};
 use nemoflash::bench::report::{Clock, Kind};
 use serde::Serialize;
 
@@ -35,7 +36,9 @@ fn chart(comparison: &Comparison, group: &Group, lines: &[&Line], clock: Clock) 
     let many = if batch > 1 { format!(", {batch} sequences at a time") } else { String::new() };
     let clocked = if clock == Clock::Device { ", by the device's clock" } else { "" };
     let title = format!("{}{many}{clocked}", group.title);
-    deep.then(|| Lines::new(title, "tokens in front, evenly spaced", "milliseconds a token", data))
+    let (x, y) = ("tokens in front", "milliseconds a token");
+    let names = Names { who: "Device", x, y, unit: "ms", scale: Scale::Even };
+    deep.then(|| Lines::new(title, names, data))
 }
 
 /// Milliseconds of a step at each depth of one column.

@@ -1,9 +1,10 @@
 //! How near decode comes to the bandwidth of the device's memory.
 
 use super::Charts;
-use crate::compare::chart::{Bar, Bars, key, percent};
+use crate::compare::columns::key;
 use crate::compare::table::{Cell, Comparison};
-use crate::compare::units::{bytes, share};
+use crate::page::chart::{Bar, Bars, percent};
+use crate::page::units::{bytes, share};
 
 /// A chart for each decode test whose rows know their share.
 pub fn bandwidth(comparison: &Comparison) -> Charts<Bars> {

@@ -1,9 +1,10 @@
 //! Where the time of a step goes: by kind of block, and by operator.
 
 use super::Charts;
-use crate::compare::chart::{Key, key, percent};
+use crate::compare::columns::key;
 use crate::compare::table::{Comparison, Line};
-use crate::compare::units::{bytes, digits, seconds, share};
+use crate::page::chart::{Key, percent};
+use crate::page::units::{bytes, digits, seconds, share};
 use nemoflash::bench::report::{Operator, Row};
 use serde::Serialize;
 

@@ -1,11 +1,12 @@
 //! Bars of every test over the devices.
 
 use super::Titled;
-use crate::compare::chart::{Bar, Bars, key};
 use crate::compare::columns::Column;
+use crate::compare::columns::key;
 use crate::compare::ratio::Ratio;
 use crate::compare::table::{Cell, Comparison, Line};
-use crate::compare::units::{Unit, seconds_named};
+use crate::page::chart::{Bar, Bars};
+use crate::page::units::{Unit, seconds_named};
 use nemoflash::bench::report::{Clock, Kind};
 
 /// A chart for each test and clock.

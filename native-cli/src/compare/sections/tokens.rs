@@ -1,8 +1,9 @@
 //! Whether the devices say the same.
 
 use crate::compare::agree::{gate, sentence};
-use crate::compare::chart::{Key, key};
+use crate::compare::columns::key;
 use crate::compare::table::Comparison;
+use crate::page::chart::Key;
 use nemoflash::bench::report::Gate;
 use serde::Serialize;
 

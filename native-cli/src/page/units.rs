@@ -14,6 +14,15 @@ pub fn digits(value: f64) -> String {
     }
 }
 
+/// `0.5`, `20`, `1,000`.
+pub fn short(value: f64) -> String {
+    let text = digits(value);
+    match text.contains('.') && !text.contains('e') {
+        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
+        false => text,
+    }
+}
+
 /// Rounded, with commas. Beyond what a number of bytes may be, as a power of ten.
 pub fn thousands(value: f64) -> String {
     if value.abs().is_nan() || value.abs() >= 1e18 {
@@ -108,6 +117,14 @@ pub fn share(value: f64) -> String {
         format!("{percent:.1}\u{a0}%")
     } else {
         format!("{}\u{a0}%", thousands(percent))
+    }
+}
+
+/// Up to `most` characters, with a sign where some are missing.
+pub fn cut(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        None => text.to_owned(),
+        Some(_) => text.chars().take(most - 1).chain(['…']).collect(),
     }
 }
 

@@ -1,8 +1,6 @@
 //! Charts as numbers: places in percent of the drawing, so that text keeps its size at every width of the page.
 
-use super::columns::Column;
-use super::label::cut;
-use super::units::{digits, thousands};
+use super::units::{cut, digits, short, thousands};
 use nemoflash::bench::report::Summary;
 use serde::Serialize;
 
@@ -21,11 +19,11 @@ const END: usize = 22;
 /// Least distance of two labels at the end of lines, in percent of the height.
 const APART: f64 = 7.0;
 
-/// How a column looks.
+/// How a column, or whatever a chart shows several of, looks.
 #[derive(Clone, Debug, Serialize)]
 pub struct Key {
     letter: String,
-    /// The adapter.
+    /// The adapter, or another name.
     name: String,
     /// What else the label says.
     more: String,
@@ -34,12 +32,12 @@ pub struct Key {
     marker: &'static str,
 }
 
-/// The look of the column at this place.
-pub fn key(columns: &[Column], at: usize) -> Key {
-    let Column { letter, label, adapter, .. } = &columns[at];
-    let more = label.strip_prefix(adapter.as_str()).unwrap_or_default().trim_start_matches(", ").to_owned();
-    let (letter, name, label) = (letter.clone(), adapter.clone(), label.clone());
-    Key { letter, name, more, label, colour: at % COLOURS, marker: MARKERS[at % MARKERS.len()] }
+impl Key {
+    /// The look of what stands at this place of a list.
+    pub fn new(at: usize, letter: &str, name: &str, more: &str, label: &str) -> Key {
+        let [letter, name, more, label] = [letter, name, more, label].map(str::to_owned);
+        Key { letter, name, more, label, colour: at % COLOURS, marker: MARKERS[at % MARKERS.len()] }
+    }
 }
 
 /// Horizontal bars from zero.
@@ -94,6 +92,32 @@ pub fn percent(share: f64) -> String {
     format!("{:.2}%", share * 100.0)
 }
 
+/// What stands at a chart of lines and in the table below it, and how its axes go.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Names {
+    /// What each line is about.
+    pub who: &'static str,
+    /// The axis from left to right.
+    pub x: &'static str,
+    /// The axis from bottom to top.
+    pub y: &'static str,
+    /// Its unit, behind a number.
+    pub unit: &'static str,
+    /// How axes go.
+    pub scale: Scale,
+}
+
+/// How the axes of lines go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Scale {
+    /// The numbers from left to right are evenly spaced; upwards from 0, or logarithmic where they lie far apart.
+    Even,
+    /// As `Even`, but upwards only as far as the numbers go.
+    Near,
+    /// Both ways only as far as the numbers go, where they are.
+    Both,
+}
+
 /// Lines over an axis of numbers.
 #[derive(Debug, Serialize)]
 pub struct Lines {
@@ -103,6 +127,7 @@ pub struct Lines {
     pub x: String,
     /// See `x`.
     pub y: String,
+    names: Names,
     x_ticks: Vec<Tick>,
     y_ticks: Vec<Tick>,
     series: Vec<Series>,
@@ -141,25 +166,31 @@ pub type Values = Vec<[f64; 4]>;
 
 impl Lines {
     /// Puts series on axes that fit all of them.
-    pub fn new(title: String, x: &str, y: &str, mut data: Vec<(Key, Values)>) -> Lines {
+    pub fn new(title: String, names: Names, mut data: Vec<(Key, Values)>) -> Lines {
         data.retain(|(_, values)| !values.is_empty());
         let all = || data.iter().flat_map(|(_, values)| values);
         let most = all().map(|v| v[3]).fold(0.0, f64::max);
         let least = all().map(|v| v[2]).filter(|&low| low > 0.0).fold(f64::INFINITY, f64::min);
-        let axis = Axis::new(least, most);
+        let near = names.scale != Scale::Even && least.is_finite();
+        let axis = if near { Axis::near(least, most) } else { Axis::new(least, most) };
         let mut xs: Vec<f64> = all().map(|v| v[0]).collect();
         xs.sort_by(f64::total_cmp);
         xs.dedup();
+        let wide = match (names.scale, &xs[..]) {
+            (Scale::Both, [first, .., last]) => Some(Axis::near(*first, *last)),
+            _ => None,
+        };
         // Each depth at the same distance: they go by powers, and begin at 0.
-        let across =
-            |x: f64| xs.iter().position(|&other| other == x).unwrap_or(0) as f64 / (xs.len().max(2) - 1) as f64;
+        let even = |x: f64| xs.iter().position(|&other| other == x).unwrap_or(0) as f64 / (xs.len().max(2) - 1) as f64;
+        let across = |x: f64| wide.as_ref().map_or_else(|| even(x), |wide| wide.place(x));
+        let number = |x: f64| if wide.is_some() { digits(x) } else { thousands(x) };
         let series = data.into_iter().map(|(key, values)| {
             let dot = |&[x, y, low, high]: &[f64; 4]| Dot {
                 x: percent(across(x)),
                 y: percent(1.0 - axis.place(y)),
                 low: percent(1.0 - axis.place(low)),
                 high: percent(1.0 - axis.place(high)),
-                texts: [thousands(x), digits(y), format!("{} to {}", digits(low), digits(high))],
+                texts: [number(x), digits(y), format!("{} to {}", digits(low), digits(high))],
             };
             let end = values.last().map_or(0.0, |v| v[1]);
             let dots = values.iter().map(dot).collect();
@@ -168,14 +199,19 @@ impl Lines {
         });
         let mut series: Vec<(f64, Series)> = series.collect();
         spread(&mut series);
-        let y_ticks =
-            axis.ticks().into_iter().map(|at| Tick { at: percent(1.0 - axis.place(at)), label: digits_short(at) });
-        let y = if axis.log { format!("{y}, logarithmic") } else { y.to_owned() };
+        let y_ticks = axis.ticks().into_iter().map(|at| Tick { at: percent(1.0 - axis.place(at)), label: short(at) });
+        let y = if axis.log { format!("{}, logarithmic", names.y) } else { names.y.to_owned() };
         Lines {
             title,
-            x: x.to_owned(),
+            x: if wide.is_some() { names.x.to_owned() } else { format!("{}, evenly spaced", names.x) },
             y,
-            x_ticks: xs.iter().map(|&x| Tick { at: percent(across(x)), label: thousands(x) }).collect(),
+            names,
+            x_ticks: wide
+                .as_ref()
+                .map_or_else(|| xs.clone(), Axis::ticks)
+                .into_iter()
+                .map(|x| Tick { at: percent(across(x)), label: if wide.is_some() { short(x) } else { thousands(x) } })
+                .collect(),
             y_ticks: y_ticks.collect(),
             series: series.into_iter().map(|(_, series)| series).collect(),
         }
@@ -199,16 +235,7 @@ fn spread(series: &mut [(f64, Series)]) {
     }
 }
 
-/// `0.5`, `20`, `1,000`.
-fn digits_short(value: f64) -> String {
-    let text = digits(value);
-    match text.contains('.') && !text.contains('e') {
-        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
-        false => text,
-    }
-}
-
-/// An axis of positive numbers: from 0, or logarithmic where they lie far apart.
+/// An axis of positive numbers.
 #[derive(Debug)]
 pub struct Axis {
     low: f64,
@@ -218,7 +245,13 @@ pub struct Axis {
 }
 
 impl Axis {
-    /// For numbers from `least` to `most`.
+    /// For numbers from `least` to `most`, only as far as they go.
+    pub fn near(least: f64, most: f64) -> Axis {
+        let room = (most - least).max(most.abs() * 1e-3).max(f64::MIN_POSITIVE) * 0.08;
+        Axis { low: (least - room).max(0.0), high: most + room, log: false }
+    }
+
+    /// For numbers from `least` to `most`: from 0, or logarithmic where they lie far apart.
     pub fn new(least: f64, most: f64) -> Axis {
         let log = least > 0.0 && most / least >= WIDE && most.is_finite();
         match log {
@@ -231,7 +264,7 @@ impl Axis {
     pub fn place(&self, value: f64) -> f64 {
         match self.log {
             true => (value.max(self.low) / self.low).ln() / (self.high / self.low).ln(),
-            false => value / self.high,
+            false => (value - self.low) / (self.high - self.low),
         }
     }
 
@@ -249,11 +282,12 @@ impl Axis {
             let all = exponents.flat_map(|exponent| steps.iter().map(move |step| step * 10f64.powi(exponent)));
             return all.filter(|at| (self.low..=self.high).contains(at)).collect();
         }
-        let rough = self.high / 4.0;
+        let rough = (self.high - self.low) / 4.0;
         let power = 10f64.powf(rough.log10().floor());
         let step = [1.0, 2.0, 2.5, 5.0, 10.0].into_iter().map(|n| n * power).find(|step| *step >= rough);
         let step = step.unwrap_or(power * 10.0);
-        (0..=5).map(|n| f64::from(n) * step).filter(|at| *at <= self.high).collect()
+        let first = (self.low / step).ceil();
+        (0..=5).map(|n| (first + f64::from(n)) * step).filter(|at| *at <= self.high).collect()
     }
 }
 
@@ -266,6 +300,9 @@ mod tests {
         let linear = Axis::new(3.0, 9.0);
         assert!(!linear.log && linear.place(0.0) == 0.0 && linear.place(9.0) < 1.0);
         assert_eq!(linear.ticks(), [0.0, 2.5, 5.0, 7.5]);
+        let near = Axis::near(2.61, 3.35);
+        assert!(near.place(2.61) > 0.0 && near.place(3.35) < 1.0);
+        assert_eq!(near.ticks().iter().map(|at| short(*at)).collect::<Vec<_>>(), ["2.75", "3", "3.25"]);
         let log = Axis::new(1.0, 300.0);
         assert!(log.log && log.place(1.0) > 0.0 && log.place(300.0) < 1.0);
         assert_eq!(log.ticks(), [1.0, 3.0, 10.0, 30.0, 100.0, 300.0]);
@@ -274,27 +311,17 @@ mod tests {
             let axis = Axis::new(least, most);
             assert!(axis.ticks().len() < 20, "{axis:?}");
             percent(axis.place(most));
+            let axis = Axis::near(least.min(most), most);
+            assert!(axis.ticks().len() < 20, "{axis:?}");
         }
     }
 
     #[test]
     fn labels_do_not_overlap() {
-        let columns: Vec<_> = (0..9)
-            .map(|n| {
-                (
-                    Key {
-                        letter: n.to_string(),
-                        name: String::new(),
-                        more: String::new(),
-                        label: String::new(),
-                        colour: 0,
-                        marker: "",
-                    },
-                    vec![[0.0, 5.0, 5.0, 5.0]],
-                )
-            })
-            .collect();
-        let lines = Lines::new(String::new(), "", "", columns);
+        let columns: Vec<_> =
+            (0..9).map(|n| (Key::new(0, &n.to_string(), "", "", ""), vec![[0.0, 5.0, 5.0, 5.0]])).collect();
+        let names = Names { who: "", x: "", y: "", unit: "", scale: Scale::Even };
+        let lines = Lines::new(String::new(), names, columns);
         let places: Vec<f64> = lines.series.iter().map(|s| s.label_at.trim_end_matches('%').parse().unwrap()).collect();
         assert!(places.windows(2).all(|pair| pair[1] - pair[0] > APART - 0.1), "{places:?}");
     }

@@ -1,0 +1,29 @@
+//! Steps of some layers alone, to learn what the others take.
+
+use super::Engine;
+use crate::{Error, Result};
+
+impl Engine {
+    /// The layers that steps run, in order.
+    pub fn selected(&self) -> &[usize] {
+        &self.layers
+    }
+
+    /// From now on, steps run these layers in this order, as if the model had no others: for measurements. Plans of a selection
+    /// are kept, so going back to one costs nothing. Sequences keep what the other layers remember.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] if there is no such layer.
+    pub fn select(&mut self, layers: &[usize]) -> Result<()> {
+        let have = self.model.layers.len();
+        if let Some(none) = layers.iter().find(|layer| **layer >= have) {
+            return Err(Error::Parameter { name: "layers", why: format!("{none} is none of the model's {have}") });
+        }
+        if layers != self.layers {
+            let before = std::mem::replace(&mut self.layers, layers.to_vec());
+            let plans = self.others.remove(layers).unwrap_or_default();
+            self.others.insert(before, std::mem::replace(&mut self.bodies, plans));
+        }
+        Ok(())
+    }
+}

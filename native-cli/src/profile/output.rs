@@ -1,0 +1,95 @@
+//! How results are written: the file as soon as there is something to tell, so that a run that ends early has kept it.
+
+use super::options::Output;
+use crate::args::Common;
+use crate::{page, terminal};
+use anyhow::{Context as _, Result};
+use serde::Serialize;
+use std::fs;
+use std::path::Path;
+
+/// Makes the file, so that a wrong path is told before anything is measured.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn touch(path: &Path) -> Result<()> {
+    fs::write(path, "").with_context(|| cannot(path))
+}
+
+fn cannot(path: &Path) -> String {
+    format!("cannot write {}. Check the path, its permissions and the disk", path.display())
+}
+
+/// Writes what is known so far into the file, if one is wanted.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn keep(output: &Output, results: &impl Serialize) -> Result<()> {
+    let Some(path) = &output.file else { return Ok(()) };
+    fs::write(path, format!("{}\n", serde_json::to_string_pretty(results)?)).with_context(|| cannot(path))
+}
+
+/// Writes everything: file, page, and JSON or a text on stdout.
+///
+/// # Errors
+/// If that fails.
+pub fn write(
+    common: &Common,
+    output: &Output,
+    results: &impl Serialize,
+    warnings: &[String],
+    text: impl FnOnce() -> String,
+    page: impl FnOnce() -> Result<String>,
+) -> Result<()> {
+    keep(output, results)?;
+    if let Some(path) = &output.html {
+        page::write(path, &page()?)?;
+    }
+    match common.json {
+        true => terminal::print(&format!("{}\n", serde_json::to_string_pretty(results)?))?,
+        false => {
+            warnings.iter().for_each(|warning| terminal::note(&format!("note: {warning}")));
+            terminal::print(&text())?;
+        }
+    }
+    for path in output.file.iter().chain(&output.html) {
+        terminal::note(&format!("[wrote {}]", path.display()));
+    }
+    Ok(())
+}
+
+/// A table for people, each column as wide as its longest cell; all columns but the first `left` stand to the right.
+pub fn table(head: &[&str], rows: &[Vec<String>], left: usize) -> String {
+    let width = |at: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count());
+        cells.chain([head[at].chars().count()]).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..head.len()).map(width).collect();
+    let cell = |at: usize, text: &str| match at < left {
+        true => format!("{text:<width$}", width = widths[at]),
+        false => format!("{text:>width$}", width = widths[at]),
+    };
+    let line = |cells: &mut dyn Iterator<Item = String>| format!("| {} |\n", cells.collect::<Vec<_>>().join(" | "));
+    let mut text = line(&mut head.iter().enumerate().map(|(at, name)| cell(at, name)));
+    let rule = |at: usize| match at < left {
+        true => "-".repeat(widths[at]),
+        false => format!("{}:", "-".repeat(widths[at].saturating_sub(1))),
+    };
+    text += &line(&mut (0..head.len()).map(rule));
+    for row in rows {
+        text += &line(&mut row.iter().enumerate().map(|(at, text)| cell(at, text)));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_stand_under_each_other() {
+        let rows = [vec!["a".to_owned(), "1.5".into()], vec!["long".into(), "10".into()]];
+        let text = table(&["name", "ms"], &rows, 1);
+        assert_eq!(text, "| name |  ms |\n| ---- | --: |\n| a    | 1.5 |\n| long |  10 |\n");
+    }
+}

@@ -1,0 +1,66 @@
+//! What the pages of the studies show.
+
+mod operators;
+mod study;
+
+pub use operators::operators;
+pub use study::depth_width;
+
+use crate::page::chart::{Key, Names, Scale, Values};
+use crate::page::units::share;
+use nemoflash::bench::lookup::Accuracy;
+use nemoflash::bench::report::{Device, Gate};
+use serde::Serialize;
+
+/// How well held-out stacks were predicted, in a sentence.
+pub fn verdict(accuracy: &Accuracy) -> String {
+    let Accuracy { limit, count, mean, max, beyond } = accuracy;
+    let percent = |share: f64| format!("{:.1}\u{a0}%", share * 100.0);
+    let end = match beyond {
+        0 => format!("all within {}", percent(*limit)),
+        _ => format!("{beyond} beyond {}", percent(*limit)),
+    };
+    format!("{count} measurements of held-out stacks: mean error {}, largest {}; {end}", percent(*mean), percent(*max))
+}
+
+/// A series of a chart of lines: its name and its values.
+fn series(list: Vec<(String, Values)>) -> Vec<(Key, Values)> {
+    let letter = |at: usize| char::from(b'A' + (at % 26) as u8).to_string();
+    let keyed = |(at, (name, values)): (usize, (String, Values))| (Key::new(at, &letter(at), &name, "", &name), values);
+    list.into_iter().enumerate().map(keyed).collect()
+}
+
+/// What stands in the head of a page.
+#[derive(Debug, Serialize)]
+struct Head<'a> {
+    brand: &'static str,
+    headline: String,
+    about: String,
+    more: Vec<String>,
+    warnings: &'a [String],
+}
+
+/// What was measured on, in a line.
+fn about(device: &Device, gate: Gate, weights: &str, kv: &str, date: &str) -> String {
+    let gate = match gate {
+        Gate::Passed => "golden tokens right",
+        Gate::Failed => "golden tokens WRONG",
+        Gate::NotRun => "golden tokens not checked",
+    };
+    let driver = if device.driver.is_empty() { String::new() } else { format!(", {}", device.driver) };
+    let day = date.get(..10).unwrap_or(date);
+    format!("{} ({}{driver}); weights {weights}, keys and values {kv}; {gate}; {day}", device.adapter, device.backend)
+}
+
+/// Names of a chart over hidden sizes.
+const OVER_HIDDEN: Names =
+    Names { who: "Block", x: "hidden size", y: "microseconds a block", unit: "µs", scale: Scale::Even };
+
+/// A share with a sign.
+fn signed(error: f64) -> String {
+    let sign = if error < 0.0 { "-" } else { "+" };
+    format!(
+        "{sign}{}",
+        if error.abs() < 0.0995 { format!("{:.1}\u{a0}%", error.abs() * 100.0) } else { share(error.abs()) }
+    )
+}
