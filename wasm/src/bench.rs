@@ -215,7 +215,7 @@ impl About {
             model: self.model.clone(),
             gate: self.gate,
             said: self.said.clone(),
-            warnings: wrong.into_iter().chain(more).chain(warnings(&time.samples)).collect(),
+            warnings: wrong.into_iter().chain(more).chain(warnings(test.kind, &time.samples)).collect(),
             test,
             time,
             operators: vec![],

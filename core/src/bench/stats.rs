@@ -1,7 +1,7 @@
 //! Many numbers in few, and what makes them less sure than they look.
 
 use super::describe::SHORT;
-use super::report::{Percentiles, Summary};
+use super::report::{Kind, Percentiles, Summary};
 
 /// Samples with which the interval of a median is found.
 const RESAMPLES: usize = 2000;
@@ -74,9 +74,13 @@ impl Random {
     }
 }
 
-/// What is suspicious about the seconds of runs, in their order, each with what to do about it.
-pub fn warnings(seconds: &[f64]) -> Vec<String> {
+/// What is suspicious about the seconds of runs, in their order, each with what to do about it. Nothing of loading and
+/// compiling: these wait for disks, drivers and their caches, and no device gets hot.
+pub fn warnings(kind: Kind, seconds: &[f64]) -> Vec<String> {
     let mut warnings = vec![];
+    if matches!(kind, Kind::Load | Kind::Compile) {
+        return warnings;
+    }
     let count = seconds.len();
     let middle = if count < FEW { 0.0 } else { median(seconds) };
     if middle == 0.0 {
@@ -161,7 +165,7 @@ mod tests {
     #[test]
     fn what_is_suspicious_is_said() {
         let said = |seconds: &[f64], word: &str| {
-            let warnings = warnings(seconds);
+            let warnings = warnings(Kind::Decode, seconds);
             assert!(warnings.len() == 1 && warnings[0].contains(word), "{seconds:?}: {warnings:?}");
         };
         said(&[1.0, 1.01, 1.0, 0.99, 1.0, 1.5], "1 of 6 runs is far from the others, by up to 50 % slower");
@@ -176,7 +180,9 @@ mod tests {
             &[1.0, 2.0, 3.0, 4.0],
             &[],
         ] {
-            assert!(warnings(fine).is_empty(), "{fine:?}: {:?}", warnings(fine));
+            assert!(warnings(Kind::Decode, fine).is_empty(), "{fine:?}: {:?}", warnings(Kind::Decode, fine));
         }
+        // A load that gets slower says nothing of the device.
+        assert!(warnings(Kind::Load, &[1.0, 1.01, 1.05, 1.09, 1.1, 1.13]).is_empty());
     }
 }

@@ -28,7 +28,7 @@ impl About {
     /// A row that is measured now.
     pub fn row(&self, test: &Test, time: Time) -> Row {
         let About { software, device, model, gate, said, warnings: all } = self.clone();
-        let warnings = [all, warnings(&time.samples)].concat();
+        let warnings = [all, warnings(test.kind, &time.samples)].concat();
         Row {
             schema: SCHEMA.into(),
             date: today(),

@@ -14,7 +14,7 @@ use crate::report::Exit;
 use anyhow::{Result, bail};
 use nemoflash::Config;
 use nemoflash::bench::lookup::{Part, Shape, Stack, letters};
-use nemoflash::bench::report::{Clock, Summary};
+use nemoflash::bench::report::{Clock, Kind, Summary};
 use nemoflash::bench::{Turns, warnings};
 
 /// Widest stack.
@@ -105,7 +105,8 @@ fn doubts(stacks: &[Measured]) -> Vec<String> {
             off(first) * 100.0
         ));
     }
-    let doubted = stacks.iter().filter_map(|stack| Some((stack, warnings(&stack.samples).into_iter().next()?)));
+    let doubted =
+        stacks.iter().filter_map(|stack| Some((stack, warnings(Kind::Decode, &stack.samples).into_iter().next()?)));
     let doubted: Vec<(&Measured, String)> = doubted.collect();
     if let Some((Measured { depth, width, .. }, why)) = doubted.first() {
         let (some, all) = (doubted.len(), stacks.len());

@@ -135,7 +135,7 @@ impl<'a> Lab<'a> {
 
     async fn take(&self, engine: &mut Engine, protocol: &Protocol, turns: &[Turns]) -> Result<Option<Timed>, Error> {
         let Protocol { tokens, runs, .. } = *protocol;
-        let settings = Settings { runs, warm_up: 1, profile: 0, bandwidth: None, clock: seconds };
+        let settings = Settings { runs, warm_up: 1, profile: 0, steady: None, bandwidth: None, clock: seconds };
         let mut go = |_| if self.stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
         let Some(times) = side_by_side(engine, turns, &settings, &mut go).await? else { return Ok(None) };
         let steps = |time: Time| time.samples.iter().map(|seconds| seconds / f64::from(tokens)).collect();

@@ -12,7 +12,7 @@ use anyhow::{Result, bail};
 use nemoflash::bench::lookup::{
     Accuracy, Entry, HeldOut, LIMIT, Measured, Part, SCHEMA, Shape, Stack, Table, differences, held_out, letters,
 };
-use nemoflash::bench::report::{Clock, Summary, Test};
+use nemoflash::bench::report::{self, Clock, Summary, Test};
 use nemoflash::bench::{Turns, warnings};
 use nemoflash::config::BlockKind;
 use nemoflash::{Config, Error};
@@ -321,7 +321,7 @@ fn fail(plan: &Plan, table: &mut Table, part: Part, hidden: u32, why: &str) {
 fn doubts(lab: &Lab<'_>, plan: &Plan, table: &mut Table, hidden: u32, more: u32, timed: &Timed) {
     let smallest =
         timed.samples.iter().filter(|turns| turns.len() > plan.parts.len()).filter_map(|turns| turns.first());
-    if let Some(warning) = smallest.flat_map(|samples| warnings(samples)).next() {
+    if let Some(warning) = smallest.flat_map(|samples| warnings(report::Kind::Decode, samples)).next() {
         table.warnings.push(format!("hidden size {hidden}: {warning}"));
     }
     let bytes = timed.ends + timed.blocks.iter().step_by(1 + more as usize).sum::<u64>();
