@@ -130,7 +130,8 @@ fn the_page_is_written_with_the_rows() {
         (run.out, std::fs::read_to_string(&path).unwrap())
     };
     let (out, page) = write(&[]);
-    assert!(out.ends_with("\nOnly CPU, native told its tokens: there is nothing to hold them against.\n"), "{out}");
+    // One device has nobody to agree with.
+    assert!(!out.contains("tokens:"), "{out}");
     for words in
         ["<h2>The same tokens</h2>", "<td>right</td><td>32 tokens</td>", "<th scope=\"row\">tg4</th>", "this run"]
     {

@@ -12,18 +12,27 @@ const LONG: f64 = 0.1;
 /// Seconds that a step of as many rows as the kernels of few rows hold may take: one row takes half of it or more.
 const FEW_LONG: f64 = 0.25;
 
+/// Seconds that a step may take where shorter ones take hardly less: behind a long text, few rows leave most of a device idle.
+const WORST: f64 = 0.5;
+/// Share of its time that a step must save when it is cut to half of its rows or fewer.
+const SAVED: f64 = 0.3;
+
 /// Follows the time that steps take.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
     clock: Option<Clock>,
     most: u32,
     rows: u32,
+    /// Rows and seconds of the step that was just cut.
+    cut: Option<(u32, f64)>,
+    /// Rows below which a cut has saved nothing.
+    idle: u32,
 }
 
 impl Pace {
     /// At most `most` rows; always that many without a clock.
     pub fn new(clock: Option<Clock>, most: u32) -> Pace {
-        Pace { clock, most, rows: if clock.is_some() { most.min(FIRST) } else { most } }
+        Pace { clock, most, rows: if clock.is_some() { most.min(FIRST) } else { most }, cut: None, idle: 0 }
     }
 
     /// Rows of the longest step.
@@ -46,12 +55,27 @@ impl Pace {
     pub fn end(&mut self, rows: usize, begin: f64) {
         let Some(clock) = self.clock else { return };
         let seconds = (clock() - begin).max(1e-6);
+        if seconds > WORST {
+            self.idle = 0;
+        } else if rows == self.rows()
+            && let Some((before, took)) = self.cut.take()
+            && took < WORST
+            && seconds > (1.0 - SAVED) * took
+        {
+            (self.rows, self.idle) = (before, before);
+            return;
+        }
+        if seconds > LONG && rows as u32 <= self.idle {
+            return;
+        }
         let fitting = rows as f64 * LONG / 2.0 / seconds;
         if seconds > LONG || (rows == self.rows() && fitting >= 2.0 * rows as f64) {
             let least = if seconds < FEW_LONG { MATVEC_ROWS.min(rows as u32).max(1) } else { 1 };
             let fitting = (fitting as u32).clamp(least, (8 * self.rows).max(least)).min(self.most);
             // Plans and tiles hold powers of two.
-            self.rows = if fitting == self.most { fitting } else { 1 << fitting.ilog2() };
+            let fitting = if fitting == self.most { fitting } else { 1 << fitting.ilog2() };
+            self.cut = (2 * fitting <= rows as u32).then_some((rows as u32, seconds));
+            self.rows = fitting;
         }
     }
 }
@@ -84,7 +108,7 @@ mod tests {
         assert_eq!(step(&mut pace, 512, 0.4), 64);
         assert_eq!(step(&mut pace, 64, 0.05), 64);
         // Eight rows are not cut unless they take very long.
-        assert_eq!(step(&mut pace, 64, 0.24), 8);
+        assert_eq!(step(&mut pace, 64, 0.4), 8);
         assert_eq!(step(&mut pace, 8, 0.24), 8);
         assert_eq!(step(&mut pace, 8, 0.3), 1);
         assert_eq!(step(&mut pace, 1, 0.001), 8);
@@ -95,6 +119,22 @@ mod tests {
         assert_eq!(step(&mut pace, 1, 0.1), 1);
         assert_eq!(step(&mut pace, 1, 0.001), 8);
         assert_eq!(step(&mut pace, 8, 0.0), 64);
+
+        // Where a cut saves nothing, it is taken back, until a step takes too long.
+        let mut deep = Pace::new(Some(now), 512);
+        assert_eq!(step(&mut deep, 64, 0.004), 512);
+        assert_eq!(step(&mut deep, 512, 0.19), 128);
+        assert_eq!(step(&mut deep, 128, 0.18), 512);
+        assert_eq!(step(&mut deep, 512, 0.22), 512);
+        assert_eq!(step(&mut deep, 512, 0.45), 512);
+        assert_eq!(step(&mut deep, 512, 0.6), 32);
+        assert_eq!(step(&mut deep, 32, 0.38), 4);
+        assert_eq!(step(&mut deep, 4, 0.01), 16);
+        // Where it does, it is not.
+        let mut near = Pace::new(Some(now), 512);
+        assert_eq!(step(&mut near, 64, 0.004), 512);
+        assert_eq!(step(&mut near, 512, 0.19), 128);
+        assert_eq!(step(&mut near, 128, 0.06), 128);
 
         let mut still = Pace::new(None, 100);
         assert_eq!((still.rows(), step(&mut still, 100, 9.0)), (100, 100));
