@@ -20,8 +20,32 @@ const LONG: f64 = 0.02;
 const MOST: usize = 256;
 /// Measurements; the fastest counts.
 const RUNS: usize = 3;
+/// Bytes of one of the buffers that memory is counted with.
+const PROBE: u64 = 256 << 20;
 /// Columns of the matrix that is read.
 const COLS: u32 = 2048;
+
+/// Bytes of buffers that a GPU holds at a time, counted up to `most` by making them: nobody else can tell. Nothing is
+/// written, and all of them are given back.
+///
+/// # Errors
+/// [`Error::Device`].
+pub async fn buffer_bytes(exec: &mut Exec, most: u64) -> Result<u64> {
+    let caps = exec.caps();
+    let each = PROBE.min(caps.max_binding).min(caps.max_buffer);
+    let (mut bufs, mut result) = (vec![], Ok(()));
+    while result.is_ok() && bufs.len() as u64 * each < most {
+        match exec.alloc("probe", each / 4, Elem::U32).await {
+            Ok(buf) => bufs.push(buf),
+            Err(Error::OutOfMemory { .. }) => break,
+            Err(error) => result = Err(error),
+        }
+    }
+    let held = bufs.len() as u64 * each;
+    bufs.into_iter().for_each(|buf| exec.free(buf));
+    exec.wait().await?;
+    result.map(|()| held)
+}
 
 /// Bytes per second of a device's memory, by the host's clock: what it reads in the product of a large matrix with one
 /// row, or reads and writes when it copies, whichever is more (some drivers copy slowly); nothing on the CPU. It allocates

@@ -15,7 +15,7 @@ mod stats;
 
 pub use describe::WGPU;
 pub use golden::{CONTEXT, GOLDEN, PROMPT, gate, said};
-pub use limits::memory_bytes_per_second;
+pub use limits::{buffer_bytes, memory_bytes_per_second};
 pub use list::Lists;
 pub use measure::{Measured, Settings, Turns, compile, measure, side_by_side, time};
 pub use operators::operators;

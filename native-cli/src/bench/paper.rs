@@ -9,8 +9,8 @@ use crate::shape::shape;
 use crate::terminal;
 use anyhow::{Result, anyhow};
 use nemoflash::bench::report::{Kind, Model, Row, Test};
-use nemoflash::bench::{Measured, measure};
-use nemoflash::{Engine, EngineOptions, Error, Exec, Loader};
+use nemoflash::bench::{Measured, buffer_bytes, measure};
+use nemoflash::{Caps, Engine, EngineOptions, Error, Exec, Loader};
 use std::ops::ControlFlow;
 
 /// The shapes that are measured: name, seconds for 8,192 tokens and tokens per second of many sequences, as published for
@@ -29,8 +29,8 @@ const DEPTH: u32 = 32_768;
 const STEPS: u32 = 32;
 /// Most sequences that an engine takes,
 const MOST: u32 = 512;
-/// and on the CPU, whose memory nobody else limits.
-const MOST_ON_CPU: u32 = 8;
+/// and where memory is everybody's: on the CPU, on a GPU in software, on one without memory of its own.
+const MOST_SHARED: u32 = 8;
 
 /// Measures latency and throughput of each shape, or of the one that `--arch` names, until Ctrl-C.
 ///
@@ -96,13 +96,14 @@ async fn row(
 
 /// An engine with as many sequences as fit, or with the wanted ones.
 async fn fullest(common: &Common, context: u32, wanted: Option<u32>) -> Result<Opened> {
-    if let Some(slots) = wanted {
-        return open::with_slots(common, slots, Some(context)).await;
-    }
-    let mut slots = most(common, context).await?;
+    let mut slots = match wanted {
+        Some(slots) => return open::with_slots(common, slots, Some(context)).await,
+        None => most(common, context).await?,
+    };
     loop {
         match open::with_slots(common, slots, Some(context)).await {
-            Err(error) if slots > 1 && error.downcast_ref().is_some_and(is_full) => slots = slots * 3 / 4,
+            // What is free is not all of one piece.
+            Err(error) if slots > 1 && error.downcast_ref().is_some_and(is_full) => slots = (slots * 15 / 16).max(1),
             result => return result,
         }
     }
@@ -112,22 +113,35 @@ fn is_full(error: &Error) -> bool {
     matches!(error, Error::OutOfMemory { .. } | Error::Limit { .. })
 }
 
-/// Sequences that the limits of the device allow, whatever its memory.
+/// Sequences that the device's limits and its memory allow.
 async fn most(common: &Common, context: u32) -> Result<u32> {
-    let (exec, _) = open::device(common).await?;
+    let (mut exec, _) = open::device(common).await?;
     let config = common.arch.as_ref().map_or(&[][..], |shape| &shape.config);
     let options = common.load();
-    let most = if matches!(exec, Exec::Cpu(_)) { MOST_ON_CPU } else { MOST };
+    // Bytes of an engine with so many sequences, and of the one that all of them are copied from.
+    let bytes = async |caps: &Caps, slots| {
+        let (imagined, model) = Loader::with_options(config, &[None], options)?.imagine(caps).await?;
+        let options = EngineOptions { slots, context, kv: common.kv(), ..Default::default() };
+        match Engine::new(imagined, model, options).await {
+            Ok(engine) => {
+                let (weights, arena, scratch) = engine.device_bytes();
+                Ok(weights + arena + scratch + arena / u64::from(slots))
+            }
+            Err(error) if is_full(&error) => Ok(u64::MAX),
+            Err(error) => Err(error),
+        }
+    };
+    let caps = exec.caps().clone();
+    let (most, memory) = match &mut exec {
+        Exec::Gpu(gpu) if gpu.info().kind == "discrete" => {
+            (MOST, buffer_bytes(&mut exec, bytes(&caps, MOST).await?).await?)
+        }
+        _ => (MOST_SHARED, u64::MAX - 1),
+    };
     let (mut fits, mut too_many) = (1, most + 1);
     while fits + 1 < too_many {
         let slots = fits.midpoint(too_many);
-        let (imagined, model) = Loader::with_options(config, &[None], options)?.imagine(exec.caps()).await?;
-        let options = EngineOptions { slots, context, kv: common.kv(), ..Default::default() };
-        match Engine::new(imagined, model, options).await {
-            Ok(_) => fits = slots,
-            Err(error) if is_full(&error) => too_many = slots,
-            Err(error) => return Err(error.into()),
-        }
+        if bytes(&caps, slots).await? <= memory { fits = slots } else { too_many = slots }
     }
     Ok(fits)
 }
