@@ -74,8 +74,7 @@ pub fn measured(rows: Vec<Row>, file: &str, mut notes: Vec<String>, html: Option
     }
     let comparison = table::Comparison::new(fit, &[file.to_owned()], notes);
     html.map_or(Ok(()), |path| write(&comparison, path))?;
-    // One device alone has nobody to agree with.
-    Ok(if comparison.columns.len() > 1 { text::agreement(&comparison) } else { String::new() })
+    Ok(text::agreement(&comparison))
 }
 
 fn write(comparison: &table::Comparison, path: &Path) -> Result<()> {

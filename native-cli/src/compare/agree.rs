@@ -43,12 +43,15 @@ pub fn said(lines: &[Line], columns: &[Column]) -> Vec<Option<Said>> {
     (0..columns.len()).map(one).collect()
 }
 
-/// All of a group in one sentence; none if nobody told any token.
+/// All of a group in one sentence; none if nobody told any token, or if a device is alone.
 pub fn sentence(said: &[Option<Said>], columns: &[Column]) -> Option<String> {
     let told: Vec<(usize, &Said)> = (0..).zip(said).filter_map(|(at, said)| Some((at, said.as_ref()?))).collect();
     let silent = told.iter().filter(|(_, said)| said.tokens == 0).count();
     let mut rest: Vec<_> = told.into_iter().filter(|(_, said)| said.tokens > 0).collect();
     let first = rest.remove(rest.iter().position(|(_, said)| said.gate != Gate::Failed)?);
+    if rest.is_empty() && silent == 0 {
+        return None;
+    }
     let name = |at: usize| &columns[at].label;
     let other = |(at, said): &(usize, &Said)| Some(format!("{} from token {} on", name(*at), said.differs?));
     let others: Vec<String> = rest.iter().filter_map(other).collect();
