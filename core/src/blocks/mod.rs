@@ -153,7 +153,7 @@ impl Block {
         })
     }
 
-    /// Records `x += mix(RMSNorm(x; norm))`, with the buffers of [`Arena::bufs`](crate::arena::Arena::bufs).
+    /// Records `x += mix(RMSNorm(x; norm))`, with the buffers of its memory: one, or one for every [`Run::bank`] slots.
     pub fn mix(&self, plan: &mut Plan, run: &Run, norm: Buf, memory: &[Buf], rotary: Option<Buf>) {
         plan.part = self.name();
         match (self, memory, rotary) {
