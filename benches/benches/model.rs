@@ -7,7 +7,8 @@ use anyhow::{Context as _, bail};
 use clap::Parser;
 use nemoflash::bench::report::{Kind, Operator, Test, Time};
 use nemoflash::bench::{Settings, operators, time};
-use nemoflash::{ARCHS, Deny, Engine, EngineOptions, Exec, Gpu, GpuOptions, LoadOptions, Quant, Scan, Synthetic};
+use nemoflash::{ARCHS, Engine, EngineOptions, Exec, Gpu, GpuOptions, Scan, Synthetic};
+use nemoflash_benches::{deny, weights};
 use pollster::block_on;
 use serde_json::{Value, json};
 use std::ops::ControlFlow;
@@ -74,24 +75,13 @@ fn main() -> anyhow::Result<()> {
 }
 
 async fn measure(options: &Options) -> anyhow::Result<Value> {
-    let deny = |name: &str| options.deny.iter().any(|denied| denied == name);
-    let gpu = Gpu::new(&GpuOptions {
-        adapter: options.adapter.clone(),
-        deny: Deny { f16: deny("f16"), subgroups: deny("subgroups"), coopmat: deny("coopmat") },
-        ..Default::default()
-    })
-    .await?;
+    let gpu =
+        Gpu::new(&GpuOptions { adapter: options.adapter.clone(), deny: deny(&options.deny)?, ..Default::default() })
+            .await?;
     let adapter = gpu.info().name.clone();
     let mut exec = Exec::Gpu(Box::new(gpu));
     let (_, config) = ARCHS.iter().find(|(name, _)| *name == options.arch).context("no such --arch")?;
-    let bits = match options.weights.as_str() {
-        "bf16" => None,
-        "q8" => Some(8),
-        "q4" => Some(4),
-        other => bail!("--weights: `{other}` is not one of bf16, q8, q4"),
-    };
-    let load =
-        LoadOptions { quantise: bits.map(|bits| Quant { bits, group: 64, scale_f16: false }), ..Default::default() };
+    let load = weights(&options.weights)?;
     let model = Synthetic { seed: 0 }.model(&mut exec, config.as_bytes(), load).await?;
     let most = options.depth.iter().max().copied().unwrap_or(0).max(*options.prompt.iter().max().unwrap_or(&0));
     let context = most + options.tokens + 1;

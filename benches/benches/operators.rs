@@ -4,12 +4,12 @@
 //! test` runs each example once instead, on whatever adapter there is.
 #![forbid(unsafe_code)]
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use clap::Parser;
 use nemoflash::bench::memory_bytes_per_second;
 use nemoflash::ops::examples;
-use nemoflash::{ARCHS, Caps, Deny, Error, Exec, Gpu, GpuOptions, LoadOptions, Quant};
-use nemoflash_benches::{Effort, Timing, Work, time, work};
+use nemoflash::{ARCHS, Caps, Error, Exec, Gpu, GpuOptions};
+use nemoflash_benches::{Effort, Timing, Work, deny, time, weights, work};
 use serde_json::json;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
@@ -36,9 +36,9 @@ struct Options {
     /// Not the examples but what a step of this published shape runs
     #[arg(long)]
     arch: Option<String>,
-    /// Bits of the shape's weights: 4 or 8 in groups of 64; bf16 if not given
-    #[arg(long)]
-    bits: Option<u32>,
+    /// The shape's weights: bf16, q8 or q4
+    #[arg(long, default_value = "bf16")]
+    weights: String,
     /// Sequences of a decode step of the shape
     #[arg(long, value_delimiter = ',', default_value = "1")]
     rows: Vec<u32>,
@@ -77,14 +77,10 @@ fn main() -> anyhow::Result<()> {
             runs: options.runs.max(1),
         },
     };
-    let deny = |name: &str| options.deny.iter().any(|denied| denied == name);
-    if let Some(other) = options.deny.iter().find(|name| !["f16", "subgroups", "coopmat"].contains(&name.as_str())) {
-        bail!("--deny: `{other}` is not one of f16, subgroups, coopmat");
-    }
     let gpu = pollster::block_on(Gpu::new(&GpuOptions {
         backend: options.backend.clone(),
         adapter: options.adapter.clone(),
-        deny: Deny { f16: deny("f16"), subgroups: deny("subgroups"), coopmat: deny("coopmat") },
+        deny: deny(&options.deny)?,
         ..Default::default()
     }));
     let gpu = match gpu {
@@ -147,8 +143,7 @@ fn list(options: &Options, caps: &Caps) -> anyhow::Result<Vec<Work>> {
         return Ok(examples().into_iter().map(example).collect());
     };
     let (_, config) = ARCHS.iter().find(|(name, _)| name == arch).context("no such --arch")?;
-    let quantise = options.bits.map(|bits| Quant { bits, group: 64, scale_f16: false });
-    let load = LoadOptions { quantise, ..Default::default() };
+    let load = weights(&options.weights)?;
     let steps = options.rows.iter().map(|&rows| (rows, false));
     let mut all = vec![];
     for (tokens, prompt) in steps.chain(options.prompt.iter().map(|&tokens| (tokens, true))) {

@@ -14,8 +14,34 @@ use nemoflash::batch::{Batch, Size};
 use nemoflash::kernel::Access;
 use nemoflash::op::AnyOp;
 use nemoflash::plan::Plan;
-use nemoflash::{Buf, Elem, Error, Exec};
+use nemoflash::{Buf, Deny, Elem, Error, Exec, LoadOptions, Quant};
 use std::time::{Duration, Instant};
+
+/// How random weights are kept: `bf16`, or `q8` or `q4` in groups of 64.
+///
+/// # Errors
+/// Any other name.
+pub fn weights(name: &str) -> anyhow::Result<LoadOptions> {
+    let bits = match name {
+        "bf16" => None,
+        "q8" => Some(8),
+        "q4" => Some(4),
+        other => anyhow::bail!("--weights: `{other}` is not one of bf16, q8, q4"),
+    };
+    Ok(LoadOptions { quantise: bits.map(|bits| Quant { bits, group: 64, scale_f16: false }), ..Default::default() })
+}
+
+/// The features that are named.
+///
+/// # Errors
+/// Any other name.
+pub fn deny(names: &[String]) -> anyhow::Result<Deny> {
+    let has = |name: &str| names.iter().any(|denied| denied == name);
+    if let Some(other) = names.iter().find(|name| !["f16", "subgroups", "coopmat"].contains(&name.as_str())) {
+        anyhow::bail!("--deny: `{other}` is not one of f16, subgroups, coopmat");
+    }
+    Ok(Deny { f16: has("f16"), subgroups: has("subgroups"), coopmat: has("coopmat") })
+}
 
 /// How long to measure.
 #[derive(Clone, Copy, Debug)]
