@@ -8,6 +8,9 @@ use crate::buf::{Buf, Elem};
 use crate::exec::Exec;
 use crate::{Error, Result};
 
+/// Bytes of a layer's keys and values that no device has.
+const MOST: u64 = 1 << 40;
+
 /// Memory of all slots.
 #[derive(Debug)]
 pub struct Arena {
@@ -56,11 +59,15 @@ impl Arena {
         kv_f16: bool,
     ) -> Result<Arena> {
         let blocks: Vec<_> = blocks.map(|block| (block.name(), block.memory(kv_f16))).collect();
-        // As many as the longest of them let, but one at least: an error of `alloc` says what a slot lacks.
+        // As many as the longest of them let, but one at least: an error of `alloc` says what a slot lacks. What no device
+        // has is asked for in one piece, and refused before anything is taken.
         let most = exec.caps().max_binding.min(exec.caps().max_buffer);
         let keys = blocks.iter().filter(|(_, memory)| matches!(memory, Memory::PerPosition(..)));
         let each = keys.map(|(_, memory)| memory.words(positions) * 4).max();
-        let bank = each.map_or(slots, |each| (most / each.max(1)).clamp(1, slots.into()) as u32);
+        let bank = match each {
+            Some(each) if each * u64::from(slots) <= MOST => (most / each.max(1)).clamp(1, slots.into()) as u32,
+            _ => slots,
+        };
         let words = blocks.iter().map(|(_, memory)| memory.words(positions)).fold(0, u64::saturating_add);
         let words = words.saturating_mul(slots.into());
         exec.room(&format!("memory of {slots} slots of {positions} positions"), words.saturating_mul(4))?;
