@@ -55,9 +55,12 @@ impl Pace {
     pub fn end(&mut self, rows: usize, begin: f64) {
         let Some(clock) = self.clock else { return };
         let seconds = (clock() - begin).max(1e-6);
-        if seconds > WORST {
+        // A step that takes too long is cut whatever it saves; a short one is not behind a long text any more.
+        if seconds > WORST || (seconds <= LONG && rows == self.rows()) {
             self.idle = 0;
-        } else if rows == self.rows()
+        }
+        if seconds <= WORST
+            && rows == self.rows()
             && let Some((before, took)) = self.cut.take()
             && took < WORST
             && seconds > (1.0 - SAVED) * took
@@ -130,6 +133,13 @@ mod tests {
         assert_eq!(step(&mut deep, 512, 0.6), 32);
         assert_eq!(step(&mut deep, 32, 0.38), 4);
         assert_eq!(step(&mut deep, 4, 0.01), 16);
+        // The next text is short again, and cut as before.
+        let mut again = Pace::new(Some(now), 512);
+        assert_eq!(step(&mut again, 64, 0.004), 512);
+        assert_eq!(step(&mut again, 512, 0.19), 128);
+        assert_eq!(step(&mut again, 128, 0.18), 512);
+        assert_eq!(step(&mut again, 512, 0.06), 512);
+        assert_eq!(step(&mut again, 512, 0.19), 128);
         // Where it does, it is not.
         let mut near = Pace::new(Some(now), 512);
         assert_eq!(step(&mut near, 64, 0.004), 512);
