@@ -18,8 +18,9 @@ pub const GOLDEN: [u32; 32] = [
 /// Tokens of context that all of what [`said`] gives take.
 pub const CONTEXT: u32 = (PROMPT.len() + GOLDEN.len()) as u32;
 
-/// What any engine says after [`PROMPT`], greedily: 32 tokens, or as many as its context holds ([`CONTEXT`]); nothing if `go` ended it. Rows
-/// tell it, so that devices can be held against each other whatever the model. Slot 0 is spent afterwards.
+/// What any engine says after [`PROMPT`], greedily: 32 tokens, or as many as its context holds ([`CONTEXT`]); nothing if
+/// `go` ended it. Rows tell it, so that devices can be held against each other whatever the model. Slot 0 is spent
+/// afterwards.
 ///
 /// # Errors
 /// As [`Engine::generate`].

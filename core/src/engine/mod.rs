@@ -67,7 +67,7 @@ pub struct EngineOptions {
     /// Rows of one prefill step, at most 512; if not given, what the device is best at. [`Engine::step`] takes 512 then.
     pub prefill_rows: Option<u32>,
     /// With a clock, prompts are cut so that a step takes less than a tenth of a second, or a quarter of
-    /// eight rows, where the device can.
+    /// eight rows, where the device can; up to half a second where shorter steps save no time.
     pub clock: Option<Clock>,
 }
 
