@@ -1,10 +1,10 @@
-//! One answer: ids in, text out as it comes, with its times.
+//! One answer on the terminal: its text as it comes, its times, Ctrl-C.
 
 use crate::interrupt::Answering;
 use crate::terminal;
 use anyhow::Result;
 use indicatif::ProgressBar;
-use nemoflash::{End, Engine, Event, Sampling, Tokenizer, Transcript, Until, Writer};
+use nemoflash::{ChatEvent, End};
 use serde::Serialize;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -23,14 +23,8 @@ fn words(end: End) -> &'static str {
 /// An answer and how long it took.
 #[derive(Debug)]
 pub struct Answer {
-    /// What was shown.
-    pub text: String,
-    /// The tokens, without the one that ended the text.
-    pub ids: Vec<u32>,
-    /// Why it ended.
-    pub end: End,
-    /// Tokens of the prompt that had to be read: those behind the transcript's snapshot.
-    pub prompt: usize,
+    /// The answer.
+    pub said: nemoflash::Answer,
     /// From the prompt to the first token.
     pub first: Duration,
     /// From the first token to the last.
@@ -54,14 +48,20 @@ fn rate(tokens: usize, time: Duration) -> Option<f64> {
 }
 
 impl Answer {
+    /// Tokens of the prompt that had to be read.
+    fn read(&self) -> usize {
+        self.said.prompt_tokens - self.said.cached_tokens
+    }
+
     /// Times and speeds. Decode is counted from the first token on, which prefill already gives.
     pub fn timings(&self, load: Duration) -> Timings {
-        let decoded = self.ids.len().saturating_sub(1);
+        let decoded = self.said.ids.len().saturating_sub(1);
+        let read = self.read();
         Timings {
             load_seconds: load.as_secs_f64(),
             prefill_seconds: self.first.as_secs_f64(),
-            prefill_tokens: self.prompt,
-            prefill_tokens_per_second: rate(self.prompt, self.first),
+            prefill_tokens: read,
+            prefill_tokens_per_second: rate(read, self.first),
             decode_seconds: self.rest.as_secs_f64(),
             decode_tokens: decoded,
             decode_tokens_per_second: rate(decoded, self.rest),
@@ -76,73 +76,81 @@ impl Answer {
         let load = load.map(|load| format!("load {:.2} s, ", load.as_secs_f64())).unwrap_or_default();
         format!(
             "[{load}prompt {}{}, answer {}{}; {}; {adapter}; seed {seed}]",
-            plural(self.prompt),
+            plural(self.read()),
             speed(times.prefill_tokens_per_second),
-            plural(self.ids.len()),
+            plural(self.said.ids.len()),
             speed(times.decode_tokens_per_second),
-            words(self.end),
+            words(self.said.end),
         )
     }
 }
 
-/// Brings slot 0 to the end of `ids` and continues with an answer. `show` gets the text as it comes.
-///
-/// # Errors
-/// The engine's, the tokenizer's and those of `show`.
-pub async fn answer(
-    engine: &mut Engine,
-    tokenizer: &Tokenizer,
-    transcript: &mut Transcript,
-    sampling: &Sampling,
-    ids: &[u32],
-    until: &Until,
-    show: &mut dyn FnMut(&str) -> Result<()>,
-) -> Result<Answer> {
-    let answering = Answering::begin();
-    let start = Instant::now();
-    let mut writer = Writer::new(tokenizer, until.clone())?;
-    let (mut text, mut failed, mut bar) = (String::new(), None, None::<ProgressBar>);
-    let (mut first, mut last, mut prompt) = (None, start, 0);
-    let mut put = |piece: &str| {
-        text.push_str(piece);
-        if piece.is_empty() { Ok(()) } else { show(piece) }
-    };
-    let mut on_event = |event| {
+/// Times a turn of a conversation, shows its text as it comes, and lets Ctrl-C stop it.
+pub struct Show<'a> {
+    answering: Answering,
+    show: &'a mut dyn FnMut(&str) -> Result<()>,
+    failed: Option<anyhow::Error>,
+    bar: Option<ProgressBar>,
+    start: Instant,
+    /// When the prompt was read, or the first token came.
+    first: Option<Instant>,
+    last: Instant,
+}
+
+impl<'a> Show<'a> {
+    /// At the beginning of a turn. `show` gets the text as it comes.
+    pub fn begin(show: &'a mut dyn FnMut(&str) -> Result<()>) -> Show<'a> {
+        let (answering, start) = (Answering::begin(), Instant::now());
+        Show { answering, show, failed: None, bar: None, start, first: None, last: start }
+    }
+
+    /// Hears of the turn.
+    pub fn on_event(&mut self, event: ChatEvent) -> ControlFlow<()> {
         match event {
-            Event::Prefill { done, total } => {
-                prompt = total;
-                let bar = bar.get_or_insert_with(|| match done < total {
-                    true => terminal::bar("reading", total as u64, false),
-                    false => ProgressBar::hidden(),
-                });
-                bar.set_position(done as u64);
-                if done == total {
-                    bar.finish_and_clear();
-                }
+            ChatEvent::Prefill { done, total } => self.read(done, total),
+            ChatEvent::Token { text, .. } => {
+                self.last = Instant::now();
+                self.first.get_or_insert(self.last);
+                self.put(&text);
             }
-            Event::Token(id) => {
-                last = Instant::now();
-                first.get_or_insert(last);
-                let shown = writer.push(id).map_err(Into::into).and_then(|piece| put(&piece));
-                failed = shown.err();
-            }
+            ChatEvent::Rest(text) => self.put(&text),
         }
-        if answering.stopped() {
-            writer.interrupt();
+        if self.failed.is_some() || self.answering.stopped() {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
         }
-        if writer.end().is_some() || failed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    };
-    let result = engine.answer(0, transcript, sampling, ids, until.max_tokens, &mut on_event).await;
-    if let Some(bar) = bar {
-        bar.finish_and_clear();
     }
-    if let Some(error) = failed {
-        return Err(error);
+
+    fn read(&mut self, done: usize, total: usize) {
+        let bar = self.bar.get_or_insert_with(|| match done < total {
+            true => terminal::bar("reading", total as u64, false),
+            false => ProgressBar::hidden(),
+        });
+        bar.set_position(done as u64);
+        if done == total {
+            bar.finish_and_clear();
+        }
     }
-    result?;
-    let (held, ids_out, end) = writer.finish();
-    put(&held)?;
-    let first = first.unwrap_or(last);
-    transcript.set_read([ids, &ids_out].concat());
-    Ok(Answer { text, ids: ids_out, end, prompt, first: first - start, rest: last - first })
+
+    fn put(&mut self, text: &str) {
+        if !text.is_empty() && self.failed.is_none() {
+            self.failed = (self.show)(text).err();
+        }
+    }
+
+    /// The turn with its times.
+    ///
+    /// # Errors
+    /// Those of the turn and of `show`.
+    pub fn end(self, turn: nemoflash::Result<nemoflash::Answer>) -> Result<Answer> {
+        if let Some(bar) = self.bar {
+            bar.finish_and_clear();
+        }
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
+        let first = self.first.unwrap_or(self.last);
+        Ok(Answer { said: turn?, first: first - self.start, rest: self.last - first })
+    }
 }

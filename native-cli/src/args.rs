@@ -8,7 +8,7 @@ use crate::shape::{self, Shape};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
-use nemoflash::{Deny, GpuOptions, Kv, LoadOptions, Quant, Sampling};
+use nemoflash::{ChatFormat, ChatOptions, Deny, GpuOptions, Kv, LoadOptions, Message, Quant, Role, Sampling};
 use std::path::PathBuf;
 
 const USAGE: &str = "nemoflash [OPTIONS] [PROMPT]\n       nemoflash COMMAND [OPTIONS]";
@@ -264,6 +264,16 @@ pub enum Format {
     Template,
 }
 
+impl Format {
+    fn core(self) -> ChatFormat {
+        match self {
+            Format::Text => ChatFormat::Text,
+            Format::Instruct => ChatFormat::Instruct,
+            Format::Template => ChatFormat::Template,
+        }
+    }
+}
+
 /// How text is written: the options that generate and chat share.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Options of the text")]
@@ -302,16 +312,26 @@ pub struct Writing {
 }
 
 impl Writing {
-    /// The settings, with a seed drawn where none is given.
-    pub fn sampling(&self) -> Sampling {
-        Sampling {
-            temperature: self.temperature,
-            top_k: self.top_k,
-            top_p: self.top_p,
-            min_p: self.min_p,
-            repetition_penalty: self.repetition_penalty,
-            seed: self.seed.unwrap_or_else(random_seed),
+    /// What an answer is asked for with; a seed is drawn where none is given.
+    pub fn options(&self) -> ChatOptions {
+        ChatOptions {
+            format: self.format.map(Format::core),
+            sampling: Sampling {
+                temperature: self.temperature,
+                top_k: self.top_k,
+                top_p: self.top_p,
+                min_p: self.min_p,
+                repetition_penalty: self.repetition_penalty,
+                seed: self.seed.unwrap_or_else(random_seed),
+            },
+            max_tokens: self.max_tokens,
+            stop: self.stop.clone(),
         }
+    }
+
+    /// The messages that every conversation begins with: what `--system` says.
+    pub fn beginning(&self) -> Vec<Message> {
+        self.system.iter().map(|text| Message::new(Role::System, text)).collect()
     }
 }
 

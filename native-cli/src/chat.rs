@@ -1,13 +1,13 @@
 //! `nemoflash chat`: turn by turn, with a line editor on a terminal and plain lines in a pipe.
 
-use crate::args::{Chat, Common, Format};
-use crate::conversation::Conversation;
+use crate::answer::Show;
+use crate::args::{self, Common};
 use crate::interrupt::{self, Idle};
 use crate::report::{Exit, print_error};
 use crate::{generate, lines, open, terminal};
 use anyhow::{Result, anyhow};
 use etcetera::BaseStrategy as _;
-use nemoflash::{End, Error};
+use nemoflash::{Chat, ChatFormat, End, Error};
 use rustyline::error::ReadlineError;
 use rustyline::{Behavior, Config, DefaultEditor};
 use std::io::{self, IsTerminal as _};
@@ -23,38 +23,42 @@ Ctrl-C stops an answer. Pasted text may have several lines.";
 /// Runs the command.
 ///
 /// # Errors
-/// See [`open`] and [`Conversation`]; a text that does not fit is one only where nobody sits at the terminal.
-pub async fn run(common: &Common, args: &Chat) -> Result<Exit> {
-    args.writing.sampling().validate()?;
-    let (opened, tokenizer, style) = open::to_write(common, &args.writing, true).await?;
-    let format = style.format;
-    let open::Opened { engine, adapter, name, load } = opened;
-    let mut conversation = Conversation::new(engine, tokenizer, style, &args.writing)?;
+/// See [`open`] and [`Chat::say`]; a text that does not fit is one only where nobody sits at the terminal.
+pub async fn run(common: &Common, args: &args::Chat) -> Result<Exit> {
+    args.writing.options().sampling.validate()?;
+    let (opened, text, options) = open::to_write(common, &args.writing, true).await?;
+    let plain = options.format == Some(ChatFormat::Text);
+    let open::Opened { mut engine, adapter, name, load } = opened;
+    let mut chat = Chat::new(0, args.writing.beginning());
     let mut input = Input::open(common.json)?;
     interrupt::install(if input.is_editor() { Idle::Editor } else { Idle::Exit })?;
     if terminal::watched() && input.is_editor() {
-        let what = match format {
-            Format::Text => "Write the beginning of a text; the model goes on. An empty line lets it go on again.",
-            Format::Instruct | Format::Template => "Ask something.",
+        let what = match plain {
+            true => "Write the beginning of a text; the model goes on. An empty line lets it go on again.",
+            false => "Ask something.",
         };
         terminal::note(&format!("{name} on {adapter}. {what} /help for help, Ctrl-D to leave."));
     }
     let mut json_load = Some(load);
-    while let Some(text) = input.next()? {
-        match text.trim() {
+    while let Some(line) = input.next()? {
+        match line.trim() {
             "/exit" | "/quit" => break,
             "/help" => terminal::note(HELP),
             "/reset" => {
-                conversation.reset();
+                chat.reset(&mut engine);
                 terminal::note("[a new conversation]");
             }
-            "" if !conversation.can_go_on() => {}
+            // In plain text, an empty line means "go on".
+            "" if !plain || !chat.has_begun() => {}
             command if command.starts_with('/') && !command.contains(char::is_whitespace) => {
                 terminal::note(&format!("there is no command {command}; /help lists them"));
             }
             _ => {
                 let mut show = |text: &str| if common.json { Ok(()) } else { terminal::print(text) };
-                let answer = match conversation.turn(&text, &mut show).await {
+                let mut shown = Show::begin(&mut show);
+                let mut on_event = |event| shown.on_event(event);
+                let turn = chat.say(&mut engine, &text, &line, &options, &mut on_event).await;
+                let answer = match shown.end(turn) {
                     Ok(answer) => answer,
                     Err(error) if input.is_editor() && is_prompt(&error) => {
                         print_error(&error);
@@ -64,15 +68,15 @@ pub async fn run(common: &Common, args: &Chat) -> Result<Exit> {
                 };
                 if common.json {
                     let load = json_load.take().unwrap_or(Duration::ZERO);
-                    let line = generate::json(&answer, &name, &adapter, load, conversation.seed());
+                    let line = generate::json(&answer, &name, &adapter, load, options.sampling.seed);
                     terminal::print(&format!("{line}\n"))?;
                 } else {
                     terminal::print("\n")?;
                     if terminal::watched() {
-                        terminal::note(&answer.speed(None, &adapter, conversation.seed()));
+                        terminal::note(&answer.speed(None, &adapter, options.sampling.seed));
                     }
                 }
-                if answer.end == End::Interrupted && !input.is_editor() {
+                if answer.said.end == End::Interrupted && !input.is_editor() {
                     return Ok(Exit::Interrupted);
                 }
             }

@@ -3,10 +3,9 @@
 use crate::args::{Common, Device, Writing};
 use crate::report::Usage;
 use crate::source::Source;
-use crate::style::Style;
 use crate::{memory, quiet, terminal};
-use anyhow::Result;
-use nemoflash::{Engine, EngineOptions, Error, Exec, Gpu, Tokenizer};
+use anyhow::{Result, bail};
+use nemoflash::{ChatFormat, ChatOptions, Engine, EngineOptions, Error, Exec, Gpu, ModelText, Tokenizer};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
@@ -38,16 +37,30 @@ pub struct Opened {
     pub load: Duration,
 }
 
-/// Opens the model with its tokenizer and the way in which text is put to it.
+/// Opens the model with its text side, and completes the options: without a format, a `chat` takes the one that fits the
+/// model, and a text is plain.
 ///
 /// # Errors
 /// What is wrong with a file, an option or the device.
-pub async fn to_write(common: &Common, writing: &Writing, chat: bool) -> Result<(Opened, Tokenizer, Style)> {
+pub async fn to_write(common: &Common, writing: &Writing, chat: bool) -> Result<(Opened, ModelText, ChatOptions)> {
     let start = Instant::now();
     let source = Source::open(common)?;
-    let tokenizer = source.tokenizer()?;
-    let style = Style::new(&source, &tokenizer, writing, chat)?;
-    Ok((engine(common, source, 1, common.context, start).await?, tokenizer, style))
+    let text = source.text()?;
+    let mut options = writing.options();
+    let format = if chat { text.format(&options)? } else { options.format.unwrap_or(ChatFormat::Text) };
+    options.format = Some(format);
+    if format == ChatFormat::Template && text.template()?.is_none() {
+        bail!(
+            "{} has no chat template (chat_template in tokenizer_config.json, or chat_template.jinja). Use --format \
+             text or --format instruct",
+            source.name
+        );
+    }
+    if format != ChatFormat::Template && writing.system.is_some() {
+        let why = "--system is for models with a chat template. Leave it out, or write it into the prompt";
+        return Err(Usage(why.into()).into());
+    }
+    Ok((engine(common, source, 1, common.context, start).await?, text, options))
 }
 
 /// Opens the model with its tokenizer.

@@ -11,7 +11,7 @@ use crate::shape::Shape;
 use anyhow::{Context as _, Result, bail};
 use nemoflash::checkpoint;
 use nemoflash::{
-    ChatFiles, ChatTemplate, Config, Error, Exec, LoadOptions, Loader, Model, Synthetic, Tokenizer, Want,
+    ChatFiles, Config, Error, Exec, LoadOptions, Loader, Model, ModelText, Synthetic, TextFiles, Tokenizer, Want,
     tokenizer_json,
 };
 use std::fs::{self, File};
@@ -195,34 +195,34 @@ impl Source {
     /// # Errors
     /// If its file cannot be read or used.
     pub fn tokenizer(&self) -> Result<Tokenizer> {
-        let json = match (&self.folder, &self.weights[..]) {
-            (Some(folder), _) => read(&folder.join(TOKENIZER))?,
-            (None, [Weights::Random]) => tokenizer_json(Config::parse(&self.config)?.vocab_size),
-            (None, _) => FABLES_TOKENIZER.to_vec(),
-        };
-        Ok(Tokenizer::from_bytes(&json)?)
+        Ok(Tokenizer::from_bytes(&self.tokenizer_json()?)?)
     }
 
-    /// The model's own way to write a conversation, if it has one.
+    fn tokenizer_json(&self) -> Result<Vec<u8>> {
+        match (&self.folder, &self.weights[..]) {
+            (Some(folder), _) => read(&folder.join(TOKENIZER)),
+            (None, [Weights::Random]) => Ok(tokenizer_json(Config::parse(&self.config)?.vocab_size)),
+            (None, _) => Ok(FABLES_TOKENIZER.to_vec()),
+        }
+    }
+
+    /// The text side of the model: its tokenizer, its chat template, what ends an answer.
     ///
     /// # Errors
-    /// [`Error::Template`] if it cannot be used.
-    pub fn chat_template(&self) -> Result<Option<ChatTemplate>> {
+    /// As [`ModelText::new`], and if the tokenizer's file cannot be read.
+    pub fn text(&self) -> Result<ModelText> {
         let files = &self.optional;
-        Ok(ChatTemplate::read(&ChatFiles {
-            chat_template_jinja: files.chat_template_jinja.as_deref(),
-            tokenizer_config: files.tokenizer_config.as_deref(),
-            chat_template_json: files.chat_template_json.as_deref(),
-            special_tokens_map: files.special_tokens_map.as_deref(),
+        Ok(ModelText::new(&TextFiles {
+            name: &self.name,
+            tokenizer_json: &self.tokenizer_json()?,
+            generation_config: files.generation_config.as_deref(),
+            chat: ChatFiles {
+                chat_template_jinja: files.chat_template_jinja.as_deref(),
+                tokenizer_config: files.tokenizer_config.as_deref(),
+                chat_template_json: files.chat_template_json.as_deref(),
+                special_tokens_map: files.special_tokens_map.as_deref(),
+            },
         })?)
-    }
-
-    /// Tokens that end a text according to `generation_config.json`.
-    ///
-    /// # Errors
-    /// If it cannot be read.
-    pub fn generation_eos(&self) -> Result<Vec<u32>> {
-        Ok(self.optional.generation_config.as_deref().map_or(Ok(vec![]), nemoflash::config::generation_eos)?)
     }
 
     /// Loads the weights onto a device, and tells bytes done and bytes in all.

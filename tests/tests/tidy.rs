@@ -206,7 +206,7 @@ const LAYERS: [&[&str]; 12] = [
     &["model", "arena"],
     &["loader", "synthetic"],
     &["engine"],
-    &["explain"],
+    &["explain", "chat"],
     &["bench"],
 ];
 

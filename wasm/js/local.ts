@@ -180,7 +180,7 @@ export class LocalEngine implements Engine {
       }
       meter.stage('compile');
       const text = new Text(
-        small('tokenizer.json')!, small('generation_config.json'), small('tokenizer_config.json'),
+        files.name, small('tokenizer.json')!, small('generation_config.json'), small('tokenizer_config.json'),
         small('special_tokens_map.json'), small('chat_template.jinja'), small('chat_template.json'),
       );
       // The pipelines are held until the engine has them too.

@@ -4,7 +4,7 @@ use crate::device::Device;
 use crate::session::Session;
 use crate::text::Text;
 use crate::{coded, fail, options};
-use nemoflash::{Caps, Engine, EngineOptions, Exec, Kv, LoadOptions, Loader, Quant, Transcript};
+use nemoflash::{Caps, Chat, Engine, EngineOptions, Exec, Kv, LoadOptions, Loader, Quant};
 use serde::Deserialize;
 use wasm_bindgen::prelude::*;
 
@@ -90,7 +90,7 @@ impl Loading {
         let options = self.engine()?;
         let model = self.loader.finish(&mut self.device.exec).await.map_err(fail)?;
         let engine = Engine::new(self.device.exec, model, options).await.map_err(fail)?;
-        Ok(Session { engine, text, transcript: Transcript::default() })
+        Ok(Session { engine, text, chat: Chat::default() })
     }
 }
 

@@ -1,10 +1,10 @@
 //! An engine with its text: prompts in, pieces of an answer out.
 
 use crate::device::describe;
-use crate::text::Text;
+use crate::text::{Text, messages};
 use crate::{fail, options};
 use js_sys::Function;
-use nemoflash::{End, Engine, Event, Sampling, Transcript, USER_AGAIN, Until, Writer};
+use nemoflash::{Chat, ChatEvent, ChatFormat, ChatOptions, End, Engine, Sampling};
 use serde::Deserialize;
 use std::ops::ControlFlow;
 use wasm_bindgen::prelude::*;
@@ -14,8 +14,8 @@ use wasm_bindgen::prelude::*;
 pub struct Session {
     pub(crate) engine: Engine,
     pub(crate) text: Text,
-    /// What was read for the last answer.
-    pub(crate) transcript: Transcript,
+    /// The last conversation.
+    pub(crate) chat: Chat,
 }
 
 #[derive(Deserialize)]
@@ -29,7 +29,7 @@ struct Options {
     /// As text: JSON's numbers end at 2^53.
     seed: String,
     stop: Vec<String>,
-    format: String,
+    format: ChatFormat,
 }
 
 #[wasm_bindgen]
@@ -46,12 +46,12 @@ impl Session {
 
     /// Whether the model has a chat template.
     pub fn has_template(&self) -> bool {
-        self.text.has_template()
+        matches!(self.text.0.template(), Ok(Some(_)))
     }
 
     /// Answers a conversation (JSON: a list of `{role, content}`); what it has in common with the last one is not read
-    /// again. `on_event` is called with ("prefill", done, total) and ("token", id, text) and returns whether to stop.
-    /// Returns what ended the answer.
+    /// again. `on_event` is called with ("prefill", done, total), ("token", id, text) and at the end, if text was held back,
+    /// ("held", 0, text), and returns whether to stop. Returns what ended the answer.
     pub async fn generate(
         &mut self,
         messages_json: String,
@@ -59,71 +59,41 @@ impl Session {
         on_event: Function,
     ) -> Result<String, JsValue> {
         let wanted: Options = options(&options_json)?;
-        let ids = self.text.ids(&messages_json, &wanted.format)?;
-        let sampling = Sampling {
-            temperature: wanted.temperature,
-            top_k: wanted.top_k,
-            top_p: wanted.top_p,
-            min_p: wanted.min_p,
-            repetition_penalty: wanted.repetition_penalty,
-            seed: wanted.seed.parse().unwrap_or(0),
-        };
-        let mut until = Until {
+        let chosen = ChatOptions {
+            format: Some(wanted.format),
+            sampling: Sampling {
+                temperature: wanted.temperature,
+                top_k: wanted.top_k,
+                top_p: wanted.top_p,
+                min_p: wanted.min_p,
+                repetition_penalty: wanted.repetition_penalty,
+                seed: wanted.seed.parse().unwrap_or(0),
+            },
             max_tokens: wanted.max_tokens,
-            eos: [&self.engine.config().eos[..], &self.text.eos].concat(),
-            stops: wanted.stop,
+            stop: wanted.stop,
         };
-        if wanted.format == "instruct" {
-            until.stops.push(USER_AGAIN.into());
-        }
-        let mut transcript = std::mem::take(&mut self.transcript);
-        let answer = self.answer(&mut transcript, &sampling, &ids, until, on_event).await;
-        self.transcript = transcript;
-        answer
-    }
-}
-
-impl Session {
-    async fn answer(
-        &mut self,
-        transcript: &mut Transcript,
-        sampling: &Sampling,
-        ids: &[u32],
-        until: Until,
-        on_event: Function,
-    ) -> Result<String, JsValue> {
-        let most = until.max_tokens;
-        let mut writer = Writer::new(&self.text.tokenizer, until).map_err(fail)?;
-        let mut failed = None;
-        let tell = |kind: &str, number: f64, more: JsValue| {
-            on_event.call3(&JsValue::NULL, &kind.into(), &number.into(), &more).map(|stop| stop.is_truthy())
-        };
-        let mut take = |event| {
-            let told = match event {
-                Event::Prefill { done, total } => tell("prefill", done as f64, (total as f64).into()),
-                Event::Token(id) => match writer.push(id) {
-                    Ok(_) if writer.end() == Some(End::Eos) => Ok(false),
-                    Ok(text) => tell("token", id.into(), text.into()),
-                    Err(error) => Err(fail(error)),
-                },
+        let mut thrown = None;
+        let mut on_event = |event| {
+            let (kind, number, more): (&str, f64, JsValue) = match event {
+                ChatEvent::Prefill { done, total } => ("prefill", done as f64, (total as f64).into()),
+                ChatEvent::Token { id, text } => ("token", id.into(), text.into()),
+                ChatEvent::Rest(text) => ("held", 0.0, text.into()),
             };
-            match told {
-                Ok(true) => writer.interrupt(),
-                Ok(false) => {}
-                Err(thrown) => failed = Some(thrown),
+            match on_event.call3(&JsValue::NULL, &kind.into(), &number.into(), &more) {
+                Ok(stop) if !stop.is_truthy() => ControlFlow::Continue(()),
+                Ok(_) => ControlFlow::Break(()),
+                Err(error) => {
+                    thrown = Some(error);
+                    ControlFlow::Break(())
+                }
             }
-            if writer.end().is_some() || failed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        self.engine.answer(0, transcript, sampling, ids, most, &mut take).await.map_err(fail)?;
-        if let Some(thrown) = failed {
-            return Err(thrown);
+        let messages = messages(&messages_json)?;
+        let answer = self.chat.answer(&mut self.engine, &self.text.0, messages, &chosen, &mut on_event).await;
+        if let Some(error) = thrown {
+            return Err(error);
         }
-        let (held, read, end) = writer.finish();
-        if !held.is_empty() {
-            tell("held", 0.0, held.into())?;
-        }
-        transcript.set_read([ids, &read].concat());
-        Ok(match end {
+        Ok(match answer.map_err(fail)?.end {
             End::Eos => "eos",
             End::Stop => "stop",
             End::Length => "length",

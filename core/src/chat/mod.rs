@@ -1,0 +1,196 @@
+//! The turn of a conversation: messages in, events out.
+//!
+//! [`ModelText`] is the text side of a model, which any number of conversations share: how messages become tokens, and what
+//! ends an answer. [`Chat`] is one conversation in one slot of an engine. It knows what the model has read, so that a turn
+//! reads only what is new.
+
+mod options;
+mod text;
+
+pub use options::{ChatFormat, ChatOptions};
+pub use text::{ModelText, TextFiles};
+
+use crate::engine::{Engine, Event, Transcript};
+use crate::text::{End, Message, Role};
+use crate::{Error, Result};
+use std::ops::ControlFlow;
+
+/// What happens during a turn, in this order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChatEvent {
+    /// `done` of the `total` tokens of the prompt that have to be read are read.
+    Prefill {
+        /// Tokens that are read.
+        done: usize,
+        /// Tokens that have to be read: those that no earlier turn has read.
+        total: usize,
+    },
+    /// The next token of the answer. The token that ends an answer is none of it.
+    Token {
+        /// The token.
+        id: u32,
+        /// The text that may be shown now. It is empty while a character is incomplete, or while a stop text may begin.
+        text: String,
+    },
+    /// The text that was held back, once the answer is over. Never empty.
+    Rest(String),
+}
+
+/// The model's answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The text.
+    pub text: String,
+    /// Its tokens, without the one that ended it.
+    pub ids: Vec<u32>,
+    /// What ended it.
+    pub end: End,
+    /// Tokens of the whole prompt.
+    pub prompt_tokens: usize,
+    /// Those of them that were not read again, because an earlier turn had read them.
+    pub cached_tokens: usize,
+}
+
+/// One conversation in one slot of an engine.
+///
+/// In each turn the whole conversation is written anew and becomes tokens. What these have in common with the tokens that the
+/// model has read is not computed again, as far as the [`Transcript`] reaches. So an answer stands in the conversation
+/// as the format writes it: a chat template may leave out what the model thought, or cut a text into other tokens.
+#[derive(Debug, Default)]
+pub struct Chat {
+    slot: u32,
+    /// The messages that every conversation begins with.
+    beginning: Vec<Message>,
+    messages: Vec<Message>,
+    transcript: Transcript,
+}
+
+impl Chat {
+    /// A conversation that begins with these messages, such as a system message. It takes the slot for itself.
+    pub fn new(slot: u32, beginning: Vec<Message>) -> Chat {
+        Chat { slot, messages: beginning.clone(), beginning, transcript: Transcript::default() }
+    }
+
+    /// What was said so far.
+    pub fn messages(&self) -> &[Message] {
+        &self.messages
+    }
+
+    /// Whether the model has read anything yet.
+    pub fn has_begun(&self) -> bool {
+        !self.transcript.read().is_empty()
+    }
+
+    /// Forgets everything but the messages that it began with.
+    pub fn reset(&mut self, engine: &mut Engine) {
+        self.messages.clone_from(&self.beginning);
+        self.transcript.clear(engine);
+    }
+
+    /// The user's turn, then the model's. In the format [`ChatFormat::Text`] the model goes on behind the very tokens that it
+    /// has read, and an empty `content` just lets it go on.
+    ///
+    /// # Errors
+    /// [`Error::Prompt`] if the turn does not fit any more; the conversation is then as before. Others as [`Chat::answer`].
+    pub async fn say(
+        &mut self,
+        engine: &mut Engine,
+        text: &ModelText,
+        content: &str,
+        options: &ChatOptions,
+        on_event: &mut dyn FnMut(ChatEvent) -> ControlFlow<()>,
+    ) -> Result<Answer> {
+        let format = text.format(options)?;
+        let mut messages = self.messages.clone();
+        let ids = if format == ChatFormat::Text {
+            let last = messages.last().map_or("", |message| message.content.as_str());
+            let new = text.continued(last, content, !self.has_begun())?;
+            [self.transcript.read(), &new].concat()
+        } else {
+            let new = Message::new(Role::User, content);
+            text.encode(&[&messages[..], &[new]].concat(), options)?
+        };
+        let context = engine.context() as usize;
+        if ids.len() >= context {
+            let why = format!("the conversation is full: with this turn it has {} tokens, of {context}", ids.len());
+            let next = "Begin a new one (in `nemoflash chat`: /reset), or allow a longer context (--context N)";
+            return Err(Error::Prompt { why, next });
+        }
+        if !content.is_empty() || format != ChatFormat::Text {
+            messages.push(Message::new(Role::User, content));
+        }
+        self.run(engine, text, messages, &ids, options, on_event).await
+    }
+
+    /// Answers a conversation that the caller tells from its beginning. It may have anything in common with what was said
+    /// before, or nothing.
+    ///
+    /// `on_event` stops the answer with `Break`; it then ends as [`End::Interrupted`].
+    ///
+    /// # Errors
+    /// As [`ModelText::encode`], [`Engine::answer`] and [`Writer::new`](crate::Writer::new).
+    pub async fn answer(
+        &mut self,
+        engine: &mut Engine,
+        text: &ModelText,
+        messages: Vec<Message>,
+        options: &ChatOptions,
+        on_event: &mut dyn FnMut(ChatEvent) -> ControlFlow<()>,
+    ) -> Result<Answer> {
+        let ids = text.encode(&messages, options)?;
+        self.run(engine, text, messages, &ids, options, on_event).await
+    }
+
+    async fn run(
+        &mut self,
+        engine: &mut Engine,
+        text: &ModelText,
+        messages: Vec<Message>,
+        ids: &[u32],
+        options: &ChatOptions,
+        on_event: &mut dyn FnMut(ChatEvent) -> ControlFlow<()>,
+    ) -> Result<Answer> {
+        let mut writer = text.writer(engine.config(), options)?;
+        let (mut shown, mut new_tokens, mut failed) = (String::new(), ids.len(), None);
+        let mut take = |event| {
+            let told = match event {
+                Event::Prefill { done, total } => {
+                    new_tokens = total;
+                    on_event(ChatEvent::Prefill { done, total })
+                }
+                Event::Token(id) => match writer.push(id) {
+                    Ok(_) if writer.end() == Some(End::Eos) => ControlFlow::Continue(()),
+                    Ok(text) => {
+                        shown += &text;
+                        on_event(ChatEvent::Token { id, text })
+                    }
+                    Err(error) => {
+                        failed = Some(error);
+                        ControlFlow::Break(())
+                    }
+                },
+            };
+            if told.is_break() {
+                writer.interrupt();
+            }
+            if writer.end().is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        engine.answer(self.slot, &mut self.transcript, &options.sampling, ids, options.max_tokens, &mut take).await?;
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        let (rest, answer, end) = writer.finish();
+        shown += &rest;
+        if !rest.is_empty() {
+            // The answer is over, so there is nothing left to stop.
+            let _ = on_event(ChatEvent::Rest(rest));
+        }
+        // A stop text is not part of the conversation, and may begin inside a token.
+        let kept = if end == End::Stop { text.tokenizer().encode(&shown, false)? } else { answer.clone() };
+        self.transcript.set_read([ids, &kept].concat());
+        self.messages = messages;
+        self.messages.push(Message::new(Role::Assistant, shown.as_str()));
+        let cached_tokens = ids.len() - new_tokens;
+        Ok(Answer { text: shown, ids: answer, end, prompt_tokens: ids.len(), cached_tokens })
+    }
+}
