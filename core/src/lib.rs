@@ -106,6 +106,6 @@ pub use model::Model;
 pub use sampling::Sampling;
 pub use synthetic::{ARCHS, Synthetic, tokenizer_json};
 pub use text::{
-    ChatFiles, ChatTemplate, End, Message, Role, StopMatcher, TextStream, Tokenizer, USER_AGAIN, Until, Writer,
-    instruct,
+    ChatFiles, ChatTemplate, End, LocalTime, Message, Role, StopMatcher, TemplateOptions, TextStream, Tokenizer,
+    USER_AGAIN, Until, Writer, instruct,
 };

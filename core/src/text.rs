@@ -8,6 +8,7 @@ mod added;
 mod answer;
 mod bytes;
 mod chat;
+mod date;
 mod file;
 mod guard;
 mod jinja;
@@ -27,11 +28,12 @@ pub use answer::{End, Until, Writer};
 pub(crate) use bytes::BYTE_CHARS;
 use bytes::Pieces;
 pub use chat::{Message, Role, USER_AGAIN, instruct};
+pub use date::LocalTime;
 use parts::Form;
 use split::{Budget, Splitter};
 pub use stop::StopMatcher;
 pub use stream::TextStream;
-pub use template::{ChatFiles, ChatTemplate};
+pub use template::{ChatFiles, ChatTemplate, TemplateOptions};
 
 /// Longest text that [`Tokenizer::encode`] takes, in bytes: it bounds memory and time.
 const MAX_TEXT: usize = 2 << 20;

@@ -8,7 +8,9 @@ use crate::shape::{self, Shape};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
-use nemoflash::{ChatFormat, ChatOptions, Deny, GpuOptions, Kv, LoadOptions, Message, Quant, Role, Sampling};
+use nemoflash::{
+    ChatFormat, ChatOptions, Deny, GpuOptions, Kv, LoadOptions, Message, Quant, Role, Sampling, TemplateOptions,
+};
 use std::path::PathBuf;
 
 const USAGE: &str = "nemoflash [OPTIONS] [PROMPT]\n       nemoflash COMMAND [OPTIONS]";
@@ -274,6 +276,12 @@ impl Format {
     }
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    On,
+    Off,
+}
+
 /// How text is written: the options that generate and chat share.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Options of the text")]
@@ -285,6 +293,9 @@ pub struct Writing {
     /// What holds for the whole conversation, for models with a chat template
     #[arg(long, value_name = "TEXT")]
     pub system: Option<String>,
+    /// Whether the model thinks before it answers. Chat templates see it as `enable_thinking` [default: as the template says]
+    #[arg(long, value_name = "on|off", hide_possible_values = true)]
+    pub thinking: Option<Switch>,
     /// Longest answer in tokens
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_tokens: u32,
@@ -316,6 +327,7 @@ impl Writing {
     pub fn options(&self) -> ChatOptions {
         ChatOptions {
             format: self.format.map(Format::core),
+            template: TemplateOptions { thinking: self.thinking.map(|switch| switch == Switch::On), now: None },
             sampling: Sampling {
                 temperature: self.temperature,
                 top_k: self.top_k,

@@ -5,7 +5,7 @@ use crate::report::Usage;
 use crate::source::Source;
 use crate::{memory, quiet, terminal};
 use anyhow::{Result, bail};
-use nemoflash::{ChatFormat, ChatOptions, Engine, EngineOptions, Error, Exec, Gpu, ModelText, Tokenizer};
+use nemoflash::{ChatFormat, ChatOptions, Engine, EngineOptions, Error, Exec, Gpu, LocalTime, ModelText, Tokenizer};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,15 @@ pub const INSTALL: &str = if cfg!(target_os = "linux") {
 pub fn seconds() -> f64 {
     static BEGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
     BEGIN.elapsed().as_secs_f64()
+}
+
+/// The date and time here, which chat templates may ask for.
+fn now() -> Option<LocalTime> {
+    let now = jiff::ZonedDateTime::now().datetime();
+    let [year, month, day, hour, minute, second] =
+        [now.year(), now.month().into(), now.day().into(), now.hour().into(), now.minute().into(), now.second().into()]
+            .map(|part| u32::try_from(part).unwrap_or(0));
+    LocalTime::new(year, month, day, hour, minute, second).ok()
 }
 
 /// A model that is ready to run.
@@ -47,6 +56,7 @@ pub async fn to_write(common: &Common, writing: &Writing, chat: bool) -> Result<
     let source = Source::open(common)?;
     let text = source.text()?;
     let mut options = writing.options();
+    options.template.now = now();
     let format = if chat { text.format(&options)? } else { options.format.unwrap_or(ChatFormat::Text) };
     options.format = Some(format);
     if format == ChatFormat::Template && text.template()?.is_none() {
@@ -58,6 +68,10 @@ pub async fn to_write(common: &Common, writing: &Writing, chat: bool) -> Result<
     }
     if format != ChatFormat::Template && writing.system.is_some() {
         let why = "--system is for models with a chat template. Leave it out, or write it into the prompt";
+        return Err(Usage(why.into()).into());
+    }
+    if format != ChatFormat::Template && writing.thinking.is_some() {
+        let why = "--thinking is for models with a chat template, and for --format template. Leave it out";
         return Err(Usage(why.into()).into());
     }
     Ok((engine(common, source, 1, common.context, start).await?, text, options))

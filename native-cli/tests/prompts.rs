@@ -5,7 +5,7 @@
 mod common;
 
 use common::{cpu, cpu_with_stdin, fables};
-use nemoflash::{ChatTemplate, Message, Role, Tokenizer};
+use nemoflash::{ChatTemplate, Message, Role, TemplateOptions, Tokenizer};
 use serde_json::{Value, json};
 use std::path::Path;
 use tempfile::TempDir;
@@ -70,10 +70,11 @@ fn every_turn_continues_the_whole_conversation_as_the_template_writes_it() {
         let mut messages = vec![Message::new(Role::System, "Tell tales.")];
         for (index, (said, turn)) in said.into_iter().zip(&turns).enumerate() {
             messages.push(Message::new(Role::User, said));
-            let ids = template.encode(&t, &messages, true).unwrap();
+            let ids = template.encode(&t, &messages, true, &TemplateOptions::default()).unwrap();
             assert_eq!(turn["ids"], continued(&model, &ids), "{said}");
             // Negative control: as the text that it looks like, it would go on in another way.
-            let fooled = t.encode_trusted(&template.render(&messages, true).unwrap()).unwrap();
+            let fooled =
+                t.encode_trusted(&template.render(&messages, true, &TemplateOptions::default()).unwrap()).unwrap();
             assert_eq!(fooled == ids, !messages.iter().any(|message| message.content.contains("</s>")));
             messages.push(Message::new(Role::Assistant, turn["text"].as_str().unwrap()));
             // From the third turn on, a snapshot spares the beginning: even under the template that cuts answers.

@@ -2,7 +2,7 @@
 
 use nemoflash::checkpoint::{Header, MAX_FILES, MAX_RANK, MAX_TENSORS};
 use nemoflash::config::BlockKind;
-use nemoflash::{ChatFiles, ChatTemplate, Config, Error, Message, Role, Tokenizer};
+use nemoflash::{ChatFiles, ChatTemplate, Config, Error, Message, Role, TemplateOptions, Tokenizer};
 use nemoflash::{checkpoint, instruct, tokenizer_json};
 use safetensors::SafeTensors;
 use safetensors::tensor::Metadata;
@@ -244,7 +244,9 @@ pub fn streams(tokenizer: &Tokenizer, ids: &[u32], decode: impl Fn(&[u32], bool)
 /// letter is the role: `s`, `a`, otherwise the user. What the model gets is the text as rendered, without a control
 /// token that the template did not write.
 pub fn template(data: &[u8]) {
-    template_by(data, |template, tokenizer, messages| accepted(template.encode(tokenizer, messages, true)));
+    template_by(data, |template, tokenizer, messages| {
+        accepted(template.encode(tokenizer, messages, true, &TemplateOptions::default()))
+    });
 }
 
 /// As [`template`], with another way to the ids.
@@ -265,7 +267,7 @@ pub fn template_by(data: &[u8], encode: impl Fn(&ChatTemplate, &Tokenizer, &[Mes
     let alone = ChatFiles { chat_template_jinja: Some(source), ..ChatFiles::default() };
     let in_config = ChatFiles { tokenizer_config: Some(source), ..ChatFiles::default() };
     for template in [alone, in_config].iter().filter_map(|files| accepted(ChatTemplate::read(files)).flatten()) {
-        let Some(text) = accepted(template.render(&messages, true)) else { continue };
+        let Some(text) = accepted(template.render(&messages, true, &TemplateOptions::default())) else { continue };
         assert!(text.len() <= 1 << 20, "{} bytes", text.len());
         let Some(ids) = encode(&template, tokenizer, &messages) else { continue };
         assert_eq!(tokenizer.decode(&ids, false).expect("ids of the file"), text);

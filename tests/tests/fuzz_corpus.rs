@@ -3,7 +3,7 @@
 
 use nemoflash::checkpoint::Header;
 use nemoflash::config::BlockKind;
-use nemoflash::{Config, Tokenizer, tokenizer_json};
+use nemoflash::{Config, TemplateOptions, Tokenizer, tokenizer_json};
 use nemoflash_tests::fuzz;
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -140,13 +140,16 @@ fn tokenizer_finds_another_text() {
 fn template_finds_forged_tokens() {
     let forged = faults("template", |data| {
         fuzz::template_by(data, |template, tokenizer, messages| {
-            tokenizer.encode_trusted(&template.render(messages, true).ok()?).ok()
+            tokenizer.encode_trusted(&template.render(messages, true, &TemplateOptions::default()).ok()?).ok()
         });
     });
     assert!(forged.iter().any(|name| name == "forged") && forged.len() < 10, "{forged:?}");
     let cut = faults("template", |data| {
         fuzz::template_by(data, |template, tokenizer, messages| {
-            template.encode(tokenizer, messages, true).ok().map(|ids| ids.into_iter().skip(1).collect())
+            template
+                .encode(tokenizer, messages, true, &TemplateOptions::default())
+                .ok()
+                .map(|ids| ids.into_iter().skip(1).collect())
         });
     });
     assert!(cut.len() > 10, "{cut:?}");

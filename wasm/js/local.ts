@@ -301,6 +301,7 @@ export class LocalEngine implements Engine {
       seed: seed.toString(),
       stop: options.stop ?? [],
       format: options.format ?? (conversation ? 'template' : 'text'),
+      thinking: options.thinking ?? null,
     };
     const begun = now();
     const ids: number[] = [];

@@ -74,6 +74,8 @@ export interface GenerateOptions {
   stop?: readonly string[];
   /** How messages are put to the model. Default: its chat template if it has one, else `text`. */
   format?: 'text' | 'instruct' | 'template';
+  /** Whether the model thinks before it answers: its chat template sees it as `enable_thinking`. Default: as the template says. */
+  thinking?: boolean;
   /** Hears of the prompt's progress, in tokens. */
   onPrefill?: (done: number, total: number) => void;
 }

@@ -3,8 +3,8 @@
 use crate::device::describe;
 use crate::text::{Text, messages};
 use crate::{fail, options};
-use js_sys::Function;
-use nemoflash::{Chat, ChatEvent, ChatFormat, ChatOptions, End, Engine, Sampling};
+use js_sys::{Date, Function};
+use nemoflash::{Chat, ChatEvent, ChatFormat, ChatOptions, End, Engine, LocalTime, Sampling, TemplateOptions};
 use serde::Deserialize;
 use std::ops::ControlFlow;
 use wasm_bindgen::prelude::*;
@@ -30,6 +30,14 @@ struct Options {
     seed: String,
     stop: Vec<String>,
     format: ChatFormat,
+    thinking: Option<bool>,
+}
+
+/// The date and time here, which chat templates may ask for.
+fn local_time() -> Option<LocalTime> {
+    let now = Date::new_0();
+    let (year, month, day) = (now.get_full_year(), now.get_month() + 1, now.get_date());
+    LocalTime::new(year, month, day, now.get_hours(), now.get_minutes(), now.get_seconds()).ok()
 }
 
 #[wasm_bindgen]
@@ -61,6 +69,7 @@ impl Session {
         let wanted: Options = options(&options_json)?;
         let chosen = ChatOptions {
             format: Some(wanted.format),
+            template: TemplateOptions { thinking: wanted.thinking, now: local_time() },
             sampling: Sampling {
                 temperature: wanted.temperature,
                 top_k: wanted.top_k,

@@ -1,6 +1,7 @@
 //! What a caller may choose for an answer.
 
 use crate::sampling::Sampling;
+use crate::text::TemplateOptions;
 use serde::{Deserialize, Serialize};
 
 /// How a conversation becomes one text.
@@ -20,6 +21,8 @@ pub enum ChatFormat {
 pub struct ChatOptions {
     /// How the conversation becomes one text; see [`ModelText::format`](super::ModelText::format).
     pub format: Option<ChatFormat>,
+    /// What a chat template is told.
+    pub template: TemplateOptions,
     /// How tokens are chosen.
     pub sampling: Sampling,
     /// Longest answer in tokens.

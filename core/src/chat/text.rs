@@ -82,7 +82,7 @@ impl ModelText {
         match self.format(options)? {
             ChatFormat::Template => {
                 let none = || Error::Template { why: "this model has none".to_owned() };
-                self.template()?.ok_or_else(none)?.encode(&self.tokenizer, messages, true)
+                self.template()?.ok_or_else(none)?.encode(&self.tokenizer, messages, true, &options.template)
             }
             ChatFormat::Instruct => self.tokenizer.encode(&instruct(messages), true),
             ChatFormat::Text => {

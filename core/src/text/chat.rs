@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Tokenizer;
-use super::template::{ChatTemplate, bad};
+use super::template::{ChatTemplate, TemplateOptions, bad};
 use crate::Result;
 
 /// Most quoted texts of a template that a message is searched for.
@@ -68,7 +68,13 @@ impl ChatTemplate {
     /// As [`ChatTemplate::render`], [`Error::Prompt`](crate::Error::Prompt) as [`Tokenizer::encode`], and
     /// [`Error::Template`](crate::Error::Template) if the template changes a message so that what it says cannot be
     /// told from control tokens.
-    pub fn encode(&self, tokenizer: &Tokenizer, messages: &[Message], add_generation_prompt: bool) -> Result<Vec<u32>> {
+    pub fn encode(
+        &self,
+        tokenizer: &Tokenizer,
+        messages: &[Message],
+        add_generation_prompt: bool,
+        options: &TemplateOptions,
+    ) -> Result<Vec<u32>> {
         // Where does a character of the rendered text come from? A template may strip a message, cut it at `</think>`
         // or repeat it, so positions do not tell. Instead the messages are rendered once more with every character
         // that a special token could contain replaced by a mark of its own, from Unicode's private-use ranges. A
@@ -80,14 +86,14 @@ impl ChatTemplate {
         // (`</think>`), so these are left as they are in a second try, except where they share characters with a
         // special token: then they could be part of one. If the texts still differ (`content|upper`), the
         // conversation is refused, because nothing tells which characters to trust.
-        let text = self.render(messages, add_generation_prompt)?;
+        let text = self.render(messages, add_generation_prompt, options)?;
         let special: Vec<&str> = tokenizer.special_texts().collect();
         let marks = Marks::new(&special, messages)?;
         for kept in [vec![], self.harmless(&special, messages)] {
             let marked: Vec<Message> =
                 messages.iter().map(|m| Message::new(m.role, marks.put(&m.content, &kept))).collect();
             // A template that stumbles over marks is one that looks into messages.
-            let Ok(marked) = self.render_any(&marked, add_generation_prompt) else { continue };
+            let Ok(marked) = self.render_any(&marked, add_generation_prompt, options) else { continue };
             if marks.take(&marked) == text {
                 return tokenizer.encode_marked(&marked, |text| marks.take(text));
             }

@@ -5,6 +5,7 @@ use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State, Value, filters, functions};
 use minijinja_contrib::pycompat;
 
+use super::date::LocalTime;
 use super::guard::KEEP;
 use super::template::explained;
 use crate::Result;
@@ -30,7 +31,6 @@ pub(super) fn environment(source: String, name: &'static str) -> Result<Environm
     let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
     jinja.set_syntax(syntax.map_err(|e| explained(&e))?);
     REMOVED.iter().for_each(|name| jinja.remove_filter(name));
-    // `strftime_now` is not there: the core has no clock, and templates ask whether it is defined.
     ["debug", "dict"].iter().for_each(|name| jinja.remove_global(name));
     jinja.add_filter(KEEP, |state: &mut State, value: &Value| keep(state, value));
     jinja.add_filter("tojson", tojson);
@@ -40,6 +40,11 @@ pub(super) fn environment(source: String, name: &'static str) -> Result<Environm
     jinja.set_unknown_method_callback(method);
     jinja.add_template_owned(name, source).map_err(|e| explained(&e))?;
     Ok(jinja)
+}
+
+/// The function that tells a template the date.
+pub(super) fn strftime_now(now: LocalTime) -> Value {
+    Value::from_function(move |format: &str| now.format(format).map_err(invalid))
 }
 
 fn invalid(why: impl Into<String>) -> Error {

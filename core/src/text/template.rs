@@ -6,8 +6,9 @@ use minijinja::{Environment, ErrorKind, Value};
 use serde::Deserialize;
 
 use super::chat::{Message, Role};
+use super::date::LocalTime;
 use super::guard::guard;
-use super::jinja::{FUEL, environment};
+use super::jinja::{FUEL, environment, strftime_now};
 use crate::{Error, Result};
 
 /// Longest JSON file with a template in it; the longest in use have about 1 MB.
@@ -55,6 +56,16 @@ pub struct ChatTemplate {
     tokens: BTreeMap<String, String>,
     /// What the template has in quotes.
     pub(super) quoted: Vec<String>,
+}
+
+/// What a caller chooses for one rendering of a chat template.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TemplateOptions {
+    /// Whether the model thinks before it answers: the variable `enable_thinking`. `None` does not set the variable, and
+    /// the template decides.
+    pub thinking: Option<bool>,
+    /// The date and time that `strftime_now` tells. Without it, templates do not find that function.
+    pub now: Option<LocalTime>,
 }
 
 /// The files of a checkpoint that can say how a conversation is written. None of them need be there.
@@ -178,7 +189,12 @@ impl ChatTemplate {
     ///
     /// [`Error::Template`] if the template fails, refuses the conversation (`raise_exception`), or takes more than its
     /// fuel or writes more than 1 MiB. [`Error::Prompt`] if the messages have more than 512 KiB of text.
-    pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
+    pub fn render(
+        &self,
+        messages: &[Message],
+        add_generation_prompt: bool,
+        options: &TemplateOptions,
+    ) -> Result<String> {
         let bytes = messages.iter().map(|message| message.content.len()).sum::<usize>();
         if bytes > MAX_MESSAGES {
             return Err(Error::Prompt {
@@ -186,7 +202,7 @@ impl ChatTemplate {
                 next: "Shorten them, or begin a new conversation",
             });
         }
-        let text = self.render_any(messages, add_generation_prompt)?;
+        let text = self.render_any(messages, add_generation_prompt, options)?;
         if text.len() > MAX_OUTPUT {
             return Err(bad(format!("it writes {} bytes, more than {MAX_OUTPUT}", text.len())));
         }
@@ -194,7 +210,12 @@ impl ChatTemplate {
     }
 
     /// As [`ChatTemplate::render`], of any length that the fuel allows.
-    pub(super) fn render_any(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
+    pub(super) fn render_any(
+        &self,
+        messages: &[Message],
+        add_generation_prompt: bool,
+        options: &TemplateOptions,
+    ) -> Result<String> {
         let messages: Vec<Value> = messages
             .iter()
             .map(|message| {
@@ -214,6 +235,8 @@ impl ChatTemplate {
             none("documents"),
         ];
         context.extend(self.tokens.iter().map(|(name, text)| (name.as_str(), Value::from(text.as_str()))));
+        context.extend(options.thinking.map(|thinking| ("enable_thinking", Value::from(thinking))));
+        context.extend(options.now.map(|now| ("strftime_now", strftime_now(now))));
         let template = self.jinja.get_template(NAME).map_err(|e| explained(&e))?;
         template.render(Value::from_pairs(context)).map_err(|e| explained(&e))
     }

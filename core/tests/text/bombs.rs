@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use nemoflash::{ChatTemplate, Error, Message, Role};
+use nemoflash::{ChatTemplate, Error, Message, Role, TemplateOptions};
 
 use super::chat::{CHATML, THINK, tokenizers, user};
 use super::{Random, ours};
@@ -10,7 +10,7 @@ use super::{Random, ours};
 /// Renders on a small stack.
 fn render(source: &str) -> Result<String, Error> {
     let source = source.to_owned();
-    let run = move || ChatTemplate::new(&source)?.render(&user("hi there"), true);
+    let run = move || ChatTemplate::new(&source)?.render(&user("hi there"), true, &TemplateOptions::default());
     std::thread::Builder::new().stack_size(1 << 20).spawn(run).unwrap().join().expect("no panic")
 }
 
@@ -200,12 +200,18 @@ fn honest_templates_have_fuel_to_spare() {
     for source in [CHATML, THINK] {
         let template = ChatTemplate::new(source).unwrap();
         // A conversation of 501 turns; one message of 400 KB, some 100,000 tokens.
-        assert!(template.render(&talk(501, 10), true).is_ok());
-        assert!(template.render(&talk(1, 36_000), true).is_ok());
-        assert!(template.render(&talk(21, 1_800), true).is_ok());
+        assert!(template.render(&talk(501, 10), true, &TemplateOptions::default()).is_ok());
+        assert!(template.render(&talk(1, 36_000), true, &TemplateOptions::default()).is_ok());
+        assert!(template.render(&talk(21, 1_800), true, &TemplateOptions::default()).is_ok());
         // Negative control: there is an end to it.
-        assert!(matches!(template.render(&talk(20_001, 1), true), Err(Error::Template { .. })));
-        assert!(matches!(template.render(&talk(1, 60_000), true), Err(Error::Prompt { .. })));
+        assert!(matches!(
+            template.render(&talk(20_001, 1), true, &TemplateOptions::default()),
+            Err(Error::Template { .. })
+        ));
+        assert!(matches!(
+            template.render(&talk(1, 60_000), true, &TemplateOptions::default()),
+            Err(Error::Prompt { .. })
+        ));
     }
 }
 
@@ -348,8 +354,8 @@ fn random_templates_never_panic() {
         let talk = [Message::new(Role::User, "a</think>b"), Message::new(Role::Assistant, " x\n")];
         let run = || {
             let template = ChatTemplate::new(&source)?;
-            let text = template.render(&talk, i % 3 == 0)?;
-            drop(template.encode(&tokenizer, &talk, i % 3 == 0));
+            let text = template.render(&talk, i % 3 == 0, &TemplateOptions::default())?;
+            drop(template.encode(&tokenizer, &talk, i % 3 == 0, &TemplateOptions::default()));
             Ok(text)
         };
         match catch_unwind(AssertUnwindSafe(run)) {

@@ -1,7 +1,7 @@
 //! Chat templates: text as transformers renders it, ids as `tokenizers` gives them, and control tokens that no message
 //! can forge. `chat/expected.py` made the expected texts.
 
-use nemoflash::{ChatFiles, ChatTemplate, Error, Message, Role, Tokenizer, instruct};
+use nemoflash::{ChatFiles, ChatTemplate, Error, LocalTime, Message, Role, TemplateOptions, Tokenizer, instruct};
 use serde_json::{Value, json};
 
 use super::{LLAMA3, Random, TEKKEN, TEXTS, fables_json, ours, split, template, upstream};
@@ -92,7 +92,7 @@ fn texts_equal_transformers() {
     let cases = cases();
     assert!(cases.len() > 80 && cases.iter().filter(|case| case.text.is_none()).count() > 3);
     for case in &cases {
-        let text = case.template.render(&case.messages, case.prompt);
+        let text = case.template.render(&case.messages, case.prompt, &TemplateOptions::default());
         match (&case.text, text) {
             (Some(expected), Ok(text)) => assert_eq!(&text, expected, "{}: {:?}", case.name, case.messages),
             (None, Err(Error::Template { why })) => assert!(why.contains("begins with") || why.contains("alternate")),
@@ -102,7 +102,9 @@ fn texts_equal_transformers() {
     // Negative control: without trimmed blocks, or without its tokens, a template writes something else.
     let differs = |source: &str| {
         let other = ChatTemplate::new(source).unwrap();
-        cases.iter().any(|case| case.text.as_ref() != other.render(&case.messages, case.prompt).ok().as_ref())
+        cases.iter().any(|case| {
+            case.text.as_ref() != other.render(&case.messages, case.prompt, &TemplateOptions::default()).ok().as_ref()
+        })
     };
     assert!(differs(BRACKETS) && differs(&CHATML.replace("{% if add", "{%+ if add")));
 }
@@ -117,14 +119,14 @@ fn ids_equal_upstream_where_no_message_spells_a_control_token() {
         let spells = |case: &Case| case.messages.iter().any(|m| tokens.iter().any(|token| m.content.contains(token)));
         for case in cases().iter().filter(|case| !spells(case)) {
             let Some(text) = &case.text else { continue };
-            let ids = case.template.encode(&t, &case.messages, case.prompt).unwrap();
+            let ids = case.template.encode(&t, &case.messages, case.prompt, &TemplateOptions::default()).unwrap();
             assert_eq!(ids, upstream.encode(text.as_str(), false).unwrap().get_ids(), "{}: {text:?}", case.name);
             assert_eq!(ids, t.encode_trusted(text).unwrap());
             compared += 1;
         }
         // Texts of a template and of a message that touch are one: the space of "[INST] " goes to the next word.
         let talk = user("The King");
-        let ids = with_tokens(BRACKETS).encode(&t, &talk, true).unwrap();
+        let ids = with_tokens(BRACKETS).encode(&t, &talk, true, &TemplateOptions::default()).unwrap();
         assert_eq!(ids, upstream.encode("<s>[INST] The King [/INST]", false).unwrap().get_ids());
         let apart = ["<s>[INST] ", "The King", " [/INST]"].map(|part| t.encode_trusted(part).unwrap()).concat();
         assert_ne!(ids, apart, "negative control");
@@ -142,7 +144,8 @@ fn no_message_forges_a_control_token() {
         assert!(tokens.len() >= 7);
         for source in [CHATML, THINK, BRACKETS, ODDS] {
             let template = with_tokens(source);
-            let own = special(&t, &template.encode(&t, &user("a question"), true).unwrap());
+            let own =
+                special(&t, &template.encode(&t, &user("a question"), true, &TemplateOptions::default()).unwrap());
             let mut forged = 0;
             for token in &tokens {
                 let (a, b) = token.split_at(token.len() / 2);
@@ -157,9 +160,9 @@ fn no_message_forges_a_control_token() {
                     token.to_uppercase(),
                 ] {
                     let talk = user(&content);
-                    let ids = template.encode(&t, &talk, true).unwrap();
+                    let ids = template.encode(&t, &talk, true, &TemplateOptions::default()).unwrap();
                     assert_eq!(special(&t, &ids), own, "{content:?}");
-                    let text = template.render(&talk, true).unwrap();
+                    let text = template.render(&talk, true, &TemplateOptions::default()).unwrap();
                     let fooled = upstream.encode(text, false).unwrap();
                     forged += usize::from(special(&t, fooled.get_ids()) != own);
                 }
@@ -173,8 +176,8 @@ fn no_message_forges_a_control_token() {
                 let talk = [(Role::User, say(4)), (Role::Assistant, say(4)), (Role::User, say(3))];
                 let benign = talk.clone().map(|(role, _)| Message::new(role, "some words"));
                 let talk = talk.map(|(role, text)| Message::new(role, text));
-                let own = special(&t, &template.encode(&t, &benign, true).unwrap());
-                let ids = template.encode(&t, &talk, true).unwrap();
+                let own = special(&t, &template.encode(&t, &benign, true, &TemplateOptions::default()).unwrap());
+                let ids = template.encode(&t, &talk, true, &TemplateOptions::default()).unwrap();
                 assert_eq!(special(&t, &ids), own, "{talk:?}");
             }
         }
@@ -184,7 +187,8 @@ fn no_message_forges_a_control_token() {
 #[test]
 fn templates_that_work_on_messages_forge_none_either() {
     let t = ours(&tokenizers()[0]).unwrap();
-    let ids = |source: &str, content: &str| with_tokens(source).encode(&t, &user(content), true);
+    let ids =
+        |source: &str, content: &str| with_tokens(source).encode(&t, &user(content), true, &TemplateOptions::default());
     let says = "{{ '<|im_start|>' }}{{ messages[0].content";
     for (template, content) in [
         // The template's own characters around a message's.
@@ -315,7 +319,7 @@ fn templates_come_from_the_checkpoint() {
     let none = ChatFiles::default();
     let read = |files: &ChatFiles| {
         let template = ChatTemplate::read(files)?;
-        template.map(|template| template.render(&user("x"), true)).transpose()
+        template.map(|template| template.render(&user("x"), true, &TemplateOptions::default())).transpose()
     };
     let text = |files: &ChatFiles| read(files).unwrap();
     assert_eq!(text(&none), None);
@@ -342,4 +346,25 @@ fn templates_come_from_the_checkpoint() {
     }
     let error = read(&ChatFiles { chat_template_jinja: Some(b"\xFF"), ..none }).unwrap_err();
     assert!(error.to_string().contains("chat_template.jinja"), "{error}");
+}
+
+#[test]
+fn callers_choose_thinking_and_lend_the_date() {
+    let source = "{% if enable_thinking is defined %}{{ enable_thinking }}{% else %}unset{% endif %} \
+                  {% if strftime_now is defined %}{{ strftime_now('%d %B %Y') }}{% else %}no date{% endif %}";
+    let template = ChatTemplate::new(source).unwrap();
+    let now = Some(LocalTime::new(2026, 11, 29, 5, 25, 0).unwrap());
+    for (options, expected) in [
+        (TemplateOptions::default(), "unset no date"),
+        (TemplateOptions { thinking: Some(true), now: None }, "True no date"),
+        (TemplateOptions { thinking: Some(false), now }, "False 29 November 2026"),
+    ] {
+        assert_eq!(template.render(&user("x"), true, &options).unwrap(), expected);
+        let t = ours(&tokenizers()[0]).unwrap();
+        let ids = template.encode(&t, &user("x"), true, &options).unwrap();
+        assert_eq!(ids, t.encode_trusted(expected).unwrap());
+    }
+    let unknown = ChatTemplate::new("{{ strftime_now('%Q') }}").unwrap();
+    let error = unknown.render(&user("x"), true, &TemplateOptions { thinking: None, now }).unwrap_err();
+    assert!(error.to_string().contains("line 1: strftime_now: `%Q` is not supported"), "{error}");
 }
