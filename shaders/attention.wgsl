@@ -61,7 +61,7 @@ fn attention(
         return;
     }
     let position = batch.row[tile.first].position;
-    let from_key = select(position - min(position, n.window), 0u, n.window == 0u);
+    let from_key = position - min(position, n.window);
     let to_key = position + tile.rows;
     // The first quad of this KV head's key at position 0; values lie `to_values` behind keys, positions `step` apart.
     let to_values = n.kv_heads * QUADS;
@@ -117,7 +117,8 @@ fn attention(
         //#for K in 2
         {
             let key = vec4<u32>(start + across + #Ku * ACROSS);
-            let recent = (key + n.window >= query_positions) | vec4<bool>(n.window == 0u);
+            // Of keys behind the query the difference wraps, and is not used.
+            let recent = query_positions - key <= vec4<u32>(n.window);
             let seen = (key <= query_positions) & (key < vec4<u32>(to_key)) & recent;
             let at = (across + #Ku * ACROSS) * SCORE_LINE + four_queries;
             scores[at] = select(vec4<f32>(NOTHING), score_#K * n.scale, seen);

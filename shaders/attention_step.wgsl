@@ -75,7 +75,7 @@ fn attention_step(
     }
     let first_head = r * n.heads + kv_head * QUERIES; // of all rows
     // The split's share of the keys before the new one.
-    let oldest = select(row.position - min(row.position, n.window), 0u, n.window == 0u);
+    let oldest = row.position - min(row.position, n.window);
     let keys = row.position - oldest;
     let per_split = max(LEAST, (keys + SPLITS - 1u) / SPLITS);
     let from_key = oldest + min(split * per_split, keys);

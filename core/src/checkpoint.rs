@@ -16,6 +16,7 @@ use half::f16;
 use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 
+use crate::json::without_mark;
 use crate::{Error, Result};
 
 /// The longest header that is read, in bytes; the same as in the `safetensors` crate.
@@ -171,7 +172,7 @@ pub fn index(json: &[u8]) -> Result<Vec<String>> {
     if json.len() as u64 > MAX_HEADER {
         return Err(broken(format!("{} bytes ({MAX_HEADER} are possible)", json.len())));
     }
-    let Index { weight_map: Files(files) } = read(json).map_err(broken)?;
+    let Index { weight_map: Files(files) } = read(without_mark(json)).map_err(broken)?;
     if files.is_empty() {
         return Err(broken("the weight_map is empty".into()));
     }

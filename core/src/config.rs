@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::checkpoint::{Header, shown};
 use crate::inventory::Shapes;
+use crate::json;
 use crate::{Error, Result};
 use keys::{Architecture, Keys, bad};
 pub use quantization::Quantization;
@@ -36,9 +37,9 @@ pub struct Config {
     pub max_position_embeddings: u32,
     /// Whether the head is the embedding.
     pub tie_word_embeddings: bool,
-    /// Tokens that end a text. May be empty.
+    /// Tokens of the vocabulary that end a text. May be empty.
     pub eos: Vec<u32>,
-    /// The token that begins a text, if there is one.
+    /// The token of the vocabulary that begins a text, if there is one.
     pub bos: Option<u32>,
     /// Whether each logit is divided by the length of its row of the head (spec 3.7). True for
     /// Nemotron-Flash.
@@ -183,7 +184,8 @@ impl Config {
         if json.len() > MAX_FILE {
             return Err(bad("(file)", format!("{} bytes; at most {MAX_FILE} are possible", json.len())));
         }
-        let Value::Object(map) = serde_json::from_slice(json).map_err(|e| bad("(file)", shown(&e.to_string())))? else {
+        let value = serde_json::from_slice(&json::plain(json));
+        let Value::Object(map) = value.map_err(|e| bad("(file)", shown(&e.to_string())))? else {
             return Err(bad("(file)", "not a JSON object"));
         };
         let keys = Keys(map);
@@ -224,20 +226,22 @@ pub fn generation_eos(json: &[u8]) -> Result<Vec<u32>> {
     struct Generation {
         eos_token_id: Option<Ids>,
     }
+    // Numbers that no token has (some files say -1) are read, and left out.
     #[derive(serde::Deserialize)]
     #[serde(untagged)]
     enum Ids {
-        One(u32),
-        Several(Vec<u32>),
+        One(i64),
+        Several(Vec<i64>),
     }
     let bad = |why: String| bad("generation_config.json", why);
     if json.len() > MAX_FILE {
         return Err(bad(format!("{} bytes are more than any such file has", json.len())));
     }
-    let file: Generation = serde_json::from_slice(json).map_err(|e| bad(e.to_string()))?;
-    Ok(match file.eos_token_id {
+    let file: Generation = serde_json::from_slice(&json::plain(json)).map_err(|e| bad(e.to_string()))?;
+    let ids = match file.eos_token_id {
         None => vec![],
         Some(Ids::One(id)) => vec![id],
         Some(Ids::Several(ids)) => ids,
-    })
+    };
+    Ok(ids.into_iter().filter_map(|id| u32::try_from(id).ok()).collect())
 }

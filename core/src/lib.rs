@@ -74,6 +74,7 @@ mod explain;
 mod format;
 mod gpu;
 mod inventory;
+mod json;
 pub mod kernel;
 mod loader;
 mod matrix;

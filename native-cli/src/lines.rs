@@ -8,6 +8,8 @@ use std::path::Path;
 
 /// Longest text in bytes; the tokenizer takes no more in one prompt.
 const MAX_TEXT: u64 = 2 << 20;
+/// The byte order mark of UTF-8.
+const MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// Everything up to the end, without its last line break.
 ///
@@ -61,11 +63,14 @@ pub fn file(path: &Path, shown: &str, most: u64) -> Result<String> {
     utf8(bytes, shown)
 }
 
-/// Bytes of `what` as text.
+/// Bytes of `what` as text, without the byte order mark that some editors write in front.
 ///
 /// # Errors
 /// [`Error::Prompt`] with the place of the first byte that is not UTF-8.
-pub fn utf8(bytes: Vec<u8>, what: &str) -> Result<String> {
+pub fn utf8(mut bytes: Vec<u8>, what: &str) -> Result<String> {
+    if bytes.starts_with(MARK) {
+        bytes.drain(..MARK.len());
+    }
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         let why = format!("{what} is not UTF-8 text: byte {} is {:#04x}", at + 1, error.as_bytes()[at]);
@@ -79,7 +84,16 @@ mod tests {
 
     #[test]
     fn one_break_is_dropped() {
-        for (input, expected) in [("a\n", "a"), ("a\r\n", "a"), ("a\n\n", "a\n"), ("a", "a"), ("\n", ""), ("", "")] {
+        for (input, expected) in [
+            ("a\n", "a"),
+            ("a\r\n", "a"),
+            ("a\n\n", "a\n"),
+            ("a", "a"),
+            ("\n", ""),
+            ("", ""),
+            ("\u{feff}a\n", "a"),
+            ("a\u{feff}", "a\u{feff}"),
+        ] {
             assert_eq!(whole(&mut input.as_bytes()).unwrap(), expected);
         }
     }

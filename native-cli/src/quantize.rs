@@ -2,13 +2,14 @@
 
 use crate::args::{Common, Quantize};
 use crate::folder::{Folder, Tensor};
+use crate::lines;
 use crate::report::Exit;
 use crate::source::{Source, Tensors};
 use crate::terminal;
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use nemoflash::checkpoint::Dtype;
 use nemoflash::{Config, Expected, Quant};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::collections::HashMap;
 
 /// What becomes of a tensor.
@@ -77,7 +78,7 @@ pub fn run(common: &Common, args: &Quantize) -> Result<Exit> {
         })
     })?;
     bar.finish_and_clear();
-    folder.file("config.json", format!("{:#}\n", with_quantization(&input.config, quant)?).as_bytes())?;
+    folder.file("config.json", with_quantization(&input.config, quant)?.as_bytes())?;
     for (name, bytes) in &beside {
         folder.file(name, bytes)?;
     }
@@ -144,12 +145,13 @@ fn size_of(tensors: &[Tensor]) -> u64 {
     tensors.iter().map(Tensor::bytes).sum()
 }
 
-/// config.json with the block that MLX writes, under both of the names that it writes it.
-fn with_quantization(config: &[u8], quant: Quant) -> Result<Value> {
-    let mut config: Value = serde_json::from_slice(config)?;
+/// config.json with the block that MLX writes, under both of the names that it writes it. All else stays as it is, what
+/// only Python reads (`Infinity`) too.
+fn with_quantization(config: &[u8], quant: Quant) -> Result<String> {
+    let text = lines::utf8(config.to_vec(), "config.json")?;
+    let end = text.rfind('}').context("config.json does not end with }. Use the checkpoint's own file")?;
+    let keys = text[..end].trim_end();
     let block = json!({ "group_size": quant.group, "bits": quant.bits });
-    for key in ["quantization", "quantization_config"] {
-        config[key] = block.clone();
-    }
-    Ok(config)
+    let comma = if keys.ends_with('{') { "" } else { "," };
+    Ok(format!("{keys}{comma}\n  \"quantization\": {block},\n  \"quantization_config\": {block}\n}}\n"))
 }

@@ -196,7 +196,7 @@ fn absent(text: &str, wanted: &str) -> Vec<String> {
 
 /// The layers of the core, lowest first: a module knows those of its own layer and of lower ones.
 const LAYERS: [&[&str]; 12] = [
-    &["error", "buf", "batch"],
+    &["error", "buf", "batch", "json"],
     &["caps", "kernel", "format", "checkpoint", "config", "inventory", "sampling", "text"],
     &["op"],
     &["ops"],

@@ -46,7 +46,7 @@ impl Attention {
         let AttentionDims { heads, kv_heads, head_dim, qk_norm_eps, window, .. } = self.dims;
         let (rows, positions, kv_f16) = (run.rows, run.positions, u32::from(run.kv_f16));
         let (qk_norm, eps) = (qk_norm_eps.is_some().into(), qk_norm_eps.unwrap_or(0.0));
-        let window = window.unwrap_or(0);
+        let window = window.unwrap_or(ops::NO_WINDOW);
         let scale = (f64::from(head_dim)).powf(-0.5) as f32;
         let fused = run.steps && ops::fits_step(heads, kv_heads, head_dim);
         let splits = s.splits(rows);

@@ -1,5 +1,6 @@
 //! Typed, range-checked access to the keys of a `config.json`.
 
+use std::fmt::Display;
 use std::ops::RangeInclusive;
 
 use serde_json::{Map, Value};
@@ -15,6 +16,9 @@ pub(super) const MAX_HIDDEN: u32 = 1 << 16;
 /// Of a block's inside: FFN width, `d_inner`.
 pub(super) const MAX_WIDTH: u32 = 1 << 18;
 pub(super) const MAX_HEAD_DIM: u32 = 256;
+
+/// Keys of `rope_parameters` and `rope_scaling` that say nothing of a scaling.
+const ROTARY: [&str; 4] = ["rope_type", "type", "rope_theta", "orig_max_position_embeddings"];
 
 /// The model families that can be read.
 #[derive(Clone, Copy)]
@@ -99,16 +103,59 @@ impl Keys {
         fitting.ok_or_else(|| bad(key, format!("missing, and by the tensors' shapes it would make {value}")))
     }
 
-    /// One token or a list of them.
+    /// One token or a list of them. Those that the vocabulary lacks can never come, and are left out: many files say -1,
+    /// or name a token of a larger vocabulary.
     pub(super) fn tokens(&self, key: &str, vocab_size: u32) -> Result<Vec<u32>> {
-        let what = format!("a token below {vocab_size}, or a list of at most 64");
-        let range = 0..=vocab_size - 1;
         let read = |v: &Value| match v.as_array() {
             Some(list) if list.len() > 64 => None,
-            Some(list) => list.iter().map(|v| whole(v, &range)).collect(),
-            None => whole(v, &range).map(|token| vec![token]),
+            Some(list) => list.iter().map(Value::as_i64).collect(),
+            None => v.as_i64().map(|token| vec![token]),
         };
-        Ok(self.typed(key, &what, read)?.unwrap_or_default())
+        let tokens = self.typed(key, "a token's number, or a list of at most 64", read)?.unwrap_or_default();
+        let known = |&token: &u32| token < vocab_size;
+        Ok(tokens.into_iter().filter_map(|token| u32::try_from(token).ok()).filter(known).collect())
+    }
+
+    /// A key about rotary positions, and where it was found. It stands at the top of the file, or in `rope_parameters`
+    /// (transformers 5), or in `rope_scaling` (before that). Places that disagree are refused.
+    pub(super) fn rotary<T: PartialEq + Display>(
+        &self,
+        key: &str,
+        read: impl Fn(&str) -> Result<Option<T>>,
+    ) -> Result<Option<(String, T)>> {
+        let mut found: Option<(String, T)> = None;
+        for place in ["", "rope_parameters.", "rope_scaling."] {
+            let path = format!("{place}{key}");
+            let Some(value) = read(&path)? else { continue };
+            match &found {
+                Some((other, known)) if *known != value => {
+                    return Err(bad(&path, format!("{value}, but {other} says {known}")));
+                }
+                _ => found = Some((path, value)),
+            }
+        }
+        Ok(found)
+    }
+
+    /// The kind of scaling of the rotary positions, and where it was found: `rope_type`, or `type` as older files call it.
+    /// An object that has numbers of a scaling and no kind is refused, because the kind would be a guess.
+    pub(super) fn rope_type(&self) -> Result<Option<(String, &str)>> {
+        for key in ["rope_parameters", "rope_scaling"] {
+            let Some(object) = self.object(key)? else { continue };
+            let has_kind = ["rope_type", "type"].iter().any(|key| object.get(*key).is_some_and(|v| !v.is_null()));
+            let number = object.keys().find(|key| !ROTARY.contains(&key.as_str()));
+            if let Some(number) = number.filter(|_| !has_kind) {
+                return Err(bad(key, format!("it has `{}` and no `rope_type`", shown(number))));
+            }
+        }
+        let kind = self.rotary("rope_type", |path| self.text(path))?;
+        let old = self.rotary("type", |path| if path == "type" { Ok(None) } else { self.text(path) })?;
+        match (&kind, &old) {
+            (Some((_, kind)), Some((path, old))) if kind != old => {
+                Err(bad(path, format!("{:?}, but `rope_type` is {:?}", shown(old), shown(kind))))
+            }
+            _ => Ok(kind.or(old)),
+        }
     }
 
     /// Key and value heads, each shared by as many query heads.

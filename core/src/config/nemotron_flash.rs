@@ -46,7 +46,7 @@ impl Reader<'_> {
             max_position_embeddings,
             tie_word_embeddings: keys.flag("tie_word_embeddings")?.unwrap_or(false),
             eos: keys.tokens("eos_token_id", vocab_size)?,
-            bos: keys.integer("bos_token_id", 0..=vocab_size - 1)?,
+            bos: keys.tokens("bos_token_id", vocab_size)?.first().copied(),
             divide_logits: true,
             quantization: None,
             names: NAMES,
@@ -145,15 +145,17 @@ impl Reader<'_> {
         if !keys.flag("rope")?.ok_or_else(|| missing("rope"))? {
             return Ok(None);
         }
-        let theta = keys.number("rope_theta", 1.0..=1e12)?.unwrap_or(10_000.0);
-        let scale = match keys.text("rope_type")? {
-            None | Some("default") => 1.0,
-            Some("ntk") => {
-                let original = keys.dim("orig_max_position_embeddings", 1..=positions, None)?;
+        let theta = keys.rotary("rope_theta", |key| keys.number(key, 1.0..=1e12))?.map_or(10_000.0, |(_, theta)| theta);
+        let scale = match keys.rope_type()? {
+            None | Some((_, "default")) => 1.0,
+            Some((_, "ntk")) => {
+                let key = "orig_max_position_embeddings";
+                let original = keys.rotary(key, |key| keys.integer(key, 1..=positions))?;
+                let (_, original) = original.ok_or_else(|| missing(key))?;
                 let (max, original, d) = (f64::from(positions), f64::from(original), f64::from(head_dim));
                 (2.0 * max / original - 1.0).powf(d / (d - 2.0))
             }
-            Some(other) => return Err(unsupported("rope_type", other, "null, \"default\", \"ntk\"")),
+            Some((key, other)) => return Err(unsupported(&key, other, "null, \"default\", \"ntk\"")),
         };
         Ok(Some(Rope { theta: theta * scale }))
     }

@@ -42,7 +42,7 @@ impl Reader<'_> {
             max_position_embeddings,
             tie_word_embeddings: keys.flag("tie_word_embeddings")?.unwrap_or(false),
             eos: keys.tokens("eos_token_id", vocab_size)?,
-            bos: keys.integer("bos_token_id", 0..=vocab_size - 1)?,
+            bos: keys.tokens("bos_token_id", vocab_size)?.first().copied(),
             divide_logits: false,
             quantization: None,
             names: NAMES,
@@ -63,27 +63,19 @@ impl Reader<'_> {
         Ok(AttentionDims { heads, kv_heads, head_dim, rope, qk_norm_eps: Some(eps), window: None })
     }
 
-    /// The base is in the file itself or, since transformers 5, in `rope_parameters`. It has no default: a wrong
-    /// guess would only show as bad text.
+    /// The base has no default: a wrong guess would only show as bad text.
     fn rope(&self, positions: u32) -> Result<Rope> {
         let keys = self.keys;
-        if let Some(scaling) = keys.object("rope_scaling")? {
-            let kind = scaling.get("rope_type").or_else(|| scaling.get("type")).map_or("an object".into(), short);
-            let why = format!("{kind} is not supported: it must be null, for texts of up to {positions} tokens");
-            return Err(bad("rope_scaling", why));
+        if let Some((key, other)) = keys.rope_type()?.filter(|(_, kind)| *kind != "default") {
+            let why = format!(
+                "{:?} is not supported: it must be \"default\", for texts of up to {positions} tokens",
+                shown(other)
+            );
+            return Err(bad(&key, why));
         }
-        keys.object("rope_parameters")?;
-        for key in ["rope_parameters.rope_type", "rope_parameters.type"] {
-            if let Some(other) = keys.text(key)?.filter(|kind| *kind != "default") {
-                return Err(unsupported(key, other, "\"default\""));
-            }
-        }
-        let [old, new] = ["rope_theta", "rope_parameters.rope_theta"].map(|key| keys.number(key, 1.0..=1e12));
-        match (old?, new?) {
-            (Some(old), Some(new)) if old != new => {
-                Err(bad("rope_theta", format!("{old}, but rope_parameters says {new}")))
-            }
-            (old, new) => Ok(Rope { theta: new.or(old).ok_or_else(|| missing("rope_theta"))? }),
+        match keys.rotary("rope_theta", |key| keys.number(key, 1.0..=1e12))? {
+            Some((_, theta)) => Ok(Rope { theta }),
+            None => Err(missing("rope_theta")),
         }
     }
 
@@ -92,7 +84,7 @@ impl Reader<'_> {
         let keys = self.keys;
         let layers = keys.dim("num_hidden_layers", 1..=MAX_LAYERS, None)?;
         let window = match keys.flag("use_sliding_window")? {
-            Some(true) => Some(keys.dim("sliding_window", 2..=MAX_POSITIONS, None)? - 1),
+            Some(true) => Some(keys.dim("sliding_window", 1..=MAX_POSITIONS, None)? - 1),
             _ => None,
         };
         let Some(types) = keys.list("layer_types", MAX_LAYERS as usize)? else {

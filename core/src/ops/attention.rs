@@ -9,6 +9,9 @@ use crate::op::{Example, Op, floats, floats_mut};
 use half::f16;
 use nemoflash_shaders as wgsl;
 
+/// The window of attention that sees all keys.
+pub const NO_WINDOW: u32 = u32::MAX;
+
 numbers! {
     /// Attention of rotated queries over the keys and values of their slots.
     pub struct Attention {
@@ -26,7 +29,7 @@ numbers! {
         pub first_slot: u32,
         /// Positions of a slot.
         pub positions: u32,
-        /// Keys at most this many steps back are seen; 0 for all.
+        /// Keys at most this many steps back are seen: 0 for the own one alone, [`NO_WINDOW`] for all.
         pub window: u32,
         /// 1: `kv` holds f16, 0: f32.
         pub kv_f16: u32,
@@ -94,7 +97,7 @@ impl Op for Attention {
         let (heads, kv_heads) = (self.heads as usize, self.kv_heads as usize);
         let qkv = floats(qkv);
         for (r, row) in Batch::from_words(batch).rows.iter().enumerate() {
-            let oldest = if self.window == 0 { 0 } else { row.position.saturating_sub(self.window) };
+            let oldest = row.position.saturating_sub(self.window);
             let Some(slot) = self.kv().place(row.slot) else { continue };
             for h in 0..heads {
                 let query = &qkv[(r * (heads + 2 * kv_heads) + h) * d..][..d];
@@ -128,15 +131,17 @@ impl Op for Attention {
             example
         };
         vec![
-            case(4, 1, 64, 0, 1, &[(0, 0, 1)]),
+            case(4, 1, 64, NO_WINDOW, 1, &[(0, 0, 1)]),
             case(3, 3, 64, 16, 0, &[(1, 7, 65)]),
-            case(4, 2, 32, 0, 0, &[(2, 0, 63), (0, 130, 1)]),
-            case(16, 4, 128, 0, 1, &[(0, 5, 2), (1, 199, 1), (2, 0, 17)]),
+            case(4, 2, 32, NO_WINDOW, 0, &[(2, 0, 63), (0, 130, 1)]),
+            case(16, 4, 128, NO_WINDOW, 1, &[(0, 5, 2), (1, 199, 1), (2, 0, 17)]),
             case(3, 1, 128, 5, 0, &[(0, 100, 33)]),
-            case(20, 1, 256, 0, 1, &[(0, 9, 5)]),
-            case(12, 1, 32, 0, 1, &[(0, 0, 19)]),
-            case(1, 1, 8, 0, 0, &[(0, 0, 130)]),
-            between(case(4, 2, 64, 0, 1, &[(0, 3, 2), (2, 70, 5), (3, 1, 1), (1, 0, 3)])),
+            case(20, 1, 256, NO_WINDOW, 1, &[(0, 9, 5)]),
+            case(12, 1, 32, NO_WINDOW, 1, &[(0, 0, 19)]),
+            case(1, 1, 8, NO_WINDOW, 0, &[(0, 0, 130)]),
+            // Every row sees itself alone.
+            case(4, 2, 64, 0, 1, &[(0, 30, 40)]),
+            between(case(4, 2, 64, NO_WINDOW, 1, &[(0, 3, 2), (2, 70, 5), (3, 1, 1), (1, 0, 3)])),
         ]
     }
 }

@@ -1,6 +1,6 @@
 //! One decode step of attention in one dispatch, over a fixed number of splits (design: decode budget).
 
-use super::attention::{Kv, kv_bind};
+use super::attention::{Kv, NO_WINDOW, kv_bind};
 use super::rope_kv::{random_rotary, turn};
 use crate::batch::{BATCH_WORDS, Batch, Size};
 use crate::buf::Elem::{F16, F32, U32};
@@ -29,7 +29,7 @@ numbers! {
         pub first_slot: u32,
         /// Positions of a slot.
         pub positions: u32,
-        /// Keys at most this many steps back are seen; 0 for all.
+        /// As in [`Attention`](super::Attention): 0 for the own key alone, [`NO_WINDOW`] for all.
         pub window: u32,
         /// 1: queries and keys are normalised per head first.
         pub qk_norm: u32,
@@ -123,7 +123,7 @@ impl Op for AttentionStep {
                     self.kv().put(kv, slot, row.position, part as u32, kv_head as u32, head);
                 }
             }
-            let oldest = if self.window == 0 { 0 } else { row.position.saturating_sub(self.window) };
+            let oldest = row.position.saturating_sub(self.window);
             let per_split = (row.position - oldest).div_ceil(self.splits).max(LEAST);
             for h in 0..heads {
                 let head = (h / (heads / kv_heads)) as u32;
@@ -186,20 +186,22 @@ impl Op for AttentionStep {
             example
         };
         vec![
-            case([4, 1, 64], 0, [0, 1, 1], &[(0, 0)]),
-            case([4, 1, 64], 0, [0, 1, 8], &[(1, 399), (0, 32), (2, 33)]),
+            case([4, 1, 64], NO_WINDOW, [0, 1, 1], &[(0, 0)]),
+            case([4, 1, 64], NO_WINDOW, [0, 1, 8], &[(1, 399), (0, 32), (2, 33)]),
             case([3, 3, 64], 40, [1, 0, 4], &[(1, 171), (2, 3)]),
-            case([16, 4, 128], 0, [0, 1, 64], &[(0, 130)]),
-            case([16, 8, 128], 0, [1, 1, 2], &[(1, 0), (2, 398)]),
-            case([8, 1, 128], 0, [0, 0, 3], &[(2, 300)]),
-            case([8, 1, 32], 0, [1, 0, 2], &[(2, 63)]),
-            case([4, 1, 256], 0, [1, 1, 4], &[(0, 64)]),
+            case([16, 4, 128], NO_WINDOW, [0, 1, 64], &[(0, 130)]),
+            case([16, 8, 128], NO_WINDOW, [1, 1, 2], &[(1, 0), (2, 398)]),
+            case([8, 1, 128], NO_WINDOW, [0, 0, 3], &[(2, 300)]),
+            case([8, 1, 32], NO_WINDOW, [1, 0, 2], &[(2, 63)]),
+            case([4, 1, 256], NO_WINDOW, [1, 1, 4], &[(0, 64)]),
             // Heads that no number of lanes divides.
             case([10, 2, 40], 200, [1, 1, 6], &[(1, 350), (0, 1)]),
-            case([7, 1, 72], 0, [1, 0, 1], &[(1, 77)]),
+            case([7, 1, 72], NO_WINDOW, [1, 0, 1], &[(1, 77)]),
+            // Every row sees itself alone.
+            case([4, 2, 64], 0, [0, 1, 4], &[(1, 399), (2, 0)]),
             // Of so few values, one that f16 rounds the other way would be seen.
-            case([1, 1, 8], 0, [1, 0, 13], &[(1, 399)]),
-            between(case([4, 2, 64], 0, [0, 1, 4], &[(3, 70), (2, 399), (0, 5), (1, 34)])),
+            case([1, 1, 8], NO_WINDOW, [1, 0, 13], &[(1, 399)]),
+            between(case([4, 2, 64], NO_WINDOW, [0, 1, 4], &[(3, 70), (2, 399), (0, 5), (1, 34)])),
         ]
     }
 

@@ -17,6 +17,7 @@ pub struct Case {
     pub batch: Batch,
 }
 
+pub use attention::NO_WINDOW;
 pub use attention_step::fits_step;
 pub use matvec::{MATVEC_ROWS, few_rows};
 

@@ -20,6 +20,7 @@ use super::{
     bytes::{BYTE_CHARS, Pieces, token_bytes},
     parts,
 };
+use crate::json::without_mark;
 use crate::{Error, Result};
 
 /// Longest file in bytes; the largest published ones have about 20 MB.
@@ -100,7 +101,7 @@ pub(super) fn read(json: &[u8]) -> Result<Tokenizer> {
     if json.len() > MAX_FILE {
         return Err(bad(format!("the file has {} bytes, more than {MAX_FILE}", json.len())));
     }
-    let file: File<'_> = serde_json::from_slice(json).map_err(|e| bad(e.to_string()))?;
+    let file: File<'_> = serde_json::from_slice(without_mark(json)).map_err(|e| bad(e.to_string()))?;
     let model = model(file.model)?;
     let (added, pieces) = ids(&model.vocab.0, &file.added_tokens.0)?;
     for b in (0..=0xFFu8).filter(|b| !matches!(b, 0xC0 | 0xC1 | 0xF5..)) {

@@ -9,6 +9,7 @@ use super::chat::{Message, Role};
 use super::date::LocalTime;
 use super::guard::guard;
 use super::jinja::{FUEL, environment, strftime_now};
+use crate::json;
 use crate::{Error, Result};
 
 /// Longest JSON file with a template in it; the longest in use have about 1 MB.
@@ -246,7 +247,7 @@ fn fields(name: &str, bytes: Option<&[u8]>) -> Result<Fields> {
     match bytes {
         None => Ok(Fields::default()),
         Some(bytes) if bytes.len() > MAX_FILE => Err(bad(format!("{name} has more than {MAX_FILE} bytes"))),
-        Some(bytes) => serde_json::from_slice(bytes).map_err(|e| bad(format!("{name}: {e}"))),
+        Some(bytes) => serde_json::from_slice(&json::plain(bytes)).map_err(|e| bad(format!("{name}: {e}"))),
     }
 }
 

@@ -81,6 +81,10 @@ fn the_same_is_said_in_several_ways() {
             json!({"rope_parameters": {"rope_theta": 1e6, "rope_type": "default"}}),
         ),
         with(&config, json!({"rope_parameters": {"rope_theta": 1e6}})),
+        with(&config, json!({"rope_scaling": {}})),
+        with(&config, json!({"rope_scaling": {"rope_type": "default"}})),
+        with(&config, json!({"rope_scaling": {"type": "default", "rope_theta": 1e6}})),
+        with(&without(&config, &["rope_theta"]), json!({"rope_scaling": {"type": "default", "rope_theta": 1e6}})),
     ];
     for same in same {
         assert_eq!(parse(&same).unwrap(), parse(&config).unwrap(), "{same}");
@@ -105,6 +109,8 @@ fn windows_are_where_the_config_says() {
     assert_eq!(windows(from(0)), [Some(4095); 4]);
     let types = ["sliding_attention", "full_attention", "sliding_attention", "full_attention"];
     assert_eq!(windows(json!({"sliding_window": 2, "layer_types": types})), [Some(1), None, Some(1), None]);
+    // Nothing but the query's own key.
+    assert_eq!(windows(json!({"sliding_window": 1, "layer_types": types})), [Some(0), None, Some(0), None]);
 }
 
 #[test]
@@ -146,7 +152,6 @@ fn hostile_values_are_refused_by_name() {
         "max_position_embeddings",
         "sliding_window",
         "max_window_layers",
-        "bos_token_id",
     ];
     for key in whole {
         for value in
@@ -208,12 +213,12 @@ fn unsupported_combinations_are_refused_by_name() {
         (json!({"rope_theta": 0.5}), "rope_theta"),
         (json!({"rope_theta": null}), "rope_theta"),
         (json!({"rope_theta": null, "rope_parameters": {"rope_type": "default"}}), "rope_theta"),
-        (json!({"rope_parameters": {"rope_theta": 10_000}}), "rope_theta"),
+        (json!({"rope_parameters": {"rope_theta": 10_000}}), "rope_parameters.rope_theta"),
         (json!({"rope_parameters": {"rope_type": "yarn", "factor": 4.0}}), "rope_parameters.rope_type"),
-        (json!({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}), "rope_scaling"),
-        (json!({"rope_scaling": {}}), "rope_scaling"),
+        (json!({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}), "rope_scaling.rope_type"),
+        (json!({"rope_scaling": {"factor": 4.0}}), "rope_scaling"),
+        (json!({"rope_scaling": {"rope_type": "default", "type": "yarn"}}), "rope_scaling.type"),
         (json!({"sliding_window": 0}), "sliding_window"),
-        (json!({"sliding_window": 1}), "sliding_window"), // nothing but the query's own key
         (json!({"sliding_window": null}), "sliding_window"),
         (json!({"max_window_layers": null}), "max_window_layers"),
         (types(2, "full_attention"), "layer_types"),
@@ -223,9 +228,8 @@ fn unsupported_combinations_are_refused_by_name() {
         (json!({"layer_types": [1, 2, 3]}), "layer_types"),
         (json!({"layer_types": vec!["sliding_attention"; 3], "use_sliding_window": false}), "layer_types"),
         (json!({"max_position_embeddings": 0}), "max_position_embeddings"),
-        (json!({"eos_token_id": 512}), "eos_token_id"),
         (json!({"eos_token_id": [2, "3"]}), "eos_token_id"),
-        (json!({"bos_token_id": 512}), "bos_token_id"),
+        (json!({"bos_token_id": "<s>"}), "bos_token_id"),
         (json!({"architectures": ["Qwen3MoeForCausalLM"]}), "architectures"),
         (json!({"architectures": ["NemotronFlashForCausalLM"]}), "model_type"),
         (json!({"model_type": "qwen3_moe"}), "model_type"),
@@ -236,7 +240,7 @@ fn unsupported_combinations_are_refused_by_name() {
     // The kind of scaling is named, in either spelling.
     for key in ["rope_type", "type"] {
         let error = parse(&with(&config, json!({"rope_scaling": {key: "yarn"}}))).unwrap_err().to_string();
-        assert!(error.contains("\"yarn\" is not supported: it must be null"), "{error}");
+        assert!(error.contains("\"yarn\" is not supported: it must be \"default\""), "{error}");
     }
 }
 
