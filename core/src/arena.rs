@@ -1,37 +1,38 @@
 //! Everything that sequences remember: keys and values, convolution tails, recurrent states.
 //!
-//! One buffer per block, cut into slots of one size, so that a sequence is copied by one buffer copy per block. Keys and
-//! values of many long sequences are more than a binding holds: they are in several buffers, [`Arena::bank`] slots in each.
+//! Each block has one buffer, cut into slots of one size. So a sequence is copied by one buffer copy per block. Keys
+//! and values of many long sequences may not fit into one binding. They are then in several buffers, with
+//! [`Arena::bank`] slots in each.
 
 use crate::blocks::{Block, Memory};
 use crate::buf::{Buf, Elem};
 use crate::exec::Exec;
 use crate::{Error, Result};
 
-/// Bytes of a layer's keys and values that no device has.
+/// A limit, in bytes, for the keys and values of one layer. No device has so much memory.
 const MOST: u64 = 1 << 40;
 
 /// Memory of all slots.
 #[derive(Debug)]
 pub struct Arena {
-    /// For each block its memory, if it has any.
+    /// The memory of each block; `None` for a block that remembers nothing.
     memories: Vec<Option<(Vec<Buf>, Memory)>>,
     /// Positions of a slot, meta tokens included.
     pub positions: u32,
-    /// Slots whose keys and values share a buffer.
+    /// Number of slots whose keys and values are in one buffer.
     pub bank: u32,
 }
 
-/// The memory of one sequence, outside of the arena.
+/// A copy of the memory of one sequence, outside the arena.
 #[derive(Debug)]
 pub struct Saved {
     bufs: Vec<Option<Buf>>,
-    /// Positions that are in it.
+    /// How many positions of the sequence are saved.
     pub position: u32,
 }
 
 impl Memory {
-    /// Elements of a sequence of `positions` positions.
+    /// Number and type of the elements that a sequence of `positions` positions needs.
     fn len(&self, positions: u32) -> (u64, Elem) {
         match *self {
             Memory::None => (0, Elem::F32),
@@ -93,7 +94,7 @@ impl Arena {
         Ok(Arena { memories, positions, bank })
     }
 
-    /// Each block's memory: a buffer, or one for every [`Arena::bank`] slots.
+    /// The memory of each block: one buffer, or one for every [`Arena::bank`] slots of keys and values.
     pub fn bufs(&self) -> impl Iterator<Item = &[Buf]> {
         self.memories.iter().map(|memory| memory.as_ref().map_or(&[][..], |(bufs, _)| bufs))
     }
@@ -104,7 +105,7 @@ impl Arena {
         (bufs[bank as usize], u64::from(place) * memory.words(self.positions))
     }
 
-    /// Copies what a slot holds up to `position` out of the arena.
+    /// Copies the sequence in a slot, up to `position`, out of the arena.
     pub async fn save(&self, exec: &mut Exec, slot: u32, position: u32) -> Result<Saved> {
         let mut bufs = vec![];
         let mut copies = vec![];
@@ -146,7 +147,7 @@ impl Arena {
         Ok(())
     }
 
-    /// Gives the memory of a saved sequence back.
+    /// Frees the memory of a saved sequence.
     pub fn drop_saved(&self, exec: &mut Exec, saved: Saved) {
         saved.bufs.into_iter().flatten().for_each(|buf| exec.free(buf));
     }

@@ -6,9 +6,9 @@
 
 use bytemuck::{Pod, Zeroable};
 
-/// The most rows, and the most segments, of one step.
+/// Most rows of one step, and most segments.
 pub const MAX_ROWS: usize = 512;
-/// A row's token value that means: the token last picked for this slot, on the device.
+/// Value of [`Row::token`] for the token that was picked last for this slot. Only the device knows that token.
 pub const PICKED: u32 = u32::MAX;
 /// Words of the device buffer: header, segments, rows.
 pub const BATCH_WORDS: u64 = 4 + 8 * MAX_ROWS as u64;
@@ -41,7 +41,7 @@ pub struct Segment {
     pub pick: u32,
 }
 
-/// How much of a plan a step uses. Grids depend on this and on nothing else.
+/// How many rows and segments a step has. Grids depend on this and on nothing else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size {
     /// Rows in the step.
@@ -60,7 +60,8 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Adds a segment of `tokens` at `position..` of `slot`; with `pick`, a token is chosen after it.
+    /// Adds a segment: `tokens` of the sequence in `slot`, from `position` on. With `pick`, a token is chosen after
+    /// the last row.
     pub fn push(&mut self, slot: u32, position: u32, tokens: &[u32], pick: bool) {
         let segment = self.segments.len() as u32;
         let first = self.rows.len() as u32;
@@ -73,12 +74,12 @@ impl Batch {
         }));
     }
 
-    /// Rows and segments.
+    /// Number of rows and of segments.
     pub fn size(&self) -> Size {
         Size { rows: self.rows.len() as u32, segments: self.segments.len() as u32 }
     }
 
-    /// The device layout, [`BATCH_WORDS`] words.
+    /// The batch as it lies on the device: [`BATCH_WORDS`] words.
     pub fn words(&self) -> Vec<u32> {
         let mut words = vec![0u32; BATCH_WORDS as usize];
         words[0] = self.rows.len() as u32;
@@ -91,7 +92,7 @@ impl Batch {
         words
     }
 
-    /// Reads the device layout back.
+    /// The batch of such words.
     pub fn from_words(words: &[u32]) -> Batch {
         let (rows, segments) = (words[0] as usize, words[1] as usize);
         Batch {
@@ -109,7 +110,7 @@ pub fn tiles(batch: &Batch, tile: u32) -> impl Iterator<Item = (Segment, u32, u3
     })
 }
 
-/// An upper bound of [`tiles`] that depends on the size alone: what grids use.
+/// An upper bound of the number of [`tiles`]. It depends on the size of the step alone, so grids can use it.
 pub fn max_tiles(size: Size, tile: u32) -> u32 {
     (size.rows / tile + size.segments).min(size.rows)
 }

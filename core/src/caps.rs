@@ -1,8 +1,8 @@
-//! What a device gives, minus what the caller denies.
+//! What a device offers, minus what the caller denies.
 
 use serde::Serialize;
 
-/// Optional features that the caller does not want used (`--deny`).
+/// Optional features that the caller does not want to use (`--deny`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Deny {
     /// No f16 arithmetic in shaders.
@@ -30,9 +30,9 @@ pub struct Caps {
     pub subgroup: Option<u32>,
     /// Cooperative matrices of 16 × 16 × 16, f16 products and f32 sums, of subgroups of 32.
     pub coopmat: bool,
-    /// A CPU in disguise: little text and few threads are best there.
+    /// Whether the GPU is software that runs on the CPU. Short kernels with few threads are best there.
     pub software: bool,
-    /// Whether WGSL must say `enable subgroups;` to use them: browsers want it, naga does not know it.
+    /// Whether WGSL must say `enable subgroups;` to use them. Browsers require it; naga does not know it.
     #[serde(skip)]
     pub enable_subgroups: bool,
     /// GPU timestamps at pass boundaries.
@@ -70,10 +70,10 @@ impl Caps {
         max_groups: 65_535,
     };
 
-    /// What the CPU twins offer: the floor, with room for any matrix in one piece.
+    /// The limits of the CPU twins: those that every WebGPU device has, but with room for any matrix in one piece.
     pub const CPU: Caps = Caps { max_binding: 1 << 40, max_buffer: 1 << 40, ..Caps::FLOOR };
 
-    /// From what a device was granted.
+    /// The capabilities that follow from a device's features and limits.
     pub(crate) fn new(
         device: &wgpu::Device,
         info: &wgpu::AdapterInfo,
@@ -103,7 +103,7 @@ impl Caps {
         }
     }
 
-    /// A grid of `n` workgroups, folded into two dimensions where one does not hold them. Kernels find
+    /// A grid of `n` workgroups. It is folded into two dimensions if one dimension cannot hold them. Kernels find
     /// their number with `group_index` of `shaders/lib/grid.wgsl`.
     pub fn grid(&self, n: u64) -> [u32; 3] {
         let width = n.min(u64::from(self.max_groups)).max(1);

@@ -1,5 +1,5 @@
-//! Holds a kernel against its CPU twin: an example's inputs, both runs, the comparison. The test suites and
-//! `nemoflash doctor` share it.
+//! Compares a kernel with its CPU twin: makes an example's inputs, runs both, and compares the results. The test
+//! suites and `nemoflash doctor` share it.
 
 mod compare;
 mod random;
@@ -20,7 +20,7 @@ use crate::plan::Plan;
 use compare::disturb;
 use std::collections::HashSet;
 
-/// Poisoned words after the end of each buffer.
+/// Number of poisoned words after the end of each buffer.
 const CANARY: u64 = 64;
 
 /// An example of an operator with the result of its CPU twin.
@@ -40,16 +40,16 @@ pub struct Check {
 /// What the comparison of one run found.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outcome {
-    /// The RMS ratio, of those that passed, that came closest to its tolerance.
+    /// Of the RMS ratios that passed, the one that came closest to its tolerance.
     pub ratio: f64,
     /// That tolerance; 0 where there are only integers, which must be equal.
     pub tolerance: f64,
-    /// What differs from the twin, one line for each binding. None: the kernel passes.
+    /// What differs from the twin, one line for each binding. Empty if the kernel passes.
     pub faults: Vec<String>,
 }
 
 impl Outcome {
-    /// Of several results: the ratio that comes closest to its tolerance, and every fault.
+    /// Combines results: the ratio that comes closest to its tolerance, and all faults.
     pub fn add(&mut self, other: Outcome) {
         if self.tolerance == 0.0 || other.ratio * self.tolerance > self.ratio * other.tolerance {
             (self.ratio, self.tolerance) = (other.ratio, other.tolerance);
@@ -80,8 +80,8 @@ impl Check {
         Ok(check)
     }
 
-    /// Runs the kernel and holds everything it writes against the twin: numbers by their RMS ratio, integers exactly,
-    /// and no word written or left out that the twin does not write or leave out.
+    /// Runs the kernel and compares everything that it writes with the twin: numbers by their RMS ratio, integers
+    /// exactly. The kernel must write exactly the words that the twin writes.
     ///
     /// # Errors
     /// As [`Exec::alloc`], [`Exec::prepare`] and [`Exec::submit`]: the device, not the result.
@@ -132,12 +132,12 @@ impl Check {
         faults
     }
 
-    /// What each binding holds before a run, and the canary after it.
+    /// The words of each binding before a run, and the canary behind them.
     pub fn inputs(&self) -> &[Vec<u32>] {
         &self.inputs
     }
 
-    /// The words of every binding that the kernel writes, after a run; nothing for the others.
+    /// The words of every binding that the kernel writes, after a run. Empty for the other bindings.
     async fn results(&mut self, exec: &mut Exec, bufs: &[Buf], inputs: &[Vec<u32>]) -> Result<Vec<Vec<u32>>> {
         for (buf, words) in bufs.iter().zip(inputs) {
             exec.write(*buf, 0, words);
@@ -169,8 +169,8 @@ pub fn bytes(case: &Case) -> u64 {
     case.op.kernel().binds.iter().zip(case.op.lens()).map(|(bind, len)| bind.elem.words(len) * 4).sum()
 }
 
-/// Examples with their seeds from small to large, but the smallest of each operator in front of all others: whoever
-/// has little time has then seen every operator.
+/// Examples with their seeds, from small to large. The smallest example of each operator comes before all others, so
+/// a check that ends early has still seen every operator.
 pub fn by_size(mut cases: Vec<(u64, Case)>) -> Vec<(u64, Case)> {
     cases.sort_by_key(|(_, case)| bytes(case));
     let mut seen = HashSet::new();
@@ -196,8 +196,8 @@ async fn alloc(exec: &mut Exec, kernel: &Kernel, lens: &[u64]) -> Result<Vec<Buf
     Ok(bufs)
 }
 
-/// The words of a binding and its canary: the batch, what the operator asks for, poison for results, and
-/// normal numbers for the rest.
+/// The words of a binding and its canary: the batch, or what the operator asks for, or poison for results, or else
+/// normally distributed numbers.
 pub fn input(case: &Case, bind: usize, seed: u64) -> Vec<u32> {
     let mut random = Random::new(seed << 8 | bind as u64);
     let (len, spec) = (case.op.lens()[bind], case.op.kernel().binds[bind]);

@@ -6,7 +6,7 @@ use crate::plan::Plan;
 use crate::{Error, Result};
 use std::pin::Pin;
 
-/// What is awaited after every step, so that whatever shares the thread gets its turn.
+/// What the engine awaits after every step, so that other work on the thread gets its turn.
 pub type Pause = fn() -> Pin<Box<dyn Future<Output = ()>>>;
 
 /// Host memory and nothing else.
@@ -14,7 +14,7 @@ pub type Pause = fn() -> Pin<Box<dyn Future<Output = ()>>>;
 pub struct Cpu {
     memory: Vec<Vec<u32>>,
     pause: Option<Pause>,
-    /// Bytes that all buffers may take together, if there is a bound.
+    /// Limit of the bytes of all buffers together, if there is one.
     most: Option<u64>,
 }
 
@@ -24,12 +24,12 @@ impl Cpu {
         Cpu { pause: Some(pause), ..Cpu::default() }
     }
 
-    /// Takes no more than so many bytes: a system may promise memory that it does not have.
+    /// Limits the bytes of all buffers together. An operating system may promise memory that it does not have.
     pub fn within(bytes: u64) -> Cpu {
         Cpu { most: Some(bytes), ..Cpu::default() }
     }
 
-    /// Refuses what would be too much, before any of it is taken.
+    /// Refuses an allocation beyond the limit before any of it is made.
     pub(crate) fn room(&self, what: &str, bytes: u64) -> Result<()> {
         let held: u64 = self.memory.iter().map(|words| words.len() as u64 * 4).sum();
         let Some(most) = self.most.filter(|most| held.saturating_add(bytes) > *most) else { return Ok(()) };

@@ -3,9 +3,9 @@
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Every way this library can fail, by what the user can do about it.
+/// Every way in which this library can fail, sorted by what the user can do about it.
 ///
-/// Messages say what, why and what next. [`Error::code`] is stable across releases and the
+/// Each message says what went wrong, why, and what to do next. [`Error::code`] is stable across releases, and is the
 /// same in Rust, in `--json` output and in JavaScript.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -18,7 +18,7 @@ pub enum Error {
         /// What was looked for and what was found.
         why: String,
     },
-    /// The device could not be made, was lost, or reported an error of its own.
+    /// The device could not be opened, was lost, or reported an error of its own.
     #[error(
         "the GPU device failed: {why}. Try again; if it persists, update the driver, pick another adapter, or use the CPU (device cpu)"
     )]
@@ -35,12 +35,12 @@ pub enum Error {
         limit: &'static str,
         /// What would be needed, in the limit's unit.
         need: u64,
-        /// What the device gives.
+        /// What the device allows.
         have: u64,
         /// What to do about it.
         next: &'static str,
     },
-    /// Memory could not be had.
+    /// The device or the host has too little free memory.
     #[error(
         "out of memory: {what} needs {bytes} bytes. Use a shorter context, fewer slots, a smaller model, or another device"
     )]

@@ -9,7 +9,7 @@ use nemoflash_shaders as wgsl;
 pub enum Access {
     /// Read only.
     Read,
-    /// A result: written, never read before. Tests fill it with NaN first.
+    /// A result: the kernel writes it and does not read it before. Tests fill it with NaN first.
     Write,
     /// Read and written: a state, or a sum that the result is added to.
     Update,
@@ -56,7 +56,7 @@ pub enum Part {
     Team,
     /// `lib/matmul.wgsl`, or `lib/matmul_coop.wgsl` where the device has cooperative matrices.
     Tiles,
-    /// `lib/weights_bf16.wgsl`, or `lib/weights_quant.wgsl` where the constants tell how matrices are quantised.
+    /// `lib/weights_bf16.wgsl`, or `lib/weights_quant.wgsl` if the constants say that the matrix is quantised.
     Weights,
 }
 

@@ -5,8 +5,8 @@ use crate::caps::Caps;
 use crate::kernel::{Const, Kernel};
 use bytemuck::Pod;
 
-/// Declares an operator's numbers: a plain-old-data struct of `u32` and `f32` that is, word for word, the
-/// `Numbers` struct of its kernel. A test holds names and offsets against the WGSL.
+/// Declares an operator's numbers: a plain struct of `u32` and `f32` that equals the `Numbers` struct of its kernel
+/// word for word. A test compares names and offsets with the WGSL.
 #[macro_export]
 #[doc(hidden)]
 macro_rules! numbers {
@@ -53,7 +53,7 @@ impl<O> Example<O> {
     }
 }
 
-/// An operator is the numbers its kernel reads, and nothing else.
+/// An operator: the numbers that its kernel reads, and nothing else.
 pub trait Op: Numbers + std::fmt::Debug + Send + Sync + 'static {
     /// The kernel that computes it.
     fn kernel(&self) -> Kernel;
@@ -61,16 +61,16 @@ pub trait Op: Numbers + std::fmt::Debug + Send + Sync + 'static {
     /// Constants of the kernel's text, workgroup size first.
     fn consts(&self, caps: &Caps) -> Vec<Const>;
 
-    /// Elements that each binding must hold at least.
+    /// Number of elements that each binding must have at least.
     fn lens(&self) -> Vec<u64>;
 
     /// Workgroups for a step of this size.
     fn grid(&self, size: Size, caps: &Caps) -> [u32; 3];
 
-    /// The CPU twin: the same result by plain loops. `bufs` are the bindings in order, as words.
+    /// The CPU twin: computes the same result by plain loops. `bufs` are the words of the bindings, in order.
     fn cpu(&self, size: Size, bufs: &mut [Vec<u32>]);
 
-    /// Sizes worth testing and timing, odd ones included.
+    /// Sizes to test and time, odd ones included.
     fn examples() -> Vec<Example<Self>>;
 
     /// The words a test puts into binding `bind` of an example, where random numbers will not do.
@@ -79,12 +79,13 @@ pub trait Op: Numbers + std::fmt::Debug + Send + Sync + 'static {
         None
     }
 
-    /// Bytes that a step of this size must move at least, where that is less than all of `lens`.
+    /// Bytes that a step of this size must move at least, if that is less than the bytes of all `lens`.
     fn bytes(&self, _size: Size) -> Option<u64> {
         None
     }
 
-    /// Multiplications and additions of a step of this size, each counted, where they are what limits a large one.
+    /// Number of multiplications and additions in a step of this size, each counted. Only for operators that they
+    /// limit at large sizes.
     fn flops(&self, _size: Size) -> Option<u64> {
         None
     }
@@ -147,7 +148,7 @@ impl<O: Op> AnyOp for O {
     }
 }
 
-/// The words of a CPU twin's binding as `f32`.
+/// The words of a CPU twin's binding, read as `f32`.
 pub fn floats(words: &[u32]) -> &[f32] {
     bytemuck::cast_slice(words)
 }

@@ -61,7 +61,7 @@ impl Plan {
 }
 
 impl Step {
-    /// Bytes that it moves at least: every binding once, or what the operator says.
+    /// Bytes that the step moves at least: every binding once, or what the operator says.
     pub fn bytes(&self, size: Size) -> u64 {
         let bound = || self.op.lens().iter().zip(&self.bufs).map(|(len, buf)| buf.elem.words(*len) * 4).sum();
         self.op.bytes(size).unwrap_or_else(bound)

@@ -4,29 +4,30 @@ use crate::{Error, Result};
 
 /// Words of one [`Sampling`] on a device.
 pub const SAMPLING_WORDS: u64 = 8;
-/// What the kernel that picks tokens gives instead of a token if the logits are NaN or infinite. The host
-/// turns it into [`Error::NonFinite`].
+/// The kernel that picks tokens writes this instead of a token if the logits are NaN or infinite. The host turns it
+/// into [`Error::NonFinite`].
 pub const NOT_FINITE: u32 = u32::MAX;
-/// Below this the temperature counts as 0: it could not tell neighbouring f32 logits apart.
+/// A temperature below this counts as 0: it could not distinguish neighbouring f32 logits.
 const COLDEST: f32 = 1e-6;
 
 /// How the tokens of one sequence are chosen. The default is greedy.
 ///
-/// The order of the steps: repetition penalty, temperature, top-k, top-p, min-p, draw. Filters that are
-/// both on intersect; top-p measures its share of what top-k leaves. Equal logits are kept or dropped
-/// together. With temperature 0 the filters have no effect.
+/// The steps come in this order: repetition penalty, temperature, top-k, top-p, min-p, draw. A token must pass all
+/// filters that are on; top-p takes its share of what top-k leaves. Equal logits are kept or dropped together. With
+/// temperature 0 the filters have no effect.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sampling {
-    /// Logits are divided by it: 0 (greedy) to 100. The largest logit wins at 0; the lowest id of equal ones.
+    /// Logits are divided by this: 0 (greedy) to 100. At 0 the largest logit wins; of equal ones, that of the lowest
+    /// id.
     pub temperature: f32,
     /// Keep the tokens whose logit is at least the k-th largest; 0 is off.
     pub top_k: u32,
-    /// Drop tokens once the more probable ones exceed this probability together: 0 to 1, 1 is off. The most
-    /// probable token is always kept.
+    /// Keep the most probable tokens until they have this probability together: 0 to 1, 1 is off. The most probable
+    /// token is always kept.
     pub top_p: f32,
     /// Keep the tokens with at least this fraction of the largest probability: 0 (off) to 1.
     pub min_p: f32,
-    /// Positive logits of tokens that the sequence already holds are divided by it, negative ones multiplied:
+    /// For tokens that the sequence holds already, positive logits are divided by this and negative ones multiplied:
     /// 0.1 to 10, 1 is off.
     pub repetition_penalty: f32,
     /// The same seed, prompt and model give the same text.
@@ -40,7 +41,7 @@ impl Default for Sampling {
 }
 
 impl Sampling {
-    /// Holds every field against its range.
+    /// Checks every field against its range.
     ///
     /// # Errors
     /// [`Error::Parameter`] for the first field that is out of its range or not a number.
@@ -94,7 +95,7 @@ pub const fn seen_words(vocab: u32) -> u64 {
     vocab.div_ceil(32) as u64
 }
 
-/// One bit per token id, set for `tokens`: what the repetition penalty looks at. Ids from `vocab` on are
+/// One bit for each token id, set for `tokens`. The repetition penalty uses them. Ids of `vocab` and above are
 /// ignored.
 pub fn seen(vocab: u32, tokens: &[u32]) -> Vec<u32> {
     let mut bits = vec![0; seen_words(vocab) as usize];

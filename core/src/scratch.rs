@@ -1,4 +1,4 @@
-//! Activations: a handful of named buffers, sized once for the widest plan.
+//! Activations: a few named buffers, large enough for the widest plan.
 
 use crate::blocks::Widths;
 use crate::buf::{Buf, Elem};
@@ -25,11 +25,11 @@ pub struct Scratch {
     pub w: Buf,
     /// DeltaNet's U of the WY form, [rows, heads, head_dim].
     pub u: Buf,
-    /// Scores within chunks, of either scan.
+    /// Scores within chunks, for the chunked scans.
     pub scores: Buf,
-    /// Splits of the keys that a decode step's attention makes for a single row.
+    /// Number of splits of the keys in a decode step's attention, for a single row.
     most_splits: u32,
-    /// Slots whose keys share a dispatch.
+    /// Number of slots whose keys share a dispatch.
     bank: u32,
     /// Sums of the splits, [rows, heads, splits, head_dim].
     pub parts: Buf,
@@ -38,8 +38,8 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// Room for `rows` rows, and for steps of `steps` sequences in `slots` slots of `positions` positions, the keys of `bank`
-    /// of them in a buffer.
+    /// Allocates buffers for `rows` rows, and for steps of `steps` sequences in `slots` slots of `positions`
+    /// positions. `bank` slots share a buffer of keys and values.
     pub async fn alloc(
         exec: &mut Exec,
         rows: u32,
@@ -93,18 +93,19 @@ impl Scratch {
     }
 }
 
-/// Splits of all rows together, at most, where a row has more than one.
+/// Most splits of all rows together, where a row has more than one.
 const ROW_SPLITS: u32 = 256;
-/// Splits of a row at most.
+/// Most splits of a row.
 const MOST_SPLITS: u32 = 64;
 
-/// Splits of the keys of each of so many rows. Rows fill a device too, so many of them are split less.
+/// Number of splits of the keys of each of `rows` rows. Many rows fill a device by themselves, so they are split
+/// less.
 fn splits(rows: u32, most: u32) -> u32 {
     (ROW_SPLITS / rows).clamp(1, most)
 }
 
-/// Splits of the keys at decode: grids may not depend on the position, so it follows the slot's size. One split
-/// (and no step to join them) up to 256 positions, then one for every 64.
+/// Number of splits of the keys at decode. Grids may not depend on the position, so it depends on the slot's size. Up
+/// to 256 positions there is one split, and no step to join splits; beyond that, one for every 64 positions.
 fn most_splits(positions: u32) -> u32 {
     if positions <= 256 { 1 } else { (positions / 64).clamp(2, MOST_SPLITS) }
 }

@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ChatFormat {
-    /// Plain text: the messages one behind the other, which the model continues.
+    /// Plain text: the messages one after the other. The model continues them.
     Text,
     /// Questions and answers: `User: ...`, `Assistant:`.
     Instruct,
-    /// Questions and answers as the model's own chat template writes them.
+    /// Questions and answers in the model's own chat template.
     Template,
 }
 
@@ -21,12 +21,12 @@ pub enum ChatFormat {
 pub struct ChatOptions {
     /// How the conversation becomes one text; see [`ModelText::format`](super::ModelText::format).
     pub format: Option<ChatFormat>,
-    /// What a chat template is told.
+    /// What the caller chooses for chat templates.
     pub template: TemplateOptions,
     /// How tokens are chosen.
     pub sampling: Sampling,
     /// Longest answer in tokens.
     pub max_tokens: u32,
-    /// Texts that end the answer and are no part of it.
+    /// Texts that end the answer. They are not part of it.
     pub stop: Vec<String>,
 }

@@ -1,4 +1,4 @@
-//! Comparison by the ratio of root mean squares: one number that does not care for scale or size.
+//! Comparison by the ratio of root mean squares. This one number is independent of scale and size.
 
 use crate::buf::Elem;
 use half::f16;
@@ -7,8 +7,8 @@ use half::f16;
 /// halves as f16 and as bf16.
 pub const POISON: u32 = 0x7fc1_7fc1;
 
-/// Holds `got` against `want`: RMS(got - want) / RMS(want) must not exceed `tolerance`; where `want` is all
-/// zeros, RMS(got) itself. Any number that is not finite fails, on either side. Returns the ratio.
+/// Compares `got` with `want`: RMS(got - want) / RMS(want) must not exceed `tolerance`. Where `want` is all zeros,
+/// RMS(got) must not exceed it. Any number that is not finite fails, on either side. Returns the ratio.
 ///
 /// # Errors
 /// What differs, with the place of the largest difference.
@@ -39,9 +39,9 @@ pub fn rms_ratio(name: &str, want: &[f32], got: &[f32], tolerance: f64) -> Resul
     ))
 }
 
-/// Holds the words of a written buffer of `len` elements against the twin's: integers exactly, numbers by
-/// their RMS ratio. What the twin left poisoned must be poisoned, what it wrote must be written, and what lies
-/// after the end must be as it was.
+/// Compares the words of a written buffer of `len` elements with the twin's: integers exactly, numbers by their RMS
+/// ratio. What the twin left poisoned must still be poisoned, what it wrote must be written, and what lies after the
+/// end must be unchanged.
 ///
 /// # Errors
 /// What differs, with its place.
@@ -101,7 +101,7 @@ fn decode(elem: Elem, bits: u32) -> f32 {
     }
 }
 
-/// Disturbs one element that the twin wrote, by the RMS of all of them: the smallest fault that every
+/// Changes one element that the twin wrote, by the RMS of all of them. This is the smallest fault that every
 /// comparison must find.
 pub(super) fn disturb(elem: Elem, len: u64, words: &mut [u32]) {
     let end = elem.words(len) as usize;

@@ -6,26 +6,26 @@ use crate::format::Quant;
 use serde_json::{Map, Value};
 use std::collections::HashMap;
 
-/// The most modules that may be quantised in a way of their own.
+/// Most modules that may have their own quantisation.
 const MAX_MODULES: usize = 100_000;
 
-/// How the matrices of a checkpoint are quantised, as far as config.json tells. Which ones are is told by the tensors:
-/// those with scales beside them.
+/// How the matrices of a checkpoint are quantised, according to config.json. It does not say which ones are; those
+/// are the tensors with scales beside them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Quantization {
-    /// Bits and group of all matrices without an entry of their own. The type of the scales is not known here.
+    /// Bits and group size of all matrices without an entry of their own. The type of the scales is not known here.
     all: Quant,
-    /// Those of single modules, by the name of the matrix without `.weight`.
+    /// Bits and group size of single modules, by the name of the matrix without `.weight`.
     modules: HashMap<String, Quant>,
 }
 
 impl Quantization {
-    /// The block for a checkpoint whose matrices are all quantised alike.
+    /// The value for a checkpoint whose matrices are all quantised in the same way.
     pub fn new(all: Quant) -> Quantization {
         Quantization { all, modules: HashMap::new() }
     }
 
-    /// How a matrix is quantised if it is.
+    /// How a matrix is quantised, if it is quantised at all.
     pub(crate) fn of(&self, name: &str) -> Quant {
         let module = name.strip_suffix(".weight").unwrap_or(name);
         *self.modules.get(module).unwrap_or(&self.all)

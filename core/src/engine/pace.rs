@@ -1,23 +1,27 @@
-//! How many rows of a prompt go into one step, so that none keeps the device, and whoever wants to stop it, for long.
+//! Chooses how many rows of a prompt go into one step. A step must not keep the device for long, so that a request to
+//! stop is heard soon.
 
 use crate::ops::MATVEC_ROWS;
 
-/// Seconds from any fixed moment. The core has no clock of its own; a caller can lend one.
+/// A function that returns seconds since any fixed moment. The core has no clock of its own; a caller can lend one.
 pub type Clock = fn() -> f64;
 
 /// Rows of the first step, on a device of unknown speed.
 const FIRST: u32 = 64;
-/// Seconds that a step may take before the next ones are made shorter: watchdogs allow one or two.
+/// Seconds that a step may take. If it takes longer, the next steps are made shorter. Watchdogs of drivers allow one
+/// or two seconds.
 const LONG: f64 = 0.1;
-/// Seconds that a step of as many rows as the kernels of few rows hold may take: one row takes half of it or more.
+/// Seconds that a step of as few rows as the matrix-vector kernels take may take. One row takes at least half of that
+/// time, so fewer rows would not help.
 const FEW_LONG: f64 = 0.25;
 
-/// Seconds that a step may take where shorter ones take hardly less: behind a long text, few rows leave most of a device idle.
+/// Seconds that a step may take where shorter steps take hardly less time. Behind a long text, few rows leave most of
+/// a device idle.
 const WORST: f64 = 0.5;
-/// Share of its time that a step must save when it is cut to half of its rows or fewer.
+/// Share of its time that a step must save when its rows are halved or more. Otherwise the cut is undone.
 const SAVED: f64 = 0.3;
 
-/// Follows the time that steps take.
+/// Measures how long steps take, and chooses the rows of the next one.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
     clock: Option<Clock>,
@@ -25,7 +29,7 @@ pub struct Pace {
     rows: u32,
     /// Rows and seconds of the step that was just cut.
     cut: Option<(u32, f64)>,
-    /// Rows below which a cut has saved nothing.
+    /// Number of rows below which a cut has saved nothing.
     idle: u32,
 }
 
@@ -50,8 +54,8 @@ impl Pace {
         self.clock.map_or(0.0, |clock| clock())
     }
 
-    /// After a step of so many rows that began at `begin`. A step with few rows says nothing about long ones, unless it
-    /// took long itself.
+    /// Reports a step of `rows` rows that began at `begin`. A step with few rows says nothing about long ones, unless
+    /// it took long itself.
     pub fn end(&mut self, rows: usize, begin: f64) {
         let Some(clock) = self.clock else { return };
         let seconds = (clock() - begin).max(1e-6);

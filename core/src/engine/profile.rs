@@ -21,9 +21,9 @@ pub struct Dispatch {
 }
 
 impl Engine {
-    /// Runs the next tokens of a slot in one step with a choice of the token after them, and times each dispatch: one
-    /// token for a decode step, more for prefill. The slot's position stays where it was, so that the same step can be
-    /// profiled again, but its states have moved: the sequence is spent.
+    /// Runs the next tokens of a slot in one step, chooses the token after them, and times each dispatch. Give one
+    /// token for a decode step, and more for prefill. The slot's position does not change, so the same step can be
+    /// profiled again. But its recurrent states have changed, so the sequence cannot be continued.
     ///
     /// # Errors
     /// [`Error::Limit`] where the device has no timestamps, and on the CPU; as [`Engine::step`].

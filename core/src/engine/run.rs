@@ -45,8 +45,8 @@ impl Engine {
         Ok(bucket(tokens as u32, tokens == 1))
     }
 
-    /// One step over the next tokens of any sequences, each slot at most once and at most 512 tokens in all.
-    /// Returns the chosen token of each piece that picks.
+    /// Runs one step over the next tokens of some sequences. Each slot may occur once, and there may be at most 512
+    /// tokens in all. Returns the chosen token of each piece that picks.
     ///
     /// # Errors
     /// [`Error::Prompt`] for tokens that do not fit, [`Error::NonFinite`], [`Error::Device`].
@@ -79,8 +79,9 @@ impl Engine {
         Ok(out)
     }
 
-    /// Runs tokens through a slot, in steps as long as the device is best at, and chooses none behind them: the sequence goes
-    /// on from there. `on_step` hears after each step how many are done, and stops the run with `Break`.
+    /// Reads tokens into a slot, in steps that are as long as is best for the device, and chooses no token after
+    /// them. The sequence can be continued. After each step `on_step` gets the number of tokens that are done; it
+    /// stops the run with `Break`.
     ///
     /// # Errors
     /// As [`Engine::step`].
@@ -148,8 +149,8 @@ impl Engine {
         self.decode(slot, position, max_tokens - 1, on_event).await
     }
 
-    /// The decode loop stays on the device: the kernel that picks a token writes it where the next step reads it,
-    /// so a step is submitted before the last one's token is read.
+    /// The decode loop stays on the device: the kernel that picks a token writes it where the next step reads it. So
+    /// a step is submitted before the token of the step before it is read.
     async fn decode(
         &mut self,
         slot: u32,
@@ -196,11 +197,11 @@ impl Engine {
         Ok(out)
     }
 
-    /// How surprising each token after the first is, given what stands in front of it: `-ln p` in nats, one number
-    /// fewer than `ids`. `e` to the power of their mean is the text's perplexity.
+    /// The negative log-likelihood `-ln p` of each token after the first, in nats, given all tokens before it. That
+    /// is one number fewer than `ids`. The text's perplexity is `e` to the power of their mean.
     ///
-    /// All tokens but the last are run, so that a text of any length can be scored in parts: begin the next one with
-    /// the last token of this one. At most 64 rows of logits are in memory at a time; sums are f64.
+    /// All tokens but the last are read into the slot. So a text of any length can be scored in parts: begin the next
+    /// part with the last token of this one. At most 64 rows of logits are in memory at a time. Sums are f64.
     ///
     /// # Errors
     /// [`Error::Prompt`] for fewer than two tokens and for tokens that do not fit, [`Error::NonFinite`] if a logit is
@@ -224,8 +225,8 @@ impl Engine {
         Ok(out)
     }
 
-    /// Runs tokens through a slot. `take` gets the logits [rows, vocab_size] of up to [`LOGIT_ROWS`] of them at a
-    /// time, with the first row's position.
+    /// Reads tokens into a slot. `take` gets the logits [rows, vocab_size] of up to [`LOGIT_ROWS`] of them at a time,
+    /// with the position of the first row.
     async fn each_logits(
         &mut self,
         slot: u32,
@@ -257,7 +258,7 @@ fn too_short() -> Error {
     prompt("a single token has none in front of it, so there is nothing to score".into(), "Give at least two tokens")
 }
 
-/// `-ln softmax(logits)[token]` in nats, by a log-sum-exp in f64; nothing if that is no finite number.
+/// `-ln softmax(logits)[token]` in nats, by a log-sum-exp in f64; `None` if that is not a finite number.
 fn surprise(logits: &[f32], token: usize) -> Option<f32> {
     let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f64 = logits.iter().map(|&logit| (f64::from(logit) - f64::from(most)).exp()).sum();

@@ -1,4 +1,4 @@
-//! Steps of some layers alone, to learn what the others take.
+//! Steps that run only some layers, to measure what the others take.
 
 use super::Engine;
 use crate::{Error, Result};
@@ -9,8 +9,9 @@ impl Engine {
         &self.layers
     }
 
-    /// From now on, steps run these layers in this order, as if the model had no others: for measurements. Plans of a selection
-    /// are kept, so going back to one costs nothing. Sequences keep what the other layers remember.
+    /// From now on, steps run only these layers, in this order, as if the model had no others. This is for
+    /// measurements. Plans of a selection are kept, so going back to one costs nothing. The memory of the other
+    /// layers does not change.
     ///
     /// # Errors
     /// [`Error::Parameter`] if there is no such layer.

@@ -14,10 +14,11 @@ pub struct Snapshot {
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Slot {
-    /// Positions that are filled, meta tokens included. Nothing before `begin` and after a run-over.
+    /// Number of positions that are filled, meta tokens included. `None` before `begin`, and after a run that went
+    /// past its last reported token.
     pub(super) position: Option<u32>,
     pub(super) sampling: Sampling,
-    /// Bits of the tokens in the sequence.
+    /// One bit for each token id that is in the sequence.
     seen: Vec<u32>,
 }
 
@@ -34,7 +35,7 @@ impl Engine {
         })
     }
 
-    /// Tokens of text in a slot.
+    /// The number of tokens of text in a slot.
     ///
     /// # Errors
     /// [`Error::Parameter`] if there is no such slot, [`Error::Prompt`] if it holds no sequence.
@@ -46,7 +47,7 @@ impl Engine {
             .ok_or_else(|| prompt(format!("slot {slot} holds no sequence"), "Begin one, or restore a snapshot, first"))
     }
 
-    /// Begins a fresh sequence in a slot: the meta tokens' memory is copied in, nothing is computed.
+    /// Begins a new sequence in a slot. The state behind the meta tokens is copied in; nothing is computed.
     ///
     /// # Errors
     /// [`Error::Parameter`] if a setting is out of range or there is no such slot.
@@ -73,7 +74,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Keeps a sequence as it is now, to come back to with [`Engine::restore`].
+    /// Saves a sequence as it is now, to return to it with [`Engine::restore`].
     ///
     /// # Errors
     /// [`Error::Prompt`] if the slot holds no sequence, [`Error::OutOfMemory`].
@@ -83,7 +84,7 @@ impl Engine {
         Ok(Snapshot { saved, seen: self.slots[slot as usize].seen.clone() })
     }
 
-    /// Puts a slot back to a snapshot, of this or another slot. The slot's own sampling goes on.
+    /// Restores a snapshot of this or another slot into a slot. The slot keeps its own sampling settings.
     ///
     /// # Errors
     /// [`Error::Parameter`] if there is no such slot.
@@ -97,12 +98,12 @@ impl Engine {
         self.set_sampling(slot, &sampling)
     }
 
-    /// Gives a snapshot's memory back.
+    /// Frees the memory of a snapshot.
     pub fn release(&mut self, snapshot: Snapshot) {
         self.arena.drop_saved(&mut self.exec, snapshot.saved);
     }
 
-    /// Checks that tokens fit behind those that are there.
+    /// Checks that the tokens fit into the slot, behind those that it holds.
     pub(super) fn check_fits(&self, used: u32, tokens: &[u32]) -> Result<()> {
         let context = self.options.context;
         if tokens.len() as u64 > u64::from(context - used) {

@@ -1,4 +1,4 @@
-//! A text that grows turn by turn, without reading its beginning again.
+//! A text that grows turn by turn. Its beginning is not read again.
 
 use super::Engine;
 use super::run::Event;
@@ -7,15 +7,15 @@ use crate::Result;
 use crate::sampling::Sampling;
 use std::ops::ControlFlow;
 
-/// What a model has read, for [`Engine::answer`].
+/// The tokens that a model has read, for [`Engine::answer`].
 ///
-/// The engine runs a few tokens ahead of an answer's end, so its memory after an answer is of no use. What is kept is
-/// a snapshot from before what was new in the last turn.
+/// After an answer the engine has run a few tokens past its end, so the slot's memory cannot be used. The transcript
+/// therefore keeps a snapshot from before the new text of the last turn.
 #[derive(Debug, Default)]
 pub struct Transcript {
-    /// The last answer's tokens among them.
+    /// The tokens of the last answer, which are among them.
     read: Vec<u32>,
-    /// The sequence after the first so many of them.
+    /// A snapshot of the sequence after the first tokens, and how many.
     snapshot: Option<(Snapshot, usize)>,
 }
 
@@ -25,12 +25,12 @@ impl Transcript {
         &self.read
     }
 
-    /// After an answer: prompt and answer as they stand in the text.
+    /// Sets, after an answer, the prompt and the answer as they are in the text.
     pub fn set_read(&mut self, ids: Vec<u32>) {
         self.read = ids;
     }
 
-    /// Gives a snapshot up that stands behind the first `known` tokens.
+    /// Drops a snapshot that goes beyond the first `known` tokens.
     fn forget_after(&mut self, engine: &mut Engine, known: usize) {
         if let Some((snapshot, _)) = self.snapshot.take_if(|(_, at)| *at > known) {
             engine.release(snapshot);
@@ -45,9 +45,9 @@ impl Transcript {
 }
 
 impl Engine {
-    /// [`Engine::generate`] after a text that may begin with what the transcript has read: only what no snapshot reaches is
-    /// read again, and `on_event` hears of that as the prompt. What the text and the answer are in the end is the
-    /// caller's to say ([`Transcript::set_read`]).
+    /// [`Engine::generate`] for a prompt that may begin with tokens that the transcript has read. Only the tokens
+    /// after the snapshot are read again, and only those are reported to `on_event` as the prompt. Afterwards the
+    /// caller says what the text is, with [`Transcript::set_read`].
     ///
     /// # Errors
     /// As [`Engine::begin`], [`Engine::snapshot`] and [`Engine::generate`].

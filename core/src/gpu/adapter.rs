@@ -67,7 +67,7 @@ impl AdapterInfo {
     }
 }
 
-/// Whether the kernels' matrices are of this kind: 16 × 16 × 16, f16 products, f32 sums.
+/// Whether the adapter has the matrices that kernels use: 16 × 16 × 16, f16 products, f32 sums.
 fn usable(kind: &wgpu::CooperativeMatrixProperties) -> bool {
     let types = (kind.ab_type, kind.cr_type);
     (kind.m_size, kind.n_size, kind.k_size) == (16, 16, 16)

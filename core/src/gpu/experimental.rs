@@ -1,7 +1,8 @@
-//! The one place with `unsafe` (a test holds it): cooperative matrices stand behind wgpu's word for what is experimental.
+//! The only place with `unsafe`, which a test checks: wgpu offers cooperative matrices only as an experimental
+//! feature.
 #![allow(unsafe_code)]
 
-/// Leave to use a device's cooperative matrices.
+/// Permission to use a device's cooperative matrices.
 pub(super) fn allowed() -> wgpu::ExperimentalFeatures {
     // SAFETY: nothing is done here. The word says that its bearer knows of possible faults in wgpu's unfinished parts. One
     // such part is asked for, cooperative matrices. The kernel that uses them (`shaders/lib/matmul_coop.wgsl`) is our own,

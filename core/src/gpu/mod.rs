@@ -32,19 +32,20 @@ pub struct GpuOptions {
     pub adapter: Option<String>,
     /// Optional features not to use.
     pub deny: Deny,
-    /// Ask for the limits that every WebGPU device has and no more, take timestamps where a browser gives them, and run the
-    /// kernels of a GPU even on software.
+    /// Request only the limits that every WebGPU device has, use timestamps only where a browser has them, and use
+    /// the kernels of a real GPU even on software.
     pub floor: bool,
-    /// In a browser: the caller sees to it that the device is asked for the feature `subgroups`, which wgpu does not
-    /// know there.
+    /// In a browser: the caller makes sure that the feature `subgroups`, which wgpu does not know there, is requested
+    /// from the device.
     pub page_subgroups: bool,
     /// In a browser, where wgpu does not know: the adapter is software.
     pub software: bool,
-    /// What becomes of a kernel's text before it is compiled: tests spoil with it what a kernel must not rely on.
+    /// A function that changes a kernel's text before it is compiled. Tests use it to spoil what a kernel must not
+    /// rely on.
     pub rewrite: Option<fn(String) -> String>,
 }
 
-/// Errors that wgpu reports outside of any call: the first one is kept and becomes the next call's error.
+/// Errors that wgpu reports outside of any call. The first one is kept and becomes the error of the next call.
 #[derive(Clone, Debug, Default)]
 struct Faults(Arc<Mutex<Option<String>>>);
 
@@ -167,18 +168,19 @@ impl Gpu {
         &self.info
     }
 
-    /// Buffers and pipelines made so far: replaying a plan makes none.
+    /// Number of buffers and pipelines made so far. Replaying a plan makes none.
     pub fn made(&self) -> usize {
         self.made + self.pipelines.len()
     }
 
-    /// Whether a dispatch is timed in the pass of its step ([`Gpu::profile`]), and not in one of its own.
+    /// Whether [`Gpu::profile`] can time a dispatch in the pass of its step. Otherwise each dispatch gets a pass of
+    /// its own.
     pub fn stamps_inside(&self) -> bool {
         self.device.features().contains(wgpu::Features::TIMESTAMP_QUERY_INSIDE_PASSES)
     }
 
-    /// Whether the device was lost or does not answer. Any other fault is the fault of one operator, and another device
-    /// on the same adapter may be of use.
+    /// Whether the device was lost or does not answer. Any other fault is the fault of one operator, and another
+    /// device on the same adapter may work.
     pub fn lost(&self) -> bool {
         self.lost.load(Relaxed)
     }

@@ -1,4 +1,4 @@
-//! Kernels become pipelines, plans become what is replayed.
+//! Compiles kernels into pipelines, and prepares plans for replay.
 
 use super::Gpu;
 use crate::Result;
@@ -51,8 +51,8 @@ impl Gpu {
         (pipeline, group)
     }
 
-    /// Asks the driver for kernels and keeps none of them. In a page, where a browser keeps what it has compiled as
-    /// long as somebody holds it, the caller can have them compiled beside everything else.
+    /// Has the driver compile kernels, and keeps none of them. A browser keeps what it has compiled as long as
+    /// somebody holds it, so a page can have kernels compiled while it loads weights.
     pub fn announce(&self, kernels: &[(Kernel, Vec<Const>)]) {
         for (kernel, consts) in kernels {
             self.compile(kernel, consts);

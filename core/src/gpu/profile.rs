@@ -1,17 +1,17 @@
-//! Where the time of a plan goes on the device.
+//! How long the dispatches of a plan take on the device.
 
 use super::Gpu;
 use crate::batch::Size;
 use crate::plan::Plan;
 use crate::{Error, Result};
 
-/// A query set holds at most so many timestamps.
+/// Most timestamps in a query set.
 const MOST: usize = 4096;
 
 impl Gpu {
-    /// Runs prepared plans as one step and returns the device's seconds of each of its dispatches: from the end of the one
-    /// before it to its own end where the device has timestamps inside passes; where it has them at the ends of passes only,
-    /// as in a browser, those of a pass of its own.
+    /// Runs prepared plans as one step, and returns the device's seconds of each dispatch. Where the device has
+    /// timestamps inside passes, a dispatch is timed from the end of the one before it to its own end. Where it has
+    /// them only at the ends of passes, as in a browser, each dispatch runs in a pass of its own.
     ///
     /// # Errors
     /// [`Error::Limit`] where the device has no timestamps, [`Error::Device`].

@@ -1,4 +1,4 @@
-//! Plans run, and results come back.
+//! Submits plans and reads results back.
 
 use super::Gpu;
 use crate::batch::Size;
@@ -15,7 +15,7 @@ const HUNG: Duration = Duration::from_secs(120);
 #[derive(Debug)]
 pub struct Pending {
     index: wgpu::SubmissionIndex,
-    /// Told when the words are mapped; when the work is done, if there are none.
+    /// Notified when the words are mapped, or when the work is done if there are no words.
     done: futures_channel::oneshot::Receiver<Result<(), wgpu::BufferAsyncError>>,
     read: Option<(wgpu::Buffer, u64)>,
 }
@@ -48,7 +48,7 @@ impl Gpu {
         pass.dispatch_workgroups(x, y, z);
     }
 
-    /// Submits; the buffer of `read`, so many bytes of it, will be mapped.
+    /// Submits the commands; the buffer of `read` will then be mapped, as many bytes of it as were asked for.
     pub(super) fn send(&self, encoder: wgpu::CommandEncoder, read: Option<(wgpu::Buffer, u64)>) -> Pending {
         let index = self.queue.submit([encoder.finish()]);
         let (sender, done) = futures_channel::oneshot::channel();

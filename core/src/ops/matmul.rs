@@ -141,7 +141,7 @@ matmul! {
 }
 
 matmul! {
-    /// `y = W·x ⊙ divisor`: logits, each divided by the length of its vocabulary row (spec 3.7).
+    /// `y = W·x ⊙ divisor`: logits. `divisor` is 1 / the length of the vocabulary row of each logit (spec 3.7).
     MatmulLogits, "matmul_logits", MATMUL_LOGITS, &[W, X, read("divisor", F32), update("y", F32)],
     |_, product, divisor| product * divisor.unwrap_or(1.0)
 }

@@ -1,7 +1,7 @@
 //! Matrix times a few rows (decode): one kernel for each way a product is used, all sharing one loop.
 //!
-//! The norm in front of a projection is no step of its own: `W·(x ⊙ w) / rms(x)` needs only the sum of
-//! squares of the x that the product reads anyway (spec 3.2, 3.4 step 6).
+//! The norm in front of a projection is not a step of its own: `W·(x ⊙ w) / rms(x)` needs, besides the product, only
+//! the sum of squares of x, which the product reads anyway (spec 3.2, 3.4 step 6).
 
 use crate::batch::Size;
 use crate::buf::Elem::{F32, Weights};
@@ -15,8 +15,8 @@ use nemoflash_shaders as wgsl;
 /// The most rows that a matvec plan serves; more go through [`Matmul`](super::Matmul).
 pub const MATVEC_ROWS: u32 = 8;
 
-/// The most rows that are worth a matrix-vector kernel: with cooperative matrices a tile of 16 rows takes less than two
-/// rows one after the other (benches/NOTES.md).
+/// Most rows for which matrix-vector kernels are used. With cooperative matrices, a tile of 16 rows takes less time
+/// than two rows one after the other (benches/NOTES.md).
 pub fn few_rows(caps: &Caps) -> u32 {
     if caps.coopmat { 1 } else { MATVEC_ROWS }
 }
@@ -177,7 +177,8 @@ matvec! {
 }
 
 matvec! {
-    /// `y = W·RMSNorm(x) ⊙ divisor`: logits, each divided by the length of its vocabulary row (spec 3.7).
+    /// `y = W·RMSNorm(x) ⊙ divisor`: logits. `divisor` is 1 / the length of the vocabulary row of each logit (spec
+    /// 3.7).
     Logits, "logits", LOGITS, &[W, X, SCALE, read("divisor", F32), update("y", F32)], 1,
     |line, i, op, divisor, _| line(i) * divisor.map_or(1.0, |d| d[op.first as usize + i])
 }

@@ -11,7 +11,8 @@ use crate::sampling::{SAMPLING_WORDS, Sampling, seen_words};
 use nemoflash_shaders as wgsl;
 
 numbers! {
-    /// Brings the logits of every segment that wants a token down to two numbers a block of [`PickScan::block`] tokens.
+    /// Reduces the logits of every segment that needs a token to two numbers for each block of [`PickScan::block`]
+    /// tokens.
     ///
     /// `maxima` is the key of the block's largest logit after the repetition penalty: an unsigned integer in the order
     /// of the floats; 0 if all are -inf or `f32::MIN`, `u32::MAX` if one is NaN or +inf. `scores` is what the slot's

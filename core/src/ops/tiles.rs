@@ -1,5 +1,5 @@
-//! How products with many rows are cut into workgroups: see `lib/matmul.wgsl` and `lib/matmul_coop.wgsl`. All that is to be
-//! tuned stands here.
+//! How matrix products with many rows are divided into workgroups: see `lib/matmul.wgsl` and `lib/matmul_coop.wgsl`.
+//! All tuning parameters are here.
 
 use crate::caps::Caps;
 use crate::kernel::Const;
@@ -58,7 +58,8 @@ impl Shape {
     const MANY_LONG: Shape = Shape { step: 32, ..Shape::MANY };
     /// For up to 64 rows: 32 × 64.
     const FEW: Shape = Shape { coop: false, rows: 4, outs: 1, tall: 8, wide: 16, deep: 1, step: 32, unroll: 4 };
-    /// For a CPU's vectors, where a thread is a lane and a long text compiles for seconds: 64 × 64, and 32 × 64.
+    /// For GPUs in software, where a thread is a lane of a CPU's vector and a long kernel compiles for seconds: 64 ×
+    /// 64, and 32 × 64.
     const SOFTWARE: [Shape; 2] =
         [Shape { rows: 4, unroll: 1, ..Shape::MANY }, Shape { step: 8, unroll: 1, ..Shape::FEW }];
 

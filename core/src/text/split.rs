@@ -39,7 +39,7 @@ pub(super) enum Keep {
 
 struct Step {
     quick: Regex,
-    /// The same with more patience; few texts need it.
+    /// The same pattern with a larger backtrack limit; few texts need it.
     patient: OnceLock<Option<Regex>>,
     keep: Keep,
 }
