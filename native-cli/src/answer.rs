@@ -1,4 +1,4 @@
-//! One answer on the terminal: its text as it comes, its times, Ctrl-C.
+//! One answer on the terminal: shows its text, times it, and handles Ctrl-C.
 
 use crate::interrupt::Answering;
 use crate::terminal;
@@ -53,7 +53,7 @@ impl Answer {
         self.said.prompt_tokens - self.said.cached_tokens
     }
 
-    /// Times and speeds. Decode is counted from the first token on, which prefill already gives.
+    /// Times and speeds. Decode is counted from the first token on, because prefill computes that token.
     pub fn timings(&self, load: Duration) -> Timings {
         let decoded = self.said.ids.len().saturating_sub(1);
         let read = self.read();

@@ -1,4 +1,4 @@
-//! `nemoflash bench`: what a model takes on a device, in rows that stand for themselves.
+//! `nemoflash bench`: measures a model on a device, in rows that can be understood alone.
 
 mod browser;
 mod children;

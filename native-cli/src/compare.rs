@@ -24,10 +24,11 @@ const MAX_COLUMNS: usize = 64;
 /// The options.
 #[derive(Debug, clap::Args)]
 pub struct Compare {
-    /// Files that `nemoflash bench` wrote (json or jsonl), at most 64 MiB each; the first device is what others are held against
+    /// Files that `nemoflash bench` wrote (json or jsonl), at most 64 MiB each. All columns are compared with the
+    /// first device of the first file
     #[arg(value_name = "FILE", required = true, help_heading = "Arguments")]
     pub files: Vec<PathBuf>,
-    /// Also write the page: one file, without scripts, for any browser
+    /// Also write an HTML report: one file without scripts, for any browser
     #[arg(long, value_name = "REPORT.html")]
     pub html: Option<PathBuf>,
 }

@@ -1,4 +1,4 @@
-//! `nemoflash doctor`: whether this machine computes what it should.
+//! `nemoflash doctor`: checks that this machine computes correct results.
 
 pub mod models;
 mod operators;

@@ -2,10 +2,10 @@
 
 use std::fs;
 
-/// Of what is free, the share that may be taken: the rest of the machine goes on.
+/// The share of the free memory that a model may take. The rest is left to other programs.
 const SHARE: f64 = 0.75;
 
-/// Bytes that buffers on the CPU may take together; without end where the system does not tell.
+/// The bytes that all buffers on the CPU may take together; no limit if the system does not tell how much is free.
 pub fn most() -> u64 {
     // In a container, its own limit.
     let group = fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|text| text.trim().parse().ok());

@@ -8,11 +8,11 @@ use std::process::ExitCode;
 /// The exit codes, as `--help` prints them.
 pub const EXIT_CODES: &str = "\
 Exit codes:
-  0    done; also when the reader of the output went away (`nemoflash ... | head`)
+  0    done; also if the reader of the output ended first (`nemoflash ... | head`)
   1    failed; the message on stderr begins with `error:` and says what to do
   2    wrong usage: an unknown option, or a value out of its range
   101  a bug in nemoflash; please report the line on stderr
-  130  stopped by Ctrl-C; what was written until then is kept";
+  130  stopped by Ctrl-C; what was written before is kept";
 
 /// Ends that are not errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@ export * from './types.js';
 export const version = '0.1.0';
 
 /**
- * What a model would take of this browser's GPU, before it is loaded. Nothing is downloaded for a published shape
+ * How much memory of this browser's GPU a model would take, before it is loaded. Nothing is downloaded for a published shape
  * (`nemotron-flash-1b`, `nemotron-flash-3b`, `qwen3-0.6b`, `qwen3-1.7b`); else give its `config.json`. Fails with the
  * code `limit` where a buffer would be larger than the GPU allows.
  */
@@ -18,7 +18,7 @@ export async function plan(model: string | Uint8Array, options: Pick<LoadOptions
   return (await import('./local.js')).plan(model, options);
 }
 
-/** Loads a model: a folder's URL, an id on the Hugging Face hub, or files of the person's own. */
+/** Loads a model: a folder's URL, an id on the Hugging Face hub, or files that the user has chosen. */
 export async function load(source: Source, options: LoadOptions = {}): Promise<Engine> {
   // Asked for once and not waited for: some browsers ask the person.
   if (options.cache !== false) void navigator.storage?.persist?.().catch(() => {});

@@ -1,7 +1,7 @@
 // What a benchmark tells, natively and in a page: `benches/report.schema.json` in types. core/src/bench/report.rs says what each
 // word means.
 
-/** Some numbers in few. The interval (95 %) is of the median. */
+/** Statistics of some numbers. The interval (95 %) is that of the median. */
 export interface BenchSummary {
   mean: number;
   sd: number;
@@ -22,7 +22,7 @@ export interface BenchTest {
 
 export interface BenchTime {
   clock: 'wall' | 'device';
-  /** Seconds of each run; the first is not among them. */
+  /** Seconds of each counted run. */
   samples: number[];
   seconds: BenchSummary | null;
   tokens_per_second: BenchSummary | null;
@@ -34,7 +34,7 @@ export interface BenchTime {
   busy_share: number | null;
 }
 
-/** One test on one device. It stands for itself. */
+/** One test on one device. A row can be understood alone. */
 export interface BenchRow {
   schema: 'nemoflash-bench/1';
   date: string;
@@ -62,7 +62,7 @@ export interface BenchRow {
   };
   /** Whether `fables` gave its golden tokens on this device. */
   gate: 'passed' | 'failed' | 'not_run';
-  /** What this model says on the device after a fixed prompt, greedily: others should say the same. */
+  /** What this model says on the device after a fixed prompt, greedily. All devices should say the same. */
   said?: number[];
   test: BenchTest;
   time: BenchTime;
@@ -72,7 +72,7 @@ export interface BenchRow {
   error: string | null;
 }
 
-/** What `nemoflash compare` reads. */
+/** The report that `nemoflash compare` reads. */
 export interface BenchReport {
   schema: 'nemoflash-bench/1';
   rows: BenchRow[];

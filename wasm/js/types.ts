@@ -5,29 +5,29 @@ import type { BenchReport, BenchRow } from './report.js';
 export type * from './report.js';
 
 /**
- * Where a model comes from: the URL of its folder, an id on the Hugging Face hub, or files of the person's own. The hub is
+ * Where a model comes from: the URL of its folder, an id on the Hugging Face hub, or files that the user has chosen. The hub is
  * `https://huggingface.co` unless `endpoint` names a mirror of it.
  */
 export type Source = string | { hub: string; revision?: string; endpoint?: string } | { files: readonly File[]; name?: string };
 
-/** What a model's progress is about. */
+/** What the engine is doing while a model loads. */
 export type Stage = 'device' | 'files' | 'weights' | 'compile' | 'ready';
 
-/** How far loading is: one kind of event for everything. */
+/** How far loading is. */
 export interface Progress {
   stage: Stage;
   /** Bytes of weights that are on the device. */
   done: number;
   /** Bytes of weights in all; 0 while that is unknown. */
   total: number;
-  /** Bytes that came over the network, and bytes that came from storage and were intact. */
+  /** Bytes from the network, and bytes from storage whose checksum was right. */
   fetched: number;
   cached: number;
-  /** Bytes per second over the last seconds. */
+  /** Bytes per second, averaged over the last seconds. */
   rate: number;
-  /** Memory of the wasm so far: it does not grow with the model. */
+  /** Bytes of memory of the wasm module. It does not grow with the model. */
   wasmBytes: number;
-  /** What the person should know, such as that nothing is kept. */
+  /** A message for the user, such as that the weights cannot be stored. */
   notice?: string;
 }
 
@@ -42,11 +42,11 @@ export interface LoadOptions {
   context?: number;
   /** Sequences at a time, for `bench`. Default 1. */
   slots?: number;
-  /** `auto` (default) takes the GPU, and the CPU where there is none but software; `cpu` runs the twins of all kernels in wasm. */
+  /** `auto` (default) takes the GPU, or the CPU if there is no GPU or only one in software. `cpu` runs the model in wasm. */
   device?: 'auto' | 'gpu' | 'cpu';
-  /** Optional GPU features not to use. */
+  /** Optional GPU features to leave unused. */
   deny?: readonly ('f16' | 'subgroups')[];
-  /** Keep the files in the browser's private file system. Default true. */
+  /** Store the files in the browser's private file system, for the next time. Default true. */
   cache?: boolean;
   /** `worker` (default) or `page`: where the engine runs. */
   where?: 'worker' | 'page';
@@ -72,25 +72,25 @@ export interface GenerateOptions {
   seed?: number;
   /** Texts that end the answer. */
   stop?: readonly string[];
-  /** How messages are put to the model. Default: its chat template if it has one, else `text`. */
+  /** How messages are written for the model. Default: its chat template if it has one, else `text`. */
   format?: 'text' | 'instruct' | 'template';
   /** Whether the model thinks before it answers: its chat template sees it as `enable_thinking`. Default: as the template says. */
   thinking?: boolean;
-  /** Hears of the prompt's progress, in tokens. */
+  /** Called while the prompt is read, with tokens read and tokens in all. */
   onPrefill?: (done: number, total: number) => void;
 }
 
-/** The next piece of an answer. The text may be empty, where a character is not complete yet. */
+/** The next piece of an answer. The text is empty while a character is incomplete. */
 export interface Chunk {
   text: string;
-  /** The token; none for the last piece, which is what was held back. */
+  /** The token's id. Missing in the last piece, which is text that was held back. */
   id?: number;
   /** Tokens so far, and seconds since the first of them. */
   tokens: number;
   seconds: number;
 }
 
-/** What an answer took. */
+/** How long an answer took, and how it ended. */
 export interface Usage {
   end: 'eos' | 'stop' | 'length' | 'context' | 'aborted';
   ids: number[];
@@ -104,12 +104,12 @@ export interface Usage {
   tokenSeconds: number[];
 }
 
-/** An answer as it comes, with what it took once it is over. */
+/** An answer while it is generated. `usage` resolves when it is over. */
 export interface Generation extends AsyncIterable<Chunk> {
   readonly usage: Promise<Usage>;
 }
 
-/** What a device gives. */
+/** What the browser and its GPU offer. */
 export interface Capabilities {
   webgpu: boolean;
   /** Why there is no GPU, in one sentence. */
@@ -128,7 +128,7 @@ export interface Capabilities {
 /** Bytes on the GPU. */
 export interface Plan {
   weights: number;
-  /** What a sequence of the whole context remembers: keys, values, states. */
+  /** Memory of a sequence of the whole context: keys, values, recurrent states. */
   arena: number;
   /** Activations, logits, angle tables. */
   scratch: number;
@@ -146,12 +146,12 @@ export interface Info {
   capabilities: Capabilities;
   chatTemplate: boolean;
   loadSeconds: number;
-  /** Whether the files are kept for the next time. */
+  /** Whether the files are stored for the next time. */
   cached: boolean;
   wasmBytes: number;
 }
 
-/** An operator held against its CPU twin: the JSON of `nemoflash doctor --json`. */
+/** The comparison of an operator with the same computation on the CPU: the JSON of `nemoflash doctor --json`. */
 export interface OperatorResult {
   name: string;
   result: 'pass' | 'fail';
@@ -164,50 +164,50 @@ export interface OperatorResult {
 
 export interface SelfCheckOptions {
   signal?: AbortSignal;
-  /** Examples of each operator at most, the smallest first; 0 is all. Default 4. */
+  /** The largest number of examples per operator, the smallest first; 0 means all. Default 4. */
   examples?: number;
   onResult?: (result: OperatorResult) => void;
 }
 
 /** How far a benchmark is. */
 export interface BenchProgress {
-  /** What is measured. */
+  /** The name of the test. */
   test: string;
-  /** The run that goes on, the first (0) being the one that does not count, and how many count. */
+  /** The number of the current run (0 is the uncounted one), and the number of counted runs. */
   run: number;
   runs: number;
 }
 
 export interface BenchOptions {
   signal?: AbortSignal;
-  /** Tokens of the prompt (`pp`), and tokens that are decoded (`tg`), one or several; 0 for none. Default 512 and 128. */
+  /** Prompt lengths whose prefill is timed (`pp`), and numbers of tokens whose decode is timed (`tg`); 0 for none. Default 512 and 128. */
   prompt?: number | readonly number[];
   tokens?: number | readonly number[];
-  /** Prompt and decode in one (`pp+tg`). */
+  /** Prefill and decode timed together (`pp+tg`). */
   both?: readonly (readonly [prompt: number, tokens: number])[];
-  /** Tokens in front of what is timed (`@ d`). Default 0. */
+  /** Numbers of tokens in front of what is timed (`@ d`). Default 0. */
   depth?: number | readonly number[];
-  /** Sequences at a time (`b`), of at most the `slots` that the model was loaded with. Default 1. */
+  /** Numbers of sequences at a time (`b`), at most the `slots` that the model was loaded with. Default 1. */
   batch?: number | readonly number[];
-  /** What to leave out. `gate` are the golden tokens and what the model says. */
+  /** Tests to leave out. `gate` is the check of the golden tokens and what the model says. */
   skip?: readonly ('gate' | 'load' | 'compile' | 'first_token')[];
-  /** Runs of each test that count, and runs in front of them that do not. Default 5 and 1. */
+  /** Counted runs of each test, and uncounted runs before them. Default 5 and 1. */
   runs?: number;
   warmUp?: number;
   onProgress?: (progress: BenchProgress) => void;
-  /** Hears of each row as soon as it is there: what a benchmark that is stopped has found out. */
+  /** Called with each row as soon as it is measured, so that a stopped benchmark keeps its results. */
   onRow?: (row: BenchRow) => void;
 }
 
 export interface Engine {
   info(): Promise<Info>;
-  /** Continues a text, or answers a conversation. One at a time. */
+  /** Continues a text, or answers a conversation. An engine does one thing at a time. */
   generate(prompt: string | readonly Message[], options?: GenerateOptions): Generation;
-  /** Measures, as `nemoflash bench` does. One that is stopped fails with the code `aborted`. */
+  /** Runs the benchmark of `nemoflash bench`. If it is stopped, it fails with the code `aborted`. */
   bench(options?: BenchOptions): Promise<BenchReport>;
-  /** Runs every operator against its CPU twin on this device; results come as they are there. */
+  /** Compares every operator on this device with the same computation on the CPU. `onResult` gets each result at once. */
   selfCheck(options?: SelfCheckOptions): Promise<OperatorResult[]>;
-  /** Destroys the device, as a driver's crash would: the next call brings it back from storage. */
+  /** Destroys the device, as a driver's crash would. The next call loads the model again from storage. */
   loseDevice(): Promise<void>;
   close(): Promise<void>;
 }
@@ -217,6 +217,6 @@ export interface CachedModel {
   key: string;
   name: string;
   bytes: number;
-  /** Whether every piece is there. */
+  /** Whether every piece is stored. */
   complete: boolean;
 }

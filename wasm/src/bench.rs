@@ -1,4 +1,4 @@
-//! The benchmark: what `nemoflash bench` measures, by the page's clock.
+//! The benchmark of `nemoflash bench`, timed by the page's clock.
 
 use crate::device::Device as Opened;
 use crate::session::Session;
@@ -13,15 +13,15 @@ use serde::Deserialize;
 use std::ops::ControlFlow;
 use wasm_bindgen::prelude::*;
 
-/// Steps of the clock in a run, so that one of them is at most 1 % of it,
+/// Ticks of the clock in a run, so that one tick is at most 1 % of it.
 const RUN_STEPS: f64 = 100.0;
-/// and in a single token.
+/// Ticks of the clock in a single token.
 const TOKEN_STEPS: f64 = 20.0;
-/// Steps of the device over which operators are averaged, at least,
+/// Number of steps over which times of operators are averaged, at least.
 const PROFILE: u32 = 8;
-/// and seconds that more of them may take: a browser's timestamps are coarse.
+/// Seconds that further steps may take: a browser's timestamps are coarse.
 const STEADY: f64 = 3.0;
-/// Looks at the clock, at most, to see it move.
+/// Most readings of the clock until it advances.
 const LOOKS: usize = 1 << 22;
 
 #[wasm_bindgen]
@@ -34,7 +34,7 @@ fn seconds() -> f64 {
     milliseconds() / 1e3
 }
 
-/// Seconds by which the clock goes on: browsers make it coarse on purpose.
+/// Seconds of a tick of the clock. Browsers make it coarse on purpose.
 fn step() -> f64 {
     let (mut last, mut least, mut seen) = (seconds(), f64::INFINITY, 0);
     for _ in 0..LOOKS {
@@ -72,7 +72,7 @@ struct Options {
 
 #[wasm_bindgen]
 impl Session {
-    /// Seconds in which a fresh device compiles this model's kernels; nothing on the CPU.
+    /// Seconds in which a fresh device compiles this model's kernels; `None` on the CPU.
     pub async fn compile(&self, device: Opened) -> Result<Option<f64>, JsValue> {
         match device.exec {
             Exec::Gpu(mut gpu) => compile(&mut gpu, &self.engine, seconds).await.map(Some).map_err(fail),
@@ -223,8 +223,9 @@ impl About {
         }
     }
 
-    /// What is left of a measurement by a clock that goes on by `step` seconds, and what to warn of: single tokens are not
-    /// told where they are too short for it, and bandwidth then follows from all of them.
+    /// Removes from a measurement what a clock with ticks of `step` seconds cannot tell, and adds warnings. Times of
+    /// single tokens are removed if a token takes too few ticks; the bandwidth then follows from the time of all
+    /// tokens together.
     fn seen(&self, test: &Test, time: Time, step: f64, bandwidth: Option<f64>) -> (Time, Option<String>) {
         let median = time.seconds.map_or(0.0, |seconds| seconds.median);
         let short = median < RUN_STEPS * step;

@@ -1,4 +1,4 @@
-//! A model while its bytes come in.
+//! A model that is being loaded.
 
 use crate::device::Device;
 use crate::session::Session;
@@ -69,14 +69,15 @@ impl Loading {
         Ok(state.to_vec())
     }
 
-    /// What the engine will take, as [`Session::explain`]: while headers are missing, as far as `config.json` tells.
+    /// The memory that the engine will need, as [`Session::explain`]. Before all headers are read, it follows from
+    /// `config.json` alone.
     pub async fn rehearse(&self) -> Result<String, JsValue> {
         let dry = self.dry().await?;
         Ok(serde_json::to_string(&dry.explain()).unwrap_or_default())
     }
 
-    /// Asks the browser for every kernel that the first answer needs, in the order of first use. What comes of it is
-    /// dropped: the package sees to it that the browser compiles beside everything else, and keeps the results.
+    /// Asks the browser for every kernel that the first answer needs, in the order of first use, and drops the
+    /// results. The package makes the browser compile them beside everything else, and keeps them.
     pub async fn announce(&self) -> Result<(), JsValue> {
         let dry = self.dry().await?;
         if let (Exec::Gpu(gpu), Exec::Dry(dry)) = (&self.device.exec, dry.exec()) {
@@ -113,7 +114,7 @@ impl Loading {
     }
 }
 
-/// What a model would take of a device that binds at most so many bytes, before anything is loaded: the JSON of
+/// The memory that a model would need on a device with this largest binding, before anything is loaded: the JSON of
 /// [`Session::explain`], from `config.json` and the options of [`Loading`].
 #[wasm_bindgen]
 pub async fn plan(

@@ -1,4 +1,4 @@
-//! Measures in a browser: serves the built page to an installed Chromium, which sends back its rows.
+//! Measures in a browser: serves the built web demo to an installed Chromium, which sends its rows back.
 
 use super::measure::{context, slots};
 use super::options::{Bench, Skip};
@@ -67,8 +67,8 @@ impl Drop for Browser {
     }
 }
 
-/// Measures in the browser at `path`, or in one that is installed, until it is done or stopped: of all backends, on its GPU and
-/// on the CPU. What fails in the page, or with the browser, is a row. Returns notes of what is not there.
+/// Measures in the browser at `path`, or in an installed one, until it is done or stopped; with all backends, on its
+/// GPU and on the CPU. A failure in the page or of the browser becomes a row. Returns notes about what is missing.
 ///
 /// # Errors
 /// If the page is not built, there is no browser, or the model is random weights; and those of `write`.
@@ -105,7 +105,7 @@ fn page(
     let page = &bench.page;
     if !page.join("index.html").is_file() {
         let shown = page.display();
-        bail!("{shown} holds no built page. Build it (README.md: In a web page), or name its folder with --page");
+        bail!("{shown} holds no built page. Build it (docs/web.md says how), or name its folder with --page");
     }
     let source = Source::open(common)?;
     let server =

@@ -1,4 +1,5 @@
-//! Measures several devices, each in a process of its own: a driver that crashes costs the row that it was at.
+//! Measures several devices, each in a process of its own. A driver that crashes costs only the row that was being
+//! measured.
 
 use super::options::Bench;
 use super::row::{About, Told, unknown, unread};

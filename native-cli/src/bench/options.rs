@@ -12,55 +12,55 @@ const MOST: i64 = 1 << 24;
 
 #[derive(Clone, Debug, Args)]
 pub struct Bench {
-    /// A whole table instead of single tests
+    /// Measure a whole table instead of single tests
     #[arg(conflicts_with_all = ["all_backends", "sweep", "browser", "model"])]
     pub table: Option<Table>,
-    /// Tokens of the prompts whose prefill is timed (pp); 0 for none
+    /// Prompt lengths, in tokens, whose prefill is timed (pp); 0 for none
     #[arg(short = 'p', long, value_name = "LIST", value_delimiter = ',', default_value = "512", value_parser = clap::value_parser!(u32).range(..=MOST))]
     pub n_prompt: Vec<u32>,
-    /// Tokens that are decoded (tg) [default: 128, of the paper's table 8192]; 0 for none
+    /// Numbers of tokens whose decode is timed (tg); 0 for none [default: 128; for the paper's table 8192]
     #[arg(short = 'n', long, value_name = "LIST", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(..=MOST))]
     pub n_gen: Option<Vec<u32>>,
-    /// Tokens in front of what is timed (@ d) [default: 0, of the paper's table 32768]
+    /// Numbers of tokens in front of what is timed (@ d) [default: 0; for the paper's table 32768]
     #[arg(short = 'd', long, value_name = "LIST", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(..=MOST))]
     pub n_depth: Option<Vec<u32>>,
-    /// Prompt and decode in one (pp+tg); may be given several times
+    /// Prefill and decode timed together (pp+tg); may be given several times
     #[arg(long, value_name = "PP,TG", value_parser = pair)]
     pub pg: Vec<(u32, u32)>,
-    /// Sequences at a time (b) [default: 1, of the paper's table as many as fit]
+    /// Numbers of sequences at a time (b) [default: 1; for the paper's table as many as fit]
     #[arg(short = 'b', long, value_name = "LIST", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=512))]
     pub batch: Option<Vec<u32>>,
-    /// Runs of each test that count
+    /// Counted runs of each test
     #[arg(short = 'r', long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub repetitions: u32,
-    /// Runs in front of them that do not
+    /// Uncounted runs of each test before the counted ones
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub warm_up: u32,
-    /// Steps over which the GPU's times by operator are averaged; 0 for none
+    /// Steps over which the GPU's time of each operator is averaged; 0 to leave it out
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(..=10_000))]
     pub profile: u32,
-    /// What to leave out
+    /// Tests to leave out
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub skip: Vec<Skip>,
-    /// How results are written; --json is json
+    /// Format of the results; --json means json
     #[arg(short, long, default_value = "md", conflicts_with = "json")]
     pub output: Output,
-    /// Write the results to this file, and the table on stdout
+    /// Write the results to this file, and a table to stdout
     #[arg(long, value_name = "FILE")]
     pub file: Option<PathBuf>,
-    /// Also write the page that compares them, as of `nemoflash compare`
+    /// Also write the HTML report of `nemoflash compare`
     #[arg(long, value_name = "REPORT.html")]
     pub html: Option<PathBuf>,
-    /// Measure every adapter through every graphics interface, and the CPU, each in a process of its own
+    /// Measure every GPU adapter through every graphics interface, and the CPU, each in its own process
     #[arg(long, conflicts_with_all = ["device", "backend", "adapter"])]
     pub all_backends: bool,
-    /// Measure again without each optional feature that the GPU has (--deny f16, subgroups, coopmat)
+    /// Also measure without each optional feature of the GPU (--deny f16, subgroups, coopmat)
     #[arg(long)]
     pub sweep: bool,
-    /// Measure the same in the page of an installed Chromium too
+    /// Also measure in the web demo, in an installed Chromium
     #[arg(long, value_name = "PATH", num_args = 0..=1, require_equals = true)]
     pub browser: Option<Option<PathBuf>>,
-    /// Folder of the built page, for --browser
+    /// Folder of the built web demo, for --browser
     #[arg(long, value_name = "DIR", default_value = "web-demo/dist")]
     pub page: PathBuf,
 }
@@ -75,23 +75,23 @@ pub enum Table {
 pub enum Output {
     /// A table
     Md,
-    /// A line of columns for each row, with their names in front
+    /// One line per row, behind a line with the names of the columns
     Csv,
-    /// One object of the whole run
+    /// One object for the whole run
     Json,
-    /// An object for each row
+    /// One object per row
     Jsonl,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Skip {
-    /// The golden tokens in front of everything
+    /// The check of the golden tokens
     Gate,
-    /// From the first file to an engine that is ready
+    /// Loading, from the first file to an engine that is ready
     Load,
-    /// The GPU's kernels alone
+    /// Compilation of the GPU's kernels
     Compile,
-    /// From the prompt to the first token
+    /// The time from the prompt to the first token
     FirstToken,
 }
 
@@ -102,7 +102,7 @@ fn pair(text: &str) -> Result<(u32, u32), String> {
 }
 
 impl Bench {
-    /// Of what tests are made.
+    /// The lists of which tests are made.
     pub fn lists(&self) -> Lists {
         let kind = |skip: &Skip| match skip {
             Skip::Gate => None,
@@ -120,7 +120,7 @@ impl Bench {
         }
     }
 
-    /// The arguments after which another process measures the same on one device, and tells it in JSON lines.
+    /// The arguments with which another process measures the same on one device and reports it in JSON lines.
     pub fn arguments(&self, common: &Common) -> Vec<OsString> {
         let mut out: Vec<OsString> = vec!["bench".into(), "--output".into(), "jsonl".into()];
         let mut option = |name: &str, value: OsString| {

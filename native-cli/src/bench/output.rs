@@ -1,4 +1,4 @@
-//! How rows are written: one by one, so that a run that ends early has told what it knew.
+//! Writes rows one by one, so that a run that ends early has written what it measured.
 
 use super::options::Output as Format;
 use crate::terminal;

@@ -1,4 +1,4 @@
-//! What stands around a measurement.
+//! What a row contains besides the measurement.
 
 use crate::args::Common;
 use anyhow::Result;

@@ -1,4 +1,4 @@
-//! What the page says first: the comparison in sentences.
+//! The first sentences of the HTML report: the comparison in words.
 
 use super::agree::sentence;
 use super::columns::Column;

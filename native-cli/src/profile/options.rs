@@ -21,25 +21,28 @@ pub struct Profile {
 
 #[derive(Clone, Debug, Subcommand)]
 pub enum Study {
-    /// Measure a latency look-up table of blocks, and how well it predicts whole stacks
+    /// Measure what each kind of block costs (a latency look-up table), and how well it predicts whole stacks
     ///
-    /// For each hidden size, a stack with one block of each kind takes turns with the same stack and some more blocks of one
-    /// kind: what a block adds to a decode step is the difference, launching and waiting included. What is left when all
-    /// blocks are taken away are the ends: embedding, head, choice of a token, submission. Attention is measured behind each of
-    /// the -d tokens; nothing else depends on them.
+    /// For each hidden size, two stacks take turns, run by run: one with one block of each kind, and one with
+    /// --blocks more blocks of one kind. The difference of their times is what a block adds to a decode step, with
+    /// launching kernels and waiting for them. The time that is left without any block is that of the ends:
+    /// embedding, head, choice of a token, submission. Attention is measured behind each of the -d numbers of tokens;
+    /// the other kinds do not depend on them.
     ///
-    /// Whole stacks that no entry is computed from (the published orders, attention with FFN, two drawn from the paper's search
-    /// space; also at a depth between two measured ones) take turns with these, and are predicted as sums of entries. The exit code is
-    /// 1 if one of them is off by more than 10 %. What does not fit the device is told and left out. Every clock is the host's,
-    /// the first run never counts, and medians are taken. benches/operators.schema.json describes the file.
+    /// The table is then tested. Whole stacks that no entry came from also take turns with these, and their time is
+    /// predicted as a sum of entries: the published orders of blocks, attention with FFN, and two stacks drawn from
+    /// the paper's search space, also at a depth between two measured ones. The exit code is 1 if a prediction is off
+    /// by more than 10 %. What the device cannot hold is left out, with the reason. Times are medians of the host's
+    /// clock, without the first run. benches/operators.schema.json describes the file.
     #[command(after_help = EXIT_CODES)]
     Operators(Operators),
-    /// Measure decode over depth and width at a number of parameters, and find the sweet spot of a latency budget
+    /// Measure decode over depth and width for a number of parameters, and find the best stack within a latency
+    /// budget
     ///
-    /// For each depth, the width is the multiple of 64 that comes nearest to the parameters. With --points, a file of losses of
-    /// trained models, the paper's law L(D, W) = L0 + a D^-alpha + b W^-beta is fitted to them, and the sweet spot is the stack
-    /// within the --budget whose loss by that law is lowest. Without points, only the latency half of the study is known.
-    /// benches/depth-width.schema.json describes the file.
+    /// For each depth, the width is the multiple of 64 that comes nearest to the number of parameters. --points is a
+    /// file with losses of trained models. The paper's law L(D, W) = L0 + a D^-alpha + b W^-beta is fitted to them.
+    /// The sweet spot is the stack within the --budget whose loss by that law is lowest. Without --points only the
+    /// latency is known. benches/depth-width.schema.json describes the file.
     #[command(after_help = EXIT_CODES)]
     DepthWidth(DepthWidth),
 }
@@ -69,19 +72,19 @@ pub struct Operators {
     /// Hidden sizes, multiples of 64 [default: 1024 to 2560 in steps of 256, and 3072; in software 128,256]
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = width)]
     pub hidden: Vec<u32>,
-    /// Sequences at a time [default: 1,8; in software 1]
+    /// Numbers of sequences at a time [default: 1,8; in software 1]
     #[arg(short = 'b', long, value_name = "LIST", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=512))]
     pub batch: Vec<u32>,
-    /// Tokens in front of the decoded ones [default: 0,1024,4096; in software 0,64]
+    /// Numbers of tokens in front of the decoded ones [default: 0,1024,4096; in software 0,64]
     #[arg(short = 'd', long, value_name = "LIST", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(..=MOST))]
     pub n_depth: Vec<u32>,
     /// Kinds of blocks [default: all]
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub kinds: Vec<Kind>,
-    /// Blocks that a stack has more than the other [default: 8; in software 4]
+    /// How many more blocks of one kind the second stack has [default: 8; in software 4]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
     pub blocks: Option<u32>,
-    /// Draws other held-out stacks from the search space
+    /// Seed that draws the held-out stacks from the search space
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
     #[command(flatten)]
@@ -90,7 +93,7 @@ pub struct Operators {
 
 #[derive(Clone, Debug, Args)]
 pub struct DepthWidth {
-    /// Parameters, the embedding's among them, such as 500M or 1.2B [default: 500M,1B; in software 2M,4M]
+    /// Numbers of parameters, the embedding included, such as 500M or 1.2B [default: 500M,1B; in software 2M,4M]
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = count)]
     pub params: Vec<u64>,
     /// Depths: how often the pattern is repeated [default: 6,12,18,24,30; in software 2,4,8]
@@ -103,10 +106,11 @@ pub struct DepthWidth {
     /// Losses of trained models: CSV with the columns depth, width and loss, or a JSON list of objects with these
     #[arg(long, value_name = "FILE")]
     pub points: Option<PathBuf>,
-    /// Milliseconds that a token may take; names the sweet spot
+    /// Latency budgets, in milliseconds per token; names the sweet spot of each
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = milliseconds)]
     pub budget: Vec<f64>,
-    /// Tokens in front of the decoded ones [default: 448, so that the middle of 128 is that of the paper's 1,024; in software 0]
+    /// Tokens in front of the decoded ones [default: 448, which puts the middle of 128 decoded tokens at 512, the
+    /// middle of the paper's 1,024; in software 0]
     #[arg(short = 'd', long, value_name = "N", value_parser = clap::value_parser!(u32).range(..=MOST))]
     pub n_depth: Option<u32>,
     #[command(flatten)]
@@ -116,22 +120,22 @@ pub struct DepthWidth {
 /// What both studies share.
 #[derive(Clone, Debug, Args)]
 pub struct Output {
-    /// Tokens that are decoded in a run [default: 32 for operators, 128 for depth-width; in software 8]
+    /// Tokens decoded per run [default: 32 for operators, 128 for depth-width; in software 8]
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=MOST))]
     pub n_gen: Option<u32>,
-    /// Runs that count, behind one that does not [default: 5; in software 7]
+    /// Counted runs, after one uncounted run [default: 5; in software 7]
     #[arg(short = 'r', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub repetitions: Option<u32>,
     /// Rows of the embedding and the head [default: 131072; in software 4096]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(512..=MOST))]
     pub vocab: Option<u32>,
-    /// Leave out the golden tokens in front of everything
+    /// Leave out the check of the golden tokens
     #[arg(long)]
     pub skip_gate: bool,
     /// Write the results to this file as JSON
     #[arg(long, value_name = "FILE.json")]
     pub file: Option<PathBuf>,
-    /// Also write a page with charts: one file, without scripts, for any browser
+    /// Also write an HTML report with charts: one file without scripts, for any browser
     #[arg(long, value_name = "REPORT.html")]
     pub html: Option<PathBuf>,
 }
