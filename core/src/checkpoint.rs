@@ -1,5 +1,5 @@
-//! What a checkpoint says about itself: the table at the head of a safetensors file, and the
-//! index of a checkpoint in several files. Pure parsing; nothing here reads a file.
+//! The table at the beginning of a safetensors file, and the index of a checkpoint in several files. This is pure
+//! parsing: nothing here reads a file.
 //!
 //! The rules are those of the [safetensors format](https://github.com/huggingface/safetensors),
 //! computed in checked `u64`, so that a tensor or a file beyond 4 GiB is as good on a 32-bit
@@ -104,7 +104,7 @@ pub struct Header {
 }
 
 impl Header {
-    /// The length in bytes of the JSON text that follows the file's first 8 bytes.
+    /// The length in bytes of the JSON text after the file's first 8 bytes.
     ///
     /// # Errors
     /// [`Error::Checkpoint`] when it is not the length of any header.
@@ -179,7 +179,7 @@ pub fn index(json: &[u8]) -> Result<Vec<String>> {
     Ok(files)
 }
 
-/// Whole numbers of a tensor of BF16, F16 or F32, of which `before` came earlier.
+/// The numbers, as f32, in these bytes of a tensor of BF16, F16 or F32; `before` numbers of it came earlier.
 ///
 /// # Errors
 /// [`Error::Checkpoint`] for another dtype, and for a number that is NaN or infinite: it names the tensor and the place.
@@ -212,7 +212,7 @@ fn plain_file_name(name: &str) -> bool {
         && name.ends_with(".safetensors")
 }
 
-/// A name or a message from outside, fit to be printed: one line, escaped, not longer than a line.
+/// A name or a message from outside, made safe to print: one line, escaped, and short.
 pub(crate) fn shown(text: &str) -> String {
     const MOST: usize = 200;
     let mut line: String = text
@@ -239,8 +239,8 @@ fn distinct(tensors: &[TensorInfo]) -> Result<()> {
     }
 }
 
-/// Reads an object in two passes: the first proves that all of it is JSON, in places that the
-/// second skips too (a lone surrogate, a number beyond f64, nesting too deep for the stack).
+/// Reads an object in two passes. The first pass proves that all of it is JSON, even in places that the second one
+/// skips: a lone surrogate, a number beyond f64, nesting too deep for the stack.
 fn read<'de, T: Deserialize<'de>>(json: &'de [u8]) -> Result<T, String> {
     let text = std::str::from_utf8(json).map_err(|e| e.to_string())?;
     if !text.starts_with('{') {

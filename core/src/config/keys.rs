@@ -13,7 +13,7 @@ pub(super) const MAX_HEADS: u32 = 1024;
 pub(super) const MAX_VOCAB: u32 = 1 << 24;
 pub(super) const MAX_POSITIONS: u32 = 1 << 24;
 pub(super) const MAX_HIDDEN: u32 = 1 << 16;
-/// Of a block's inside: FFN width, `d_inner`.
+/// Largest inner width of a block: FFN width, `d_inner`.
 pub(super) const MAX_WIDTH: u32 = 1 << 18;
 pub(super) const MAX_HEAD_DIM: u32 = 256;
 
@@ -87,13 +87,13 @@ impl Keys {
         self.typed(key, "an object", Value::as_object)
     }
 
-    /// A size for which zero and below mean "as usual".
+    /// A size for which zero and negative values mean the default.
     pub(super) fn size(&self, key: &str) -> Result<Option<u32>> {
         let read = |v: &Value| if v.as_i64()? <= 0 { Some(None) } else { u32::try_from(v.as_u64()?).ok().map(Some) };
         Ok(self.typed(key, "a whole number below 2^32", read)?.flatten())
     }
 
-    /// A dimension that must be known: from the file or else from the tensors' shapes.
+    /// A dimension that is required: from the file, or else from the tensors' shapes.
     pub(super) fn dim(&self, key: &str, range: RangeInclusive<u32>, by_shapes: Option<u64>) -> Result<u32> {
         if let Some(value) = self.integer(key, range.clone())? {
             return Ok(value);
@@ -158,7 +158,7 @@ impl Keys {
         }
     }
 
-    /// Key and value heads, each shared by as many query heads.
+    /// Number of key and value heads. Each is shared by the same number of query heads.
     pub(super) fn kv_heads(&self, heads: u32) -> Result<u32> {
         let kv_heads = self.dim("num_key_value_heads", 1..=heads, None)?;
         if !heads.is_multiple_of(kv_heads) {
@@ -200,7 +200,7 @@ fn whole(value: &Value, range: &RangeInclusive<u32>) -> Option<u32> {
     value.as_u64().and_then(|n| u32::try_from(n).ok()).filter(|n| range.contains(n))
 }
 
-/// Holds a dimension against what the kernels can do: 16-byte rows, heads that fit a workgroup.
+/// Checks a dimension against what the kernels can do: 16-byte rows, and heads that fit a workgroup.
 pub(super) fn fits(field: &str, what: &str, value: u32, step: u32, most: u32) -> Result<u32> {
     if value == 0 || value > most || !value.is_multiple_of(step) {
         let why = format!("{what} of {value} is not supported: it must be a multiple of {step}, from {step} to {most}");
@@ -221,7 +221,7 @@ pub(super) fn unsupported(field: &str, value: &str, known: &str) -> Error {
     bad(field, format!("{:?} is not supported; known are {known}", shown(value)))
 }
 
-/// A value, fit to be printed.
+/// A value, made safe to print.
 pub(super) fn short(value: &Value) -> String {
     match value {
         Value::Array(list) => format!("a list of {}", list.len()),

@@ -38,8 +38,8 @@ numbers! {
     }
 }
 
-/// Queries of a workgroup, and keys that it takes at a time. Many spare reading of keys; a CPU gains nothing by that, and
-/// wastes less on few rows.
+/// Queries of a workgroup, and keys that it takes at a time. With many queries each key is read less often. A CPU
+/// gains nothing by that, and few queries waste less work where there are few rows.
 fn tile(caps: &Caps) -> (u32, u32) {
     if caps.software { (16, 16) } else { (64, 32) }
 }
@@ -173,7 +173,7 @@ pub(super) fn kv_bind(
 }
 
 impl Kv {
-    /// Where a slot's part begins, in slots, if it is here.
+    /// The index of a slot in these buffers; `None` if the slot is in another buffer.
     pub fn place(&self, slot: u32) -> Option<u32> {
         slot.checked_sub(self.first_slot).filter(|&place| place < self.slots)
     }

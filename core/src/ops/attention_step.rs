@@ -44,7 +44,7 @@ numbers! {
     }
 }
 
-/// Keys of a split at least: with fewer, what every split does once would be more than what it shares.
+/// Fewest keys of a split. With fewer, the fixed cost of a split would exceed the work that is shared.
 const LEAST: u32 = 32;
 
 const fn parts(kv_lib: &'static str) -> [Part; 6] {

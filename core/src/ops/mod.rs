@@ -26,8 +26,8 @@ fn silu(x: f32) -> f32 {
     x / (1.0 + (-x).exp())
 }
 
-/// Most threads of a workgroup that shares its work through workgroup memory, a power of 4. Software has no use for many,
-/// and compiles for seconds where a browser has it clear the memory of so many, word by word.
+/// Most threads of a workgroup that shares its work through workgroup memory; a power of 4. Software does not profit
+/// from many. Where a browser makes it clear the memory of many threads word by word, it also compiles for seconds.
 fn most_threads(caps: &Caps) -> u32 {
     if caps.software { 64 } else { 256 }
 }
@@ -44,8 +44,8 @@ fn cases<O: Op>(list: &mut Vec<Case>) {
     list.extend(O::examples().into_iter().map(|e| Case { op: Box::new(e.op), batch: e.batch }));
 }
 
-/// [`examples`], each with the seed of its inputs. It depends on the operator and the example's place among the
-/// operator's own, so that another operator does not change what is tested.
+/// [`examples`], each with the seed of its inputs. The seed depends on the operator and the number of the example
+/// within the operator. So a new operator does not change the inputs of the others.
 pub fn seeded() -> Vec<(u64, Case)> {
     let mut counts = std::collections::HashMap::new();
     let seed = |case: &Case| {
