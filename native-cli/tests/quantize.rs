@@ -61,7 +61,7 @@ fn licence_and_tokenizer_go_along() {
     assert_eq!(names, ["LICENSE", "config.json", "model.safetensors", "tokenizer.json"]);
 }
 
-/// Perplexity of the held-out text, and how much of it the weights may cost. Measured on all of it: see README; on 4,000
+/// Perplexity of the held-out text, and how much of it the weights may cost. Measured on all of it: see docs/benchmarks.md; on 4,000
 /// tokens: 0.001 % and 4.0 %.
 #[test]
 fn little_is_lost() {

@@ -29,3 +29,8 @@ pub use shader::{Shader, kinds, shaders};
 pub use spoil::spoil;
 pub use synthetic::load_synthetic;
 pub use tensors::{Tensors, file, tensors};
+
+/// The Rust of README.md: a documentation test compiles it. It does not run, since it reads files of the root.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
