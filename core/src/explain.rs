@@ -11,13 +11,13 @@ use std::collections::BTreeMap;
 pub struct DeviceBytes {
     /// Weights.
     pub weights: u64,
-    /// What sequences remember, all slots.
+    /// The memory of the sequences of all slots.
     pub arena: u64,
     /// Activations, logits, angle tables.
     pub scratch: u64,
 }
 
-/// What one kind of block takes of a decode step.
+/// The cost of one kind of block in a decode step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PartCost {
     /// `embedding`, a kind of block, `head` or `pick`.
@@ -26,7 +26,7 @@ pub struct PartCost {
     pub count: usize,
     /// Dispatches of all of them.
     pub dispatches: usize,
-    /// Bytes that they bind, or must move where that is less.
+    /// Bytes of their bindings, or the bytes that they must move where that is less.
     pub bytes: u64,
 }
 
@@ -35,11 +35,11 @@ pub struct PartCost {
 pub struct KernelUse {
     /// Its name.
     pub name: &'static str,
-    /// Dispatches in one step.
+    /// Number of its dispatches in one step.
     pub dispatches: usize,
     /// Its constants on this device, for the first of them.
     pub constants: String,
-    /// Why this kernel.
+    /// Why this kernel is used.
     pub why: &'static str,
 }
 
@@ -54,13 +54,13 @@ pub struct Explain {
     pub bytes_per_token: u64,
     /// Memory on the device.
     pub device_bytes: DeviceBytes,
-    /// Slots and tokens of text in each.
+    /// Number of slots.
     pub slots: u32,
     /// Tokens of text in each slot.
     pub context: u32,
     /// Meta tokens in front of each sequence, computed once.
     pub memory_tokens: u32,
-    /// How the head is kept: `bf16`, or bits and group.
+    /// How the head is stored: `bf16`, or bits and group size.
     pub weights: String,
     /// Least and largest length of a row of the head.
     pub row_lengths: [f32; 2],
@@ -72,11 +72,11 @@ pub struct Explain {
     pub prefill_scan: String,
     /// Subgroup size, where subgroup operations are used.
     pub subgroup: Option<u32>,
-    /// Whether the products of many rows are made by cooperative matrices.
+    /// Whether matrix products of many rows use cooperative matrices.
     pub coopmat: bool,
-    /// By part of the model.
+    /// Cost of each part of the model.
     pub parts: Vec<PartCost>,
-    /// By kernel.
+    /// Use of each kernel.
     pub kernels: Vec<KernelUse>,
 }
 
@@ -157,6 +157,6 @@ fn why(kernel: &str) -> &'static str {
     }
 }
 
-/// The most dispatches that one block of each kind may take at decode (design: decode budget); a test holds it.
+/// Most dispatches that one block of each kind may take at decode. A test checks it.
 pub const BUDGET: [(&str, usize); 7] =
     [("embedding", 1), ("attention", 4), ("mamba2", 3), ("deltanet", 3), ("ffn", 2), ("head", 1), ("pick", 2)];

@@ -14,7 +14,7 @@ use crate::{Error, Result};
 /// Weights of a whole model on a device.
 #[derive(Debug)]
 pub struct Model {
-    /// What the model is.
+    /// The configuration.
     pub config: Config,
     /// Embedding of the vocabulary, [vocab_size, hidden_size].
     embedding: Matrix,
@@ -24,16 +24,17 @@ pub struct Model {
     pub(crate) layers: Vec<(Buf, Block)>,
     /// Weight of the final norm.
     norm: Buf,
-    /// The head where it is not the embedding.
+    /// The head, if it is not the embedding.
     head: Option<Matrix>,
     /// What each logit is multiplied by, [vocab_size].
     divisor: Buf,
-    /// Least and largest length of a row of the head (spec 3.7): if all are 1, the division of logits does nothing.
+    /// Shortest and longest length of a row of the head (spec 3.7). If all lengths are 1, dividing logits by them
+    /// changes nothing.
     pub row_lengths: [f32; 2],
 }
 
 impl Model {
-    /// Room for every weight, and the place of every tensor.
+    /// Allocates every weight, and sets the place of every tensor.
     pub(crate) async fn alloc(exec: &mut Exec, config: Config, mut places: Places) -> Result<(Model, Places)> {
         let Config { vocab_size, hidden_size, memory_tokens, .. } = config;
         let places_ref = &mut places;
@@ -59,7 +60,7 @@ impl Model {
         Ok((Model { config, embedding, memory, layers, norm, head, divisor, row_lengths: [1.0; 2] }, places))
     }
 
-    /// Computes what depends on loaded weights alone: the lengths of the vocabulary rows (spec 3.7).
+    /// Computes what depends only on the loaded weights: the lengths of the vocabulary's rows (spec 3.7).
     pub(crate) async fn finish(&mut self, exec: &mut Exec) -> Result<()> {
         let total = self.config.vocab_size;
         let mut plan = Plan::default();
@@ -84,8 +85,8 @@ impl Model {
         self.head.as_ref().unwrap_or(&self.embedding)
     }
 
-    /// Records the forward pass up to the final norm: `x` of the scratch holds the residual stream.
-    /// These layers run; `memories` has the memory and the rotary table of each of all.
+    /// Records the forward pass up to the final norm. `x` of the scratch buffers holds the residual stream. Only the
+    /// `layers` run; `memories` has the memory and the rotary table of each layer of the model.
     pub(crate) fn forward(
         &self,
         plan: &mut Plan,
@@ -132,7 +133,7 @@ impl Model {
         }
     }
 
-    /// How the head keeps its numbers.
+    /// The format of the head.
     pub fn format(&self) -> Format {
         self.head().parts.first().map_or(Format::Bf16, |part| part.format)
     }
@@ -144,7 +145,7 @@ impl Model {
         ends + self.layer_bytes().sum::<u64>()
     }
 
-    /// The same of each layer.
+    /// Bytes of weights of each layer.
     pub fn layer_bytes(&self) -> impl Iterator<Item = u64> {
         self.layers.iter().map(|(norm, block)| norm.bytes() + block.bytes())
     }

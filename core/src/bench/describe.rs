@@ -1,4 +1,4 @@
-//! Tests, devices and models in the words of a report.
+//! Describes tests, devices and models in the fields of a report.
 
 use super::report::{Clock, Device, Kind, Model, Percentiles, Summary, Test, Time};
 use crate::caps::Deny;
@@ -9,7 +9,7 @@ use crate::format::{Format, Quant};
 /// The version of wgpu that this is built with.
 pub const WGPU: &str = "30.0.1";
 
-/// Seconds below which nothing is divided by them.
+/// Shortest time, in seconds, that anything is divided by.
 pub(super) const SHORT: f64 = 1e-9;
 
 impl Test {
@@ -32,7 +32,7 @@ impl Test {
         Test { name, kind, prompt, tokens, depth, batch }
     }
 
-    /// Tokens that a repetition is about, of all sequences together, if its rate is one of tokens.
+    /// Number of tokens of a repetition, of all sequences together; `None` for a test without a rate of tokens.
     fn rated(&self) -> Option<u64> {
         let each = match self.kind {
             Kind::Load | Kind::Compile | Kind::FirstToken => return None,
@@ -92,7 +92,7 @@ impl Device {
 }
 
 impl Model {
-    /// The model of an engine, as it is kept there.
+    /// The model of an engine, as it is stored there.
     pub fn new(engine: &Engine, name: &str, synthetic: bool) -> Model {
         let explain = engine.explain();
         let held = explain.device_bytes;

@@ -1,4 +1,4 @@
-//! What the small model `fables` must say: the gate in front of a benchmark.
+//! The golden tokens: what the model `fables` must say before a benchmark counts.
 
 use super::report::Gate;
 use crate::Result;
@@ -8,19 +8,19 @@ use std::ops::ControlFlow;
 
 /// "Once upon a time" in the tokens of `fables`.
 pub const PROMPT: [u32; 4] = [3124, 709, 262, 536];
-/// What the float64 reference says next (`tests/golden/fables.safetensors`). At each of these steps the second-best
-/// logit is at least 0.022 behind, twelve times what keys and values in f16 change.
+/// The tokens that the float64 reference says next (`tests/golden/fables.safetensors`). At each of these steps the
+/// second-best logit is at least 0.022 behind, twelve times as much as keys and values in f16 change.
 pub const GOLDEN: [u32; 32] = [
     15, 273, 541, 282, 525, 279, 263, 659, 273, 352, 15, 360, 44, 397, 262, 1030, 421, 379, 262, 659, 364, 1030, 15,
     273, 311, 569, 659, 384, 360, 845, 15, 2013,
 ];
 
-/// Tokens of context that all of what [`said`] gives take.
+/// Number of tokens of context that [`said`] needs for its full answer.
 pub const CONTEXT: u32 = (PROMPT.len() + GOLDEN.len()) as u32;
 
-/// What any engine says after [`PROMPT`], greedily: 32 tokens, or as many as its context holds ([`CONTEXT`]); nothing if
-/// `go` ended it. Rows tell it, so that devices can be held against each other whatever the model. Slot 0 is spent
-/// afterwards.
+/// What an engine says after [`PROMPT`], greedily: 32 tokens, or as many as its context holds ([`CONTEXT`]); `None`
+/// if `go` ended it. Rows of a benchmark contain it, so that devices can be compared for any model. The sequence of
+/// slot 0 is lost.
 ///
 /// # Errors
 /// As [`Engine::generate`].

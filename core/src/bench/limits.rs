@@ -10,9 +10,9 @@ use crate::ops::MatvecAdd;
 use crate::plan::Plan;
 use crate::{Error, Result};
 
-/// Bytes that are read or copied at a time: more than caches hold,
+/// Bytes that are read or copied at a time: more than caches hold.
 const BYTES: u64 = 256 << 20;
-/// and less on a GPU in software, which shares them with everybody.
+/// Fewer bytes for a GPU in software, which shares its memory with everything else.
 const SOFTWARE_BYTES: u64 = 64 << 20;
 /// Seconds that one measurement should take, so that submitting it hardly counts.
 const LONG: f64 = 0.02;
@@ -25,8 +25,8 @@ const PROBE: u64 = 256 << 20;
 /// Columns of the matrix that is read.
 const COLS: u32 = 2048;
 
-/// Bytes of buffers that a GPU holds at a time, counted up to `most` by making them: nobody else can tell. Nothing is
-/// written, and all of them are given back.
+/// How many bytes of buffers a GPU holds, up to `most`. Buffers are made to find out, because nothing else can tell.
+/// They are not written, and all are freed.
 ///
 /// # Errors
 /// [`Error::Device`].
@@ -47,9 +47,9 @@ pub async fn buffer_bytes(exec: &mut Exec, most: u64) -> Result<u64> {
     result.map(|()| held)
 }
 
-/// Bytes per second of a device's memory, by the host's clock: what it reads in the product of a large matrix with one
-/// row, or reads and writes when it copies, whichever is more (some drivers copy slowly); nothing on the CPU. It allocates
-/// buffers and gives them back.
+/// Bytes per second of a device's memory, by the host's clock. This is what the device reads in the product of a
+/// large matrix with one row, or what it reads and writes when it copies, whichever is more (some drivers copy
+/// slowly). `None` on the CPU. It allocates buffers and frees them.
 ///
 /// # Errors
 /// [`Error::OutOfMemory`], [`Error::Device`].
@@ -95,7 +95,8 @@ pub async fn memory_bytes_per_second(exec: &mut Exec, clock: Clock) -> Result<Op
     rate
 }
 
-/// Seconds of one repetition in the best of some measurements; `run` does as many repetitions as it is told, to their end.
+/// Seconds of one repetition in the best of several measurements. `run` does the given number of repetitions and
+/// waits for them.
 async fn best(exec: &mut Exec, clock: Clock, run: impl AsyncFn(&mut Exec, usize) -> Result<(), Error>) -> Result<f64> {
     let (mut times, mut best, mut runs) = (1, f64::INFINITY, 0);
     while runs < RUNS {

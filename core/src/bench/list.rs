@@ -1,9 +1,9 @@
-//! Which tests a benchmark makes: natively and in a page, of the same numbers the same ones.
+//! The tests of a benchmark. The same numbers give the same tests natively and in a web page.
 
 use super::report::{Kind, Test};
 use serde::Deserialize;
 
-/// Numbers of which tests are made, in llama-bench's lists.
+/// The numbers from which tests are made, as llama-bench's lists.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Lists {
@@ -17,7 +17,7 @@ pub struct Lists {
     pub depths: Vec<u32>,
     /// Sequences at a time (b).
     pub batches: Vec<u32>,
-    /// Kinds that are left out.
+    /// Kinds of tests to leave out.
     pub skip: Vec<Kind>,
 }
 

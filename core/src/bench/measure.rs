@@ -1,4 +1,4 @@
-//! Runs what is timed.
+//! Runs the tests of a benchmark and times them.
 
 use super::describe::SHORT;
 use super::operators::operators;
@@ -14,40 +14,41 @@ use std::ops::ControlFlow;
 /// How a test is measured.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// Repetitions that count.
+    /// Number of counted runs.
     pub runs: u32,
-    /// Runs in front of them that do not; at least one is always made.
+    /// Number of uncounted runs before them; there is always at least one.
     pub warm_up: u32,
     /// Steps over which the times of operators are averaged; 0 for none.
     pub profile: u32,
-    /// Where a device's stamps are coarse, as in a browser: seconds that more steps may take until the averages are steady. If
-    /// they do not become so, no operators are told.
+    /// For devices with coarse timestamps, as in a browser: seconds in which further steps may run until the averages
+    /// are steady. If the averages do not become steady, no times of operators are reported.
     pub steady: Option<f64>,
     /// Bytes per second of the device's memory, if that is known: see [`memory_bytes_per_second`](super::memory_bytes_per_second).
     pub bandwidth: Option<f64>,
-    /// Seconds from any moment.
+    /// The clock.
     pub clock: Clock,
 }
 
-/// What came out.
+/// The result of a measurement.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Measured {
-    /// What the runs took.
+    /// The time of the runs.
     pub time: Time,
-    /// What each operator takes, if the device can tell.
+    /// The time of each operator, if the device can measure it.
     pub operators: Vec<Operator>,
 }
 
-/// Called between the steps of a measurement with the run that goes on, the first warm-up being 0; `Break` ends it.
+/// Called between the steps of a measurement with the number of the current run; 0 is the first warm-up run. `Break`
+/// ends the measurement.
 pub type Go<'a> = dyn FnMut(u32) -> ControlFlow<()> + 'a;
 
-/// Tokens to run: any will do, but not all the same.
+/// Tokens to run. Any will do, as long as they are not all the same.
 pub(super) fn ids(engine: &Engine, count: u32) -> Vec<u32> {
     (1..=count).map(|i| i.wrapping_mul(2_654_435_761) % engine.config().vocab_size).collect()
 }
 
-/// Times a test of an engine, with all that [`Time`] holds, and its operators. Nothing if `go` ended it. The slots that
-/// the test uses are spent afterwards.
+/// Times a test of an engine, and its operators. Returns `None` if `go` ended it. The sequences of the slots that the
+/// test uses are lost.
 ///
 /// # Errors
 /// [`Error::Parameter`] for a kind that is no work of an engine or for more sequences than it has slots; [`Error::Prompt`]
@@ -82,16 +83,16 @@ pub async fn measure(
     Ok(Some(Measured { time, operators }))
 }
 
-/// A test, and the selections of an engine's layers that take turns at it.
+/// A test, and selections of an engine's layers that take turns at it.
 #[derive(Clone, Debug)]
 pub struct Turns {
-    /// What each of them runs.
+    /// The test that each of them runs.
     pub test: Test,
     /// See [`Engine::select`].
     pub selections: Vec<Vec<usize>>,
 }
 
-/// The runs of [`measure`] alone.
+/// Only the runs of [`measure`], without times of operators.
 ///
 /// # Errors
 /// As [`measure`].
@@ -101,9 +102,10 @@ pub async fn time(engine: &mut Engine, test: &Test, settings: &Settings, go: &mu
     Ok(times.and_then(|times| times.into_iter().flatten().next()))
 }
 
-/// As [`time`], of several tests and selections of layers: a run of each, then the next run of each, so that what
-/// changes meanwhile (another program, a warm device) changes all alike, and differences hold run by run. What stands in front
-/// is run through all selected layers, which are selected again afterwards.
+/// As [`time`], for several tests and selections of layers that take turns: one run of each, then the next run of
+/// each. So slow changes of the machine (another program, a device that gets warm) affect all of them alike, and
+/// differences can be taken run by run. The tokens in front are run through all selected layers. Afterwards the
+/// selection is what it was before.
 ///
 /// # Errors
 /// As [`measure`]; [`Error::Parameter`] if there is no such layer.
@@ -172,7 +174,7 @@ struct Run {
     tokens: Vec<f64>,
 }
 
-/// One run in slots that hold what is in front of it. Every way ends with a token or a step that has come back.
+/// One run in slots that hold the tokens in front of it. Each way of measuring ends by waiting for a token or a step.
 async fn once(
     engine: &mut Engine,
     test: &Test,
@@ -259,8 +261,8 @@ async fn together(
     Ok(ControlFlow::Continue(()))
 }
 
-/// Seconds in which a fresh device compiles the kernels that an engine has prepared: those of prefill and decode. What its
-/// driver, or a browser, has kept from before, it need not compile again.
+/// Seconds in which a fresh device compiles the kernels that an engine has prepared: those of prefill and decode. A
+/// driver or a browser need not compile again what it has kept from before.
 ///
 /// # Errors
 /// [`Error::Device`].

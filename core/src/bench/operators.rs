@@ -1,4 +1,4 @@
-//! Where the time of a step goes.
+//! How the time of a step divides among its operators.
 
 use super::measure::{Go, Settings, ids};
 use super::report::{Kind, Operator, Test};
@@ -7,15 +7,16 @@ use crate::sampling::Sampling;
 use crate::{Error, Result};
 use std::collections::BTreeMap;
 
-/// How sure an average is that counts as steady: its standard error, as a share of the whole step's time.
+/// An average counts as steady below this standard error, as a share of the whole step's time.
 const STEADY: f64 = 0.02;
 
-/// What each operator of a step takes on the device, the mean of `settings.profile` of them or more, largest first; those with
-/// the same numbers are together. The step is that of one token for [`Kind::Decode`]; for [`Kind::Prefill`] and
-/// [`Kind::FirstToken`] it is the last one of the prompt, with the choice of a token behind it. Nothing if `go` ended it.
+/// The device's time of each operator of a step, largest first: the mean of `settings.profile` steps or more.
+/// Operators with the same numbers are added together. For [`Kind::Decode`] the step is one token. For
+/// [`Kind::Prefill`] and [`Kind::FirstToken`] it is the last step of the prompt, with the choice of a token. Returns
+/// `None` if `go` ended it.
 ///
-/// Empty for other kinds, for several sequences at a time, where the device cannot tell, and where it could not in the seconds
-/// of `settings.steady`. Slot 0 is spent afterwards.
+/// The result is empty for other kinds, for several sequences at a time, if the device has no timestamps, and if the
+/// averages did not become steady within `settings.steady` seconds. The sequence of slot 0 is lost.
 ///
 /// # Errors
 /// As [`Engine::step`].
@@ -88,8 +89,8 @@ fn add(sums: &mut Sums, step: Vec<Dispatch>) {
     }
 }
 
-/// The largest standard error of an operator's mean, as a share of the step's time. Stamps that are rounded, as a browser's are,
-/// lie on either side of the truth: each is off, and the mean of many is not.
+/// The largest standard error of an operator's mean, as a share of the step's time. Rounded timestamps, as a
+/// browser's are, lie on either side of the truth: each one is off, but the mean of many is not.
 fn unsure(sums: &Sums, steps: u32) -> f64 {
     let count = f64::from(steps);
     let error = |(sum, squares): &(Operator, f64)| {

@@ -1,4 +1,5 @@
-//! What a benchmark tells: rows, each of which stands for itself. `benches/report.schema.json` says the same as JSON Schema.
+//! The report of a benchmark: rows, each of which can be understood alone. `benches/report.schema.json` describes the
+//! same format as JSON Schema.
 
 use serde::{Deserialize, Serialize};
 
@@ -19,29 +20,29 @@ pub struct Report {
 pub struct Row {
     /// [`SCHEMA`].
     pub schema: String,
-    /// When it was measured: RFC 3339, UTC.
+    /// The time of the measurement: RFC 3339, UTC.
     pub date: String,
-    /// What ran it.
+    /// The program.
     pub software: Software,
-    /// What it ran on.
+    /// The device.
     pub device: Device,
-    /// What was run.
+    /// The model.
     pub model: Model,
     /// Whether the device gives the right tokens.
     pub gate: Gate,
-    /// What this model says on it after a fixed prompt, greedily ([`said`](super::said)): devices that compute alike say the
-    /// same. Empty where it was not asked.
+    /// What this model says on the device after a fixed prompt, greedily ([`said`](super::said)). Devices that
+    /// compute alike say the same. Empty if the model was not asked.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub said: Vec<u32>,
     /// What was timed.
     pub test: Test,
     /// What it took.
     pub time: Time,
-    /// Where the time goes, if the device can tell: by operator, largest first. Empty otherwise.
+    /// The device's time of each operator, largest first. Empty if the device cannot measure it.
     pub operators: Vec<Operator>,
-    /// What makes the numbers less sure than they look, each with what to do about it.
+    /// Warnings about what makes the numbers less certain, each with what to do about it.
     pub warnings: Vec<String>,
-    /// In place of a result: why there is none (`time.samples` is empty then).
+    /// Why there is no result. `time.samples` is then empty.
     pub error: Option<String>,
 }
 
@@ -88,9 +89,9 @@ pub struct Model {
     pub name: String,
     /// Whether its weights are random: a shape, not a model.
     pub synthetic: bool,
-    /// How matrices are kept: `bf16`, `q8`, `q4` or what the folder has.
+    /// How matrices are stored: `bf16`, `q8`, `q4`, or what the folder has.
     pub weights: String,
-    /// How keys and values are kept: `f16` or `f32`.
+    /// How keys and values are stored: `f16` or `f32`.
     pub kv: String,
     /// Bytes that one decode step of one sequence moves at least.
     pub bytes_per_token: u64,
@@ -104,15 +105,15 @@ pub struct Model {
     pub scratch_bytes: u64,
 }
 
-/// Whether golden tokens came out right on this device before anything was timed.
+/// Whether the golden tokens were right on this device. They are checked before anything is timed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Gate {
-    /// They did.
+    /// They were right.
     Passed,
-    /// They did not: the numbers are those of a wrong program.
+    /// They were wrong: the times are those of a wrong program.
     Failed,
-    /// It was not asked.
+    /// They were not checked.
     NotRun,
 }
 
@@ -152,14 +153,14 @@ pub struct Test {
     pub batch: u32,
 }
 
-/// What it took. Rates follow from seconds and `test`.
+/// The times of a test. Rates follow from the seconds and the test.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Time {
     /// `wall` or `device`; never both in one column.
     pub clock: Clock,
     /// Seconds of each repetition, in their order. The first run is not among them.
     pub samples: Vec<f64>,
-    /// What they come to, if there is one at least.
+    /// Statistics of the samples, if there is at least one.
     pub seconds: Option<Summary>,
     /// Tokens per second of the repetitions: of all sequences together. None for what has no tokens.
     pub tokens_per_second: Option<Summary>,
@@ -169,7 +170,7 @@ pub struct Time {
     pub token_seconds: Option<Percentiles>,
     /// `model.bytes_per_token` over the median time of a token, in bytes per second; for decode.
     pub bytes_per_second: Option<f64>,
-    /// That over what the device reaches when it copies memory.
+    /// That as a share of the device's memory bandwidth.
     pub bandwidth_share: Option<f64>,
     /// Share of the median time in which the device computes, from its timestamps.
     pub busy_share: Option<f64>,
@@ -185,7 +186,7 @@ pub enum Clock {
     Device,
 }
 
-/// Some numbers in few.
+/// Statistics of some numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     /// Arithmetic mean.
@@ -200,7 +201,7 @@ pub struct Summary {
     pub high: f64,
 }
 
-/// Where half, 90 and 99 of 100 numbers are at or below.
+/// The values at or below which 50, 90 and 99 of 100 numbers are.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Percentiles {
     /// 50 %.

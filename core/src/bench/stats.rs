@@ -1,20 +1,21 @@
-//! Many numbers in few, and what makes them less sure than they look.
+//! Statistics of samples, and warnings about what makes them less certain.
 
 use super::describe::SHORT;
 use super::report::{Kind, Percentiles, Summary};
 
-/// Samples with which the interval of a median is found.
+/// Number of bootstrap samples for the interval of a median.
 const RESAMPLES: usize = 2000;
-/// A run is an outlier if it lies so many standard deviations, as told by the median absolute deviation, off the median,
+/// A run is an outlier if it is this many standard deviations off the median, where the median absolute deviation
+/// gives the standard deviation,
 const DEVIATIONS: f64 = 5.0;
 /// and this share of the median too: runs that are all but equal have no outliers.
 const APART: f64 = 0.05;
 /// Standard deviations in a median absolute deviation, for a normal distribution.
 const MAD: f64 = 1.4826;
-/// Fewest runs that tell anything about each other.
+/// Fewest runs that can be compared with each other.
 const FEW: usize = 5;
 
-/// Ascending.
+/// The samples in ascending order.
 fn sorted(samples: &[f64]) -> Vec<f64> {
     let mut sorted = samples.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -32,7 +33,8 @@ fn median(samples: &[f64]) -> f64 {
 }
 
 impl Summary {
-    /// Of some samples; nothing of none. The interval is the same each time: its random numbers are.
+    /// Statistics of some samples; `None` if there are none. The interval is always the same, because its random
+    /// numbers are.
     pub fn of(samples: &[f64]) -> Option<Summary> {
         if samples.is_empty() {
             return None;
@@ -53,7 +55,8 @@ impl Summary {
 }
 
 impl Percentiles {
-    /// Of some samples, by nearest rank: the smallest sample that is not below so many of them. Nothing of none.
+    /// Percentiles of some samples, by nearest rank: the smallest sample that is not below that share of them. `None`
+    /// if there are none.
     pub fn of(samples: &[f64]) -> Option<Percentiles> {
         let sorted = sorted(samples);
         let max = *sorted.last()?;
@@ -74,8 +77,8 @@ impl Random {
     }
 }
 
-/// What is suspicious about the seconds of runs, in their order, each with what to do about it. Nothing of loading and
-/// compiling: these wait for disks, drivers and their caches, and no device gets hot.
+/// Warnings about suspicious times of runs, in their order, each with what to do about it. There are none for loading
+/// and compiling: these wait for disks, drivers and their caches, and no device gets hot.
 pub fn warnings(kind: Kind, seconds: &[f64]) -> Vec<String> {
     let mut warnings = vec![];
     if matches!(kind, Kind::Load | Kind::Compile) {

@@ -86,7 +86,7 @@ impl Attention {
         run.add(plan, &self.out, s.y);
     }
 
-    /// The rotary base and the width of a head: what a table of angles depends on.
+    /// The rotary base and the width of a head, which select a table of angles.
     pub fn rotary(&self) -> (Option<f64>, u32) {
         (self.dims.rope.map(|rope| rope.theta), self.dims.head_dim)
     }

@@ -21,7 +21,7 @@ pub struct DeltaNet {
     qkvb: Matrix,
     /// Convolutions of q | k | v, [3 * heads * head_dim, 4].
     conv: Buf,
-    /// Zeros: these convolutions have no bias.
+    /// All zero: these convolutions have no bias, but the kernel reads one.
     bias: Buf,
     /// Weight of the head norm, [head_dim].
     norm: Buf,

@@ -13,7 +13,7 @@ use crate::plan::Plan;
 #[derive(Debug)]
 pub struct Ffn {
     gated: bool,
-    /// Gate and up lines in pairs of halves, or up alone.
+    /// The gate's and the up projection's rows, or the up projection's alone.
     up: Matrix,
     down: Matrix,
 }

@@ -18,7 +18,7 @@ use crate::ops;
 use crate::plan::Plan;
 use crate::{Result, scratch::Scratch};
 
-/// How many tokens a recurrent scan takes at a time.
+/// How a recurrent scan goes over the tokens of a prompt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Scan {
     /// Token by token, state in registers.
@@ -28,14 +28,14 @@ pub enum Scan {
     Chunked,
 }
 
-/// What a plan is recorded for.
+/// The sizes and buffers for which a plan is recorded.
 #[derive(Clone, Copy, Debug)]
 pub struct Run<'a> {
     /// Rows of the plan.
     pub rows: u32,
-    /// Few enough rows for matrix-vector kernels.
+    /// Whether the rows are few enough for matrix-vector kernels.
     pub few: bool,
-    /// Every segment is one row: the fused step kernels apply.
+    /// Whether every segment is one row, so that the fused step kernels can be used.
     pub steps: bool,
     /// The scan of longer segments.
     pub scan: Scan,
@@ -43,7 +43,7 @@ pub struct Run<'a> {
     pub kv_f16: bool,
     /// Slots of the arena.
     pub slots: u32,
-    /// Slots whose keys and values share a buffer.
+    /// Number of slots whose keys and values are in one buffer.
     pub bank: u32,
     /// Positions of a slot, meta tokens included.
     pub positions: u32,
@@ -107,11 +107,11 @@ pub enum Memory {
     None,
     /// Elements for each position: keys and values.
     PerPosition(u64, Elem),
-    /// Elements in all: convolution tail and recurrent state.
+    /// Number of elements, whatever the position: convolution tail and recurrent state.
     Fixed(u64),
 }
 
-/// Widths that a block needs of each kind of scratch.
+/// Width of each scratch buffer that a block needs; 0 where it does not need one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Widths {
     /// Projected row.
@@ -120,7 +120,7 @@ pub struct Widths {
     pub c: u32,
     /// Mixed row, before the output projection.
     pub y: u32,
-    /// Attention heads and their width, for splits.
+    /// Attention heads and their width, for the partial results of splits.
     pub heads: (u32, u32),
     /// DeltaNet heads and their width.
     pub delta: (u32, u32),
@@ -142,7 +142,7 @@ pub enum Block {
 }
 
 impl Block {
-    /// Room for a layer's weights.
+    /// Allocates a layer's weights.
     pub async fn alloc(exec: &mut Exec, places: &mut Places, layer: &Layer, hidden: u32) -> Result<Block> {
         let prefix = &layer.prefix;
         Ok(match &layer.kind {
@@ -153,7 +153,8 @@ impl Block {
         })
     }
 
-    /// Records `x += mix(RMSNorm(x; norm))`, with the buffers of its memory: one, or one for every [`Run::bank`] slots.
+    /// Records `x += mix(RMSNorm(x; norm))`. `memory` are the buffers of this block's memory: one, or one for every
+    /// [`Run::bank`] slots.
     pub fn mix(&self, plan: &mut Plan, run: &Run, norm: Buf, memory: &[Buf], rotary: Option<Buf>) {
         plan.part = self.name();
         match (self, memory, rotary) {

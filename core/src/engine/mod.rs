@@ -32,15 +32,16 @@ use pace::Pace;
 use sequences::Slot;
 use std::collections::HashMap;
 
-/// Rows for which plans of prompts are recorded; a step uses the smallest that holds it.
+/// Numbers of rows for which plans of prompts are recorded. A step uses the smallest plan that holds its rows.
 const PROMPT_BUCKETS: [u32; 4] = [1, ops::MATVEC_ROWS, 64, MAX_ROWS as u32];
-/// The same of steps of one token of each sequence, and of their ends. Kernels are compiled when so many come for the first time.
+/// Numbers of rows for which plans are recorded where each row is the next token of another sequence, and for the
+/// head and the choice of tokens. A kernel is compiled when a step needs a size for the first time.
 const STEP_BUCKETS: [u32; 8] = [1, ops::MATVEC_ROWS, 16, 32, 64, 128, 256, MAX_ROWS as u32];
-/// Rows of prompts that run other kernels.
+/// Numbers of rows at which prompts use different kernels.
 const PROMPTS: [u32; 2] = [64, ops::MATVEC_ROWS];
-/// Decode steps that are submitted before the first of them is read.
+/// Number of decode steps that are submitted before the first of them is read.
 const AHEAD: usize = 4;
-/// Rows whose logits are computed at a time by [`Engine::logits`].
+/// Number of rows whose logits are computed at a time by [`Engine::logits`].
 const LOGIT_ROWS: u32 = 64;
 
 /// How keys and values are kept.
@@ -64,10 +65,12 @@ pub struct EngineOptions {
     pub kv: Kv,
     /// The scan of prefill.
     pub scan: Scan,
-    /// Rows of one prefill step, at most 512; if not given, what the device is best at. [`Engine::step`] takes 512 then.
+    /// Rows of one prefill step, at most 512. `None` lets the engine choose what is fastest on the device.
+    /// [`Engine::step`] takes up to 512 rows in that case.
     pub prefill_rows: Option<u32>,
-    /// With a clock, prompts are cut so that a step takes less than a tenth of a second, or a quarter of
-    /// eight rows, where the device can; up to half a second where shorter steps save no time.
+    /// A clock that the caller lends. With it, prompts are cut into steps that take less than a tenth of a second, or
+    /// less than a quarter for eight rows, where the device can do that. Steps may take up to half a second where
+    /// shorter ones save no time.
     pub clock: Option<Clock>,
 }
 
@@ -77,14 +80,14 @@ impl Default for EngineOptions {
     }
 }
 
-/// Which rows' logits a step computes.
+/// The rows for which a step computes logits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Ends {
-    /// None: a chunk of a prompt that goes on.
+    /// None: the step is a part of a prompt that continues.
     None,
-    /// One for each segment, in order; every segment is one row.
+    /// One row for each segment, in order. Every segment has one row, so nothing is gathered.
     Rows(u32),
-    /// One for each segment, gathered.
+    /// The last row of each segment, gathered.
     Gathered(u32),
     /// All rows, kept for reading.
     All,
@@ -108,17 +111,18 @@ pub struct Engine {
     last: Buf,
     /// [slots rounded up, vocab_size].
     logits: Buf,
-    /// What a step leaves of the logits for the choice of a token, see [`ops::PickScan`]: [slots rounded up, blocks].
+    /// What a step computes from the logits for the choice of a token (see [`ops::PickScan`]): [slots rounded up,
+    /// blocks].
     maxima: Buf,
-    /// The same.
+    /// As `maxima`, see [`ops::PickScan`]: [slots rounded up, blocks].
     scores: Buf,
-    /// [LOGIT_ROWS, vocab_size], once [`Engine::logits`] was called.
+    /// [LOGIT_ROWS, vocab_size]; made by the first [`Engine::logits`].
     all_logits: Option<Buf>,
-    /// Of the layers that are selected.
+    /// Plans of the layers that are selected.
     bodies: HashMap<(u32, bool), Plan>,
     /// The layers that steps run, in order.
     layers: Vec<usize>,
-    /// Bodies of other selections.
+    /// Plans of other selections of layers.
     others: HashMap<Vec<usize>, HashMap<(u32, bool), Plan>>,
     ends: HashMap<Ends, Plan>,
     slots: Vec<Slot>,
@@ -126,20 +130,22 @@ pub struct Engine {
     prefix: Option<Saved>,
 }
 
-/// Rows of the plan for so many rows; with `steps`, each of them is a sequence's next token.
+/// The number of rows of the plan that serves `rows` rows. With `steps`, each row is the next token of another
+/// sequence.
 fn bucket(rows: u32, steps: bool) -> u32 {
     let buckets = if steps { &STEP_BUCKETS[..] } else { &PROMPT_BUCKETS };
     buckets.iter().copied().find(|&bucket| bucket >= rows).unwrap_or(MAX_ROWS as u32)
 }
 
-/// Rows of a prefill step: as many as a step holds, but on software, where tiles gain nothing over the kernels of few rows,
-/// as many as those take (fables on llvmpipe: 475 tokens/s with 8 rows, 412 with 64, 212 with 16; on SwiftShader 115, 76, 45).
+/// Rows of a prefill step: as many as a step can hold. On a GPU in software, tiles are not faster than the kernels
+/// for few rows, so a step has as many rows as those kernels take (fables on llvmpipe: 475 tokens/s with 8 rows, 412
+/// with 64, 212 with 16; on SwiftShader 115, 76, 45).
 fn best_rows(caps: &Caps) -> u32 {
     if caps.software { ops::MATVEC_ROWS } else { MAX_ROWS as u32 }
 }
 
 impl Engine {
-    /// Allocates what sequences need and computes the meta tokens' memory, once.
+    /// Allocates the memory of sequences and computes the state behind the meta tokens, once.
     ///
     /// # Errors
     /// [`Error::Parameter`] for options out of range, [`Error::Limit`] and [`Error::OutOfMemory`] if the device
@@ -212,7 +218,7 @@ impl Engine {
         Ok(engine)
     }
 
-    /// Runs the meta tokens through slot 0 and keeps what they leave (spec 3.1).
+    /// Runs the meta tokens through slot 0 and saves the state behind them (spec 3.1).
     async fn compute_prefix(&mut self) -> Result<()> {
         let Config { vocab_size, memory_tokens, .. } = self.model.config;
         if memory_tokens == 0 {
@@ -231,7 +237,7 @@ impl Engine {
         Ok(())
     }
 
-    /// What the model is.
+    /// The configuration of the model.
     pub fn config(&self) -> &Config {
         &self.model.config
     }
@@ -246,18 +252,18 @@ impl Engine {
         &self.exec
     }
 
-    /// The device, to measure what it can do beside the engine.
+    /// The device, to measure it while the engine exists.
     pub fn exec_mut(&mut self) -> &mut Exec {
         &mut self.exec
     }
 
-    /// Closes the engine and gives the device back, with its compiled kernels and without any buffer.
+    /// Closes the engine and returns the device, with its compiled kernels and without buffers.
     pub fn into_exec(mut self) -> Exec {
         self.exec.clear();
         self.exec
     }
 
-    /// The options it was made with.
+    /// The options that the engine was made with.
     pub fn options(&self) -> &EngineOptions {
         &self.options
     }
@@ -312,8 +318,8 @@ impl Engine {
         plan
     }
 
-    /// The plans of a step, for whoever wants to look at its operators: one token of each of `tokens` sequences, or with
-    /// `prompt` so many tokens of one. Nothing is prepared.
+    /// The plans of a step, to look at its operators. The step is one token of each of `tokens` sequences, or with
+    /// `prompt` a prompt of `tokens` tokens of one sequence. Nothing is compiled or allocated.
     pub fn record(&self, tokens: u32, prompt: bool) -> [Plan; 2] {
         let rows = bucket(tokens, !prompt);
         let mut ends = Plan::default();
@@ -349,7 +355,7 @@ impl Engine {
         plan.add(ops::Pick { rows, vocab, slots }, &bufs);
     }
 
-    /// Submits a step. `write` is false if the device already holds the batch, advanced by the last pick.
+    /// Submits a step. `write` is false if the device holds the batch already, because the last pick advanced it.
     async fn submit(&mut self, batch: &Batch, steps: bool, ends: Ends, write: bool) -> Result<Ticket> {
         let size = batch.size();
         let rows = bucket(size.rows, steps);
@@ -366,14 +372,14 @@ impl Engine {
         self.exec.submit(&plans, read)
     }
 
-    /// Takes the tokens of the next prefill step off the front.
+    /// Removes the tokens of the next prefill step from the front of the prompt.
     fn next_chunk<'a>(&self, rest: &mut &'a [u32]) -> Option<&'a [u32]> {
         let (chunk, more) = rest.split_at(self.pace.rows().min(rest.len()));
         *rest = more;
         (!chunk.is_empty()).then_some(chunk)
     }
 
-    /// Submits a prefill step and waits for it. What it compiles does not count as its time.
+    /// Submits a prefill step and waits for it. Time for compiling kernels does not count as time of the step.
     async fn run(&mut self, batch: &Batch, steps: bool, ends: Ends) -> Result<Vec<u32>> {
         let rows = batch.size().rows;
         self.prepare(bucket(rows, steps), steps, ends).await?;
@@ -384,12 +390,12 @@ impl Engine {
         Ok(read)
     }
 
-    /// Tokens of a prompt in its longest steps.
+    /// Number of tokens of a prompt in its longest steps.
     pub fn prefill_rows(&self) -> u32 {
         self.pace.most()
     }
 
-    /// Waits until the device has done everything that it was asked for.
+    /// Waits until the device has done everything that was submitted.
     ///
     /// # Errors
     /// [`Error::Device`].

@@ -1,9 +1,10 @@
-//! The latency look-up table: what a block of each kind adds to a decode step, by hidden size, sequences at a time and
-//! tokens in front, so that the latency of any stack is a sum. `benches/operators.schema.json` says the same as JSON Schema.
+//! The latency look-up table: what a block of each kind adds to a decode step, for each hidden size, batch size and
+//! number of tokens in front. The latency of any stack is then a sum. `benches/operators.schema.json` describes the
+//! same format as JSON Schema.
 //!
-//! An entry is a difference: a stack with some more blocks of one kind against the same stack without them, in runs that take
-//! turns. So it holds whatever a block costs inside a model, launching and waiting included, and no timestamp stands between two
-//! blocks.
+//! An entry is a difference: the time of a stack with some more blocks of one kind, minus the time of the same stack
+//! without them, in runs that take turns. So it contains everything that a block costs inside a model, launching and
+//! waiting included, and no timestamp stands between two blocks.
 
 mod stacks;
 
@@ -16,10 +17,10 @@ use std::collections::BTreeMap;
 
 /// The version of the format. A file of another version is refused by name.
 pub const SCHEMA: &str = "nemoflash-operators/1";
-/// A table is good if it predicts each held-out stack within this share of what was measured.
+/// A table is good if each of its predictions of held-out stacks is off by at most this share of the measured time.
 pub const LIMIT: f64 = 0.1;
 
-/// What an entry is about.
+/// What an entry measures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Part {
@@ -33,13 +34,13 @@ pub enum Part {
     DeltaNet,
     /// The feed-forward network; `f`.
     Ffn,
-    /// What a step takes beside its blocks: embedding, final norm, head, choice of a token, submission, and the host's wait
-    /// where there is one (for several sequences at a time, each step is waited for).
+    /// Everything of a step except its blocks: embedding, final norm, head, choice of a token, submission, and the
+    /// host's wait if there is one (with several sequences at a time, the host waits for each step).
     Ends,
 }
 
 impl Part {
-    /// Those of which a stack has any number.
+    /// The parts of which a stack can have any number.
     pub const BLOCKS: [Part; 5] = [Part::Attention, Part::Window, Part::Mamba2, Part::DeltaNet, Part::Ffn];
 
     /// As in a file.
@@ -54,7 +55,7 @@ impl Part {
         }
     }
 
-    /// Whether the tokens in front change its work.
+    /// Whether its work depends on the number of tokens in front.
     pub fn looks_back(self) -> bool {
         matches!(self, Part::Attention | Part::Window)
     }
@@ -65,29 +66,29 @@ impl Part {
 pub struct Table {
     /// [`SCHEMA`].
     pub schema: String,
-    /// When it was measured: RFC 3339, UTC.
+    /// The time of the measurement: RFC 3339, UTC.
     pub date: String,
-    /// What ran it.
+    /// The program.
     pub software: Software,
-    /// What it ran on.
+    /// The device.
     pub device: Device,
     /// Whether the device gives the right tokens.
     pub gate: Gate,
-    /// How matrices are kept: `bf16`, `q8` or `q4`.
+    /// How matrices are stored: `bf16`, `q8` or `q4`.
     pub weights: String,
-    /// How keys and values are kept: `f16` or `f32`.
+    /// How keys and values are stored: `f16` or `f32`.
     pub kv: String,
     /// The clock of all times.
     pub clock: Clock,
-    /// Tokens that each sequence of the engine had room for: attention splits its work by it.
+    /// Number of tokens that each sequence of the engine had room for. Attention divides its work by it.
     pub context: u32,
     /// Tokens decoded in a run.
     pub tokens: u32,
     /// Runs of each stack, of which medians are taken.
     pub runs: u32,
-    /// What the blocks look like beside their hidden size.
+    /// The proportions of the blocks relative to their hidden size.
     pub shape: Shape,
-    /// What each part takes.
+    /// The time of each part.
     pub entries: Vec<Entry>,
     /// The stacks that entries were computed from.
     pub stacks: Vec<Measured>,
@@ -95,11 +96,11 @@ pub struct Table {
     pub held_out: Vec<HeldOut>,
     /// How well they were predicted; nothing if there are none.
     pub accuracy: Option<Accuracy>,
-    /// What makes the numbers less sure than they look, each with what to do about it.
+    /// Warnings about what makes the numbers less certain, each with what to do about it.
     pub warnings: Vec<String>,
 }
 
-/// What a part takes in a step. The key is (part, hidden, batch, depth).
+/// The time of a part in a step. The key is (part, hidden, batch, depth).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
     /// Which.
@@ -114,7 +115,8 @@ pub struct Entry {
     pub dims: BTreeMap<String, u32>,
     /// Weights of it, in bytes.
     pub bytes: u64,
-    /// How many blocks more one of the two stacks had; 0 for [`Part::Ends`], which are what is left without any.
+    /// How many more blocks one of the two stacks had; 0 for [`Part::Ends`], which is the time of a stack without
+    /// blocks.
     pub blocks: u32,
     /// Seconds: the median of the runs' differences; none if it was not measured.
     pub seconds: Option<f64>,
@@ -190,7 +192,8 @@ impl Accuracy {
     }
 }
 
-/// What one of `blocks` more blocks takes in each run, from the seconds of both stacks in runs that took turns.
+/// The time of one of `blocks` additional blocks in each run, from the seconds of both stacks in runs that took
+/// turns.
 pub fn differences(without: &[f64], with: &[f64], blocks: u32) -> Vec<f64> {
     without.iter().zip(with).map(|(without, with)| (with - without) / f64::from(blocks.max(1))).collect()
 }
@@ -212,9 +215,9 @@ impl Table {
         serde_json::from_value(value).map_err(|error| bad(format!("{SCHEMA}, but {error}")))
     }
 
-    /// Seconds of a decode step of a stack whose blocks have the table's [`Shape`]: the entry of the ends and one for each
-    /// block. Hidden size and sequences at a time must be measured ones. Between two measured depths, attention's seconds
-    /// follow a straight line, for a window only as far as it reaches.
+    /// Predicted seconds of a decode step of a stack whose blocks have the table's [`Shape`]: the entry of the ends,
+    /// and one entry for each block. Hidden size and batch size must be measured ones. Between two measured depths,
+    /// attention's seconds are interpolated linearly; for a window, only as far as the window reaches.
     ///
     /// # Errors
     /// [`Error::Parameter`] names the entry that is missing.

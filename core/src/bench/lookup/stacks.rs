@@ -6,13 +6,13 @@ use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-/// What blocks look like beside their hidden size: Nemotron-Flash's proportions by default (spec 1.2).
+/// The proportions of blocks relative to their hidden size. The default is Nemotron-Flash's (spec 1.2).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Shape {
     /// Rows of the embedding, which is the head too.
     pub vocab: u32,
-    /// Elements of a head of attention and DeltaNet; fewer where a hidden size has less than four such heads or no whole
-    /// number of them.
+    /// Elements of a head of attention and DeltaNet. It is fewer if the hidden size has fewer than four such heads or
+    /// is not a multiple of it.
     pub head_dim: u32,
     /// Most query heads that share one head of keys and values: the largest such number that divides the heads.
     pub queries_per_kv: u32,
@@ -143,7 +143,8 @@ pub fn parse_blocks(text: &str) -> Result<Vec<Part>> {
     }
 }
 
-/// The published orders (spec 1.2 and 7.5), the baseline of every study, and the hidden size at which each stands best.
+/// The published orders of blocks (spec 1.2 and 7.5), the baseline of every study, and the hidden size for which each
+/// was published.
 const PUBLISHED: [(&str, u32, &str); 4] = [
     ("Nemotron-Flash-1B's order", 2048, "d f m2 f a f m2 f d f m2 f a f m2 f d f m2 f d f m2 f"),
     ("the paper's 500M order", 1280, "m2 f a f a f d m2 f a f a f d m2 f a f a f d m2 f a f d f f"),
@@ -154,11 +155,11 @@ const PUBLISHED: [(&str, u32, &str); 4] = [
         "d f m2 f a f m2 f d f m2 f a f m2 f d f m2 f a f m2 f d f m2 f d f m2 f d f m2 f",
     ),
 ];
-/// Drawn from the search space: at the smallest hidden size and near this one.
+/// Stacks drawn from the search space: at the smallest hidden size, and near this one.
 const DRAWN: [u32; 2] = [0, 2560];
 
-/// Whole stacks to test a table with: the published orders and two drawn from the paper's search space, each at the measured
-/// hidden size next to its own. Stacks with other blocks than `parts` are left out.
+/// Whole stacks to test a table with: the published orders, and two drawn from the paper's search space. Each has the
+/// measured hidden size that is nearest to its own. Stacks with other blocks than `parts` are left out.
 pub fn held_out(hidden: &[u32], parts: &[Part], seed: u64) -> Vec<Stack> {
     let next_to = |wanted: u32| hidden.iter().copied().min_by_key(|size| (size.abs_diff(wanted), *size));
     let published = PUBLISHED.iter().filter_map(|(name, size, text)| {
