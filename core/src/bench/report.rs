@@ -36,7 +36,7 @@ pub struct Row {
     pub said: Vec<u32>,
     /// What was timed.
     pub test: Test,
-    /// What it took.
+    /// The times.
     pub time: Time,
     /// The device's time of each operator, largest first. Empty if the device cannot measure it.
     pub operators: Vec<Operator>,

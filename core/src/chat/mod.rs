@@ -1,8 +1,8 @@
 //! The turn of a conversation: messages in, events out.
 //!
-//! [`ModelText`] is the text side of a model, which any number of conversations share: how messages become tokens, and what
-//! ends an answer. [`Chat`] is one conversation in one slot of an engine. It knows what the model has read, so that a turn
-//! reads only what is new.
+//! [`ModelText`] is the text side of a model: how messages become tokens, and what ends an answer. Any number of
+//! conversations can share one. [`Chat`] is one conversation in one slot of an engine. It remembers what the model
+//! has read, so that each turn reads only what is new.
 
 mod options;
 mod text;
@@ -18,18 +18,19 @@ use std::ops::ControlFlow;
 /// What happens during a turn, in this order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ChatEvent {
-    /// `done` of the `total` tokens of the prompt that have to be read are read.
+    /// The model has read `done` of `total` tokens of the prompt.
     Prefill {
-        /// Tokens that are read.
+        /// Tokens that the model has read in this turn.
         done: usize,
-        /// Tokens that have to be read: those that no earlier turn has read.
+        /// Tokens to read in this turn. Tokens that an earlier turn has read are not among them.
         total: usize,
     },
-    /// The next token of the answer. The token that ends an answer is none of it.
+    /// The next token of the answer. The token that ends an answer is not reported.
     Token {
         /// The token.
         id: u32,
-        /// The text that may be shown now. It is empty while a character is incomplete, or while a stop text may begin.
+        /// Text that can be shown now. It is empty while a character is incomplete, or while the text may be the
+        /// beginning of a stop text.
         text: String,
     },
     /// The text that was held back, once the answer is over. Never empty.
@@ -47,15 +48,16 @@ pub struct Answer {
     pub end: End,
     /// Tokens of the whole prompt.
     pub prompt_tokens: usize,
-    /// Those of them that were not read again, because an earlier turn had read them.
+    /// How many of them were not read again, because an earlier turn had read them.
     pub cached_tokens: usize,
 }
 
 /// One conversation in one slot of an engine.
 ///
-/// In each turn the whole conversation is written anew and becomes tokens. What these have in common with the tokens that the
-/// model has read is not computed again, as far as the [`Transcript`] reaches. So an answer stands in the conversation
-/// as the format writes it: a chat template may leave out what the model thought, or cut a text into other tokens.
+/// In each turn the whole conversation is written again by the chat format, and becomes tokens. The beginning that
+/// these tokens share with the tokens that the model has read is not computed again, as far as the [`Transcript`]
+/// reaches. So an answer enters the conversation as the format writes it. That may differ from the model's own
+/// tokens: a chat template may leave out what the model thought, or the text may be cut into other tokens.
 #[derive(Debug, Default)]
 pub struct Chat {
     slot: u32,
@@ -66,12 +68,13 @@ pub struct Chat {
 }
 
 impl Chat {
-    /// A conversation that begins with these messages, such as a system message. It takes the slot for itself.
+    /// A conversation that begins with these messages, such as a system message. No other conversation may use the
+    /// slot.
     pub fn new(slot: u32, beginning: Vec<Message>) -> Chat {
         Chat { slot, messages: beginning.clone(), beginning, transcript: Transcript::default() }
     }
 
-    /// What was said so far.
+    /// The messages so far.
     pub fn messages(&self) -> &[Message] {
         &self.messages
     }
@@ -81,14 +84,14 @@ impl Chat {
         !self.transcript.read().is_empty()
     }
 
-    /// Forgets everything but the messages that it began with.
+    /// Forgets everything except the messages that it began with.
     pub fn reset(&mut self, engine: &mut Engine) {
         self.messages.clone_from(&self.beginning);
         self.transcript.clear(engine);
     }
 
-    /// The user's turn, then the model's. In the format [`ChatFormat::Text`] the model goes on behind the very tokens that it
-    /// has read, and an empty `content` just lets it go on.
+    /// The user's turn, then the model's answer. In the format [`ChatFormat::Text`] the model continues right after
+    /// the tokens that it has read, and an empty `content` lets it continue its own text.
     ///
     /// # Errors
     /// [`Error::Prompt`] if the turn does not fit any more; the conversation is then as before. Others as [`Chat::answer`].
@@ -122,8 +125,8 @@ impl Chat {
         self.run(engine, text, messages, &ids, options, on_event).await
     }
 
-    /// Answers a conversation that the caller tells from its beginning. It may have anything in common with what was said
-    /// before, or nothing.
+    /// Answers a conversation that the caller gives from its beginning. Whatever it shares with what was said before
+    /// is not read again; it may share nothing.
     ///
     /// `on_event` stops the answer with `Break`; it then ends as [`End::Interrupted`].
     ///

@@ -8,9 +8,9 @@ const MAX_STOP: usize = 4096;
 
 /// Finds the first of several stop strings in a text that comes in pieces.
 ///
-/// The first is the one that is complete first; of two that end together, the longer. How the
-/// text is cut into pieces makes no difference. Only what could be the beginning of a stop
-/// string is held back, and a piece costs its length times the number of stop strings.
+/// The stop string that is complete first ends the text; of two that end together, the longer one. How the text is
+/// cut into pieces makes no difference. Only text that could be the beginning of a stop string is held back. A piece
+/// costs its length times the number of stop strings.
 #[derive(Debug)]
 pub struct StopMatcher {
     stops: Vec<Stop>,

@@ -1,4 +1,4 @@
-//! Token by token to text, holding back half characters.
+//! Turns tokens into text one by one, and holds back incomplete characters.
 
 use std::sync::Arc;
 

@@ -10,7 +10,7 @@ use ureq::http::{Response, header};
 use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
 use ureq::{Agent, Body};
 
-/// How often a request may fail in a row without bringing any byte.
+/// Tries of one request that bring nothing new.
 const TRIES: u32 = 5;
 /// Wait before the second try; each further wait is twice as long.
 const WAIT: Duration = Duration::from_millis(500);
