@@ -1,19 +1,19 @@
-//! `cargo bench -p nemoflash-benches --bench model -- [--arch NAME] [--weights bf16|q8|q4] [--depth LIST] [--batch LIST]
+//! `cargo bench -p nemoflash-bench --bench model -- [--arch NAME] [--weights bf16|q8|q4] [--depth LIST] [--batch LIST]
 //! [--json]`: a published shape with random weights from end to end on one GPU: prefill, decode at each depth, decode of
 //! many sequences at a time, and where the time of a step goes by kernel. `cargo test` runs nothing of it but its arguments.
 #![forbid(unsafe_code)]
 
+mod common;
+
 use anyhow::{Context as _, bail};
 use clap::Parser;
-use nemoflash::bench::report::{Kind, Operator, Test, Time};
-use nemoflash::bench::{Settings, operators, time};
+use common::{deny, seconds, weights};
 use nemoflash::{ARCHS, Engine, EngineOptions, Exec, Gpu, GpuOptions, Scan, Synthetic};
-use nemoflash_benches::{deny, weights};
+use nemoflash_bench::report::{Kind, Operator, Test, Time};
+use nemoflash_bench::{Settings, operators, time};
 use pollster::block_on;
 use serde_json::{Value, json};
 use std::ops::ControlFlow;
-use std::sync::LazyLock;
-use std::time::Instant;
 
 /// Times a published shape with random weights.
 #[derive(Parser, Debug)]
@@ -122,12 +122,6 @@ async fn measure(options: &Options) -> anyhow::Result<Value> {
         "dispatches_per_token": explain.dispatches_per_token, "bytes_per_token": explain.bytes_per_token,
         "prefill": prefill, "decode": decode, "batches": batches,
     }))
-}
-
-/// Seconds since the first call.
-fn seconds() -> f64 {
-    static BEGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
-    BEGIN.elapsed().as_secs_f64()
 }
 
 /// What a test takes, and its kernels.

@@ -1,18 +1,19 @@
-//! `cargo bench -p nemoflash-benches --bench operators -- [--adapter TEXT|INDEX] [--deny LIST] [--filter TEXT] [--json]`:
+//! `cargo bench -p nemoflash-bench --bench operators -- [--adapter TEXT|INDEX] [--deny LIST] [--filter TEXT] [--json]`:
 //! every operator on its example sizes; with `--arch nemotron-flash-1b --rows 1,8,64 --prompt 512`, every operator of that
 //! model's steps in its sizes, with its share of what its memory gives and, given `--tflops`, of what it computes. `cargo
 //! test` runs each example once instead, on whatever adapter there is.
 #![forbid(unsafe_code)]
 
+mod common;
+
 use anyhow::Context as _;
 use clap::Parser;
-use nemoflash::bench::memory_bytes_per_second;
+use common::{deny, seconds, weights};
 use nemoflash::ops::examples;
 use nemoflash::{ARCHS, Caps, Error, Exec, Gpu, GpuOptions};
-use nemoflash_benches::{Effort, Timing, Work, deny, time, weights, work};
+use nemoflash_bench::kernels::{Effort, Timing, Work, time, work};
+use nemoflash_bench::memory_bytes_per_second;
 use serde_json::json;
-use std::sync::LazyLock;
-use std::time::{Duration, Instant};
 
 /// Times every operator on its example sizes.
 #[derive(Parser, Debug, Default)]
@@ -55,11 +56,11 @@ struct Options {
     #[arg(long, default_value_t = 9)]
     runs: usize,
     /// Milliseconds of work before the runs of each example
-    #[arg(long, default_value_t = 200)]
-    warm_up: u64,
+    #[arg(long, default_value_t = 200.0)]
+    warm_up: f64,
     /// The least milliseconds of one run
-    #[arg(long, default_value_t = 5)]
-    run: u64,
+    #[arg(long, default_value_t = 5.0)]
+    run: f64,
     /// Given by `cargo bench`
     #[arg(long, hide = true)]
     bench: bool,
@@ -71,11 +72,7 @@ fn main() -> anyhow::Result<()> {
     let options = if measure { Options::parse() } else { Options::default() };
     let effort = match measure {
         false => Effort::ONCE,
-        true => Effort {
-            warm_up: Duration::from_millis(options.warm_up),
-            run: Duration::from_millis(options.run),
-            runs: options.runs.max(1),
-        },
+        true => Effort { warm_up: options.warm_up / 1e3, run: options.run / 1e3, runs: options.runs.max(1) },
     };
     let gpu = pollster::block_on(Gpu::new(&GpuOptions {
         backend: options.backend.clone(),
@@ -113,7 +110,7 @@ fn main() -> anyhow::Result<()> {
         if !ops[0].kernel().name.contains(options.filter.as_deref().unwrap_or_default()) {
             continue;
         }
-        match time(&mut exec, ops, &batch, effort) {
+        match pollster::block_on(time(&mut exec, ops, &batch, effort, seconds)) {
             Ok(timing) => {
                 if measure && !options.json {
                     println!("{}", line(&timing, dispatches, &most));
@@ -147,15 +144,9 @@ fn list(options: &Options, caps: &Caps) -> anyhow::Result<Vec<Work>> {
     let steps = options.rows.iter().map(|&rows| (rows, false));
     let mut all = vec![];
     for (tokens, prompt) in steps.chain(options.prompt.iter().map(|&tokens| (tokens, true))) {
-        all.extend(work(config.as_bytes(), load, caps, [tokens, options.depth], prompt)?);
+        all.extend(pollster::block_on(work(config.as_bytes(), load, caps, [tokens, options.depth], prompt))?);
     }
     Ok(all)
-}
-
-/// Seconds since the first call.
-fn seconds() -> f64 {
-    static BEGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
-    BEGIN.elapsed().as_secs_f64()
 }
 
 /// What the device can do at best.

@@ -1,206 +1,31 @@
-//! Times operators: warmed up by time, the median of several runs, bytes per second.
+//! Measuring in one place: which tests there are, what is timed, the statistics, and the words of a report ([`report`]). The
+//! command and the page use it alike, so their numbers can be compared.
 //!
-//! A run is one submission that dispatches the operator `repeats` times, each waiting for the one before, long
-//! enough that the submission itself hardly counts. On its example sizes an operator's buffers stay the same, so small ones
-//! are read from caches: these numbers compare kernels and devices. In a model's sizes ([`work`]) every dispatch has
-//! weights of its own, more than caches hold: these add up to a step.
+//! Like the core, this library does no IO. Whoever measures lends a clock ([`nemoflash::Clock`]). A clock is read only when the
+//! device has finished its work, and the first run is never counted.
+//!
+//! - [`Lists`] makes the tests, [`measure`] and [`side_by_side`] run them, [`operators`] tells where the time of a step goes.
+//! - [`said`] and [`gate`] ask a model for its golden tokens before its speed counts.
+//! - [`memory_bytes_per_second`] and [`buffer_bytes`] measure what a device can do at best.
+//! - [`lookup`] is the latency look-up table of `nemoflash profile operators`.
+//! - [`kernels`] times single operators, for `cargo bench`.
 #![forbid(unsafe_code)]
 
-mod work;
+mod describe;
+mod golden;
+pub mod kernels;
+mod limits;
+mod list;
+pub mod lookup;
+mod measure;
+mod operators;
+pub mod report;
+mod stats;
 
-pub use work::{Work, work};
-
-use nemoflash::batch::{Batch, Size};
-use nemoflash::kernel::Access;
-use nemoflash::op::AnyOp;
-use nemoflash::plan::Plan;
-use nemoflash::{Buf, Deny, Elem, Error, Exec, LoadOptions, Quant};
-use std::time::{Duration, Instant};
-
-/// How random weights are kept: `bf16`, or `q8` or `q4` in groups of 64.
-///
-/// # Errors
-/// Any other name.
-pub fn weights(name: &str) -> anyhow::Result<LoadOptions> {
-    let bits = match name {
-        "bf16" => None,
-        "q8" => Some(8),
-        "q4" => Some(4),
-        other => anyhow::bail!("--weights: `{other}` is not one of bf16, q8, q4"),
-    };
-    Ok(LoadOptions { quantise: bits.map(|bits| Quant { bits, group: 64, scale_f16: false }), ..Default::default() })
-}
-
-/// The features that are named.
-///
-/// # Errors
-/// Any other name.
-pub fn deny(names: &[String]) -> anyhow::Result<Deny> {
-    let has = |name: &str| names.iter().any(|denied| denied == name);
-    if let Some(other) = names.iter().find(|name| !["f16", "subgroups", "coopmat"].contains(&name.as_str())) {
-        anyhow::bail!("--deny: `{other}` is not one of f16, subgroups, coopmat");
-    }
-    Ok(Deny { f16: has("f16"), subgroups: has("subgroups"), coopmat: has("coopmat") })
-}
-
-/// How long to measure.
-#[derive(Clone, Copy, Debug)]
-pub struct Effort {
-    /// Work before the first run of each example.
-    pub warm_up: Duration,
-    /// The least time of one run.
-    pub run: Duration,
-    /// Runs, of which the median counts.
-    pub runs: usize,
-}
-
-impl Effort {
-    /// Each example once: does it run at all?
-    pub const ONCE: Effort = Effort { warm_up: Duration::ZERO, run: Duration::ZERO, runs: 1 };
-}
-
-/// What one example took.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Timing {
-    /// The kernel.
-    pub kernel: &'static str,
-    /// The operator with its numbers.
-    pub op: String,
-    /// Rows and segments of the step.
-    pub size: Size,
-    /// Dispatches of one run.
-    pub repeats: usize,
-    /// Seconds of one dispatch: least, median and most of the runs.
-    pub seconds: [f64; 3],
-    /// Bytes that one dispatch moves at least.
-    pub bytes: u64,
-    /// Multiplications and additions of one dispatch, for products of matrices.
-    pub flops: Option<u64>,
-}
-
-impl Timing {
-    /// Gigabytes per second at the median.
-    pub fn gigabytes_per_second(&self) -> f64 {
-        self.bytes as f64 / self.seconds[1] / 1e9
-    }
-
-    /// Multiplications and additions per second at the median.
-    pub fn flops_per_second(&self) -> Option<f64> {
-        self.flops.map(|flops| flops as f64 / self.seconds[1])
-    }
-}
-
-/// Times an operator: `ops` are all the same one, each with weights of its own, in turn.
-///
-/// # Errors
-/// As [`Exec::alloc`], [`Exec::prepare`] and [`Exec::submit`].
-///
-/// # Panics
-/// If `ops` is empty.
-pub fn time(exec: &mut Exec, ops: Vec<Box<dyn AnyOp>>, batch: &Batch, effort: Effort) -> Result<Timing, Error> {
-    let (kernel, op, size, count) = (ops[0].kernel(), format!("{:?}", ops[0]), batch.size(), ops.len());
-    let flops = ops[0].flops(size);
-    let mut bufs: Vec<Buf> = vec![];
-    let result = pollster::block_on(async {
-        let (mut plan, mut words) = (Plan::default(), vec![vec![]; kernel.binds.len()]);
-        for (copy, op) in ops.into_iter().enumerate() {
-            let mut bound: Vec<Buf> = bufs.get(..kernel.binds.len()).unwrap_or_default().to_vec();
-            for (i, (bind, len)) in kernel.binds.iter().zip(op.lens()).enumerate() {
-                if copy > 0 && bind.elem != Elem::Weights {
-                    continue;
-                }
-                let buf = exec.alloc(bind.name, len, bind.elem).await?;
-                bufs.push(buf);
-                if copy == 0 {
-                    bound.push(buf);
-                    words[i] = if bind.access == Access::Write { vec![] } else { input(&*op, batch, i, buf) };
-                }
-                exec.write(buf, 0, &words[i]);
-                bound[i] = buf;
-            }
-            plan.push(op, &bound);
-        }
-        drop(words);
-        exec.prepare(&mut plan).await?;
-        let bytes = plan.bytes(size) / count as u64;
-        let mut run = async |repeats: usize| {
-            let start = Instant::now();
-            let ticket = exec.submit(&vec![(&plan, size); repeats], None)?;
-            exec.collect(ticket).await?;
-            Ok::<_, Error>(start.elapsed())
-        };
-        // The first run pays for what drivers put off. Then warm up, and find how many dispatches make a run.
-        let mut last = run(1).await?;
-        let (start, mut repeats) = (Instant::now(), 1);
-        loop {
-            if last < effort.run && repeats * count < 4096 {
-                repeats *= 2;
-            } else if start.elapsed() >= effort.warm_up {
-                break;
-            }
-            last = run(repeats).await?;
-        }
-        let mut seconds = vec![];
-        for _ in 0..effort.runs {
-            seconds.push(run(repeats).await?.as_secs_f64() / (repeats * count) as f64);
-        }
-        let (seconds, repeats) = (spread(&mut seconds), repeats * count);
-        Ok(Timing { kernel: kernel.name, op, size, repeats, seconds, bytes, flops })
-    });
-    bufs.iter().for_each(|buf| exec.free(*buf));
-    result
-}
-
-/// Least, median and most.
-fn spread(values: &mut [f64]) -> [f64; 3] {
-    values.sort_by(f64::total_cmp);
-    [values[0], values[values.len() / 2], values[values.len() - 1]]
-}
-
-/// Harmless words for a binding: the batch, what the operator asks for, or numbers around one half.
-fn input(op: &dyn AnyOp, batch: &Batch, bind: usize, buf: Buf) -> Vec<u32> {
-    let mut state = 1u32;
-    let mut bits = move || {
-        state = state.wrapping_mul(747_796_405).wrapping_add(2_891_336_453);
-        state >> 9
-    };
-    if op.kernel().binds[bind].name == "batch" {
-        return batch.words();
-    }
-    if let Some(words) = op.input(bind, &mut || bits() as f32 / (1 << 23) as f32) {
-        return words;
-    }
-    let words = 0..buf.elem.words(buf.len);
-    match buf.elem {
-        Elem::U32 => words.map(|_| 0).collect(),
-        Elem::F32 => words.map(|_| 0x3f00_0000 | bits() & 0x7f_ffff).collect(),
-        Elem::Weights => words.map(|_| 0x3f00_3f00 | bits() & 0x7f_007f).collect(),
-        Elem::F16 => words.map(|_| 0x3800_3800 | bits() & 0x3f_03ff).collect(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn median_of_runs() {
-        assert_eq!(spread(&mut [3.0, 1.0, 2.0]), [1.0, 2.0, 3.0]);
-        assert_eq!(spread(&mut [5.0]), [5.0; 3]);
-    }
-
-    #[test]
-    fn bytes_per_second() {
-        let size = Size { rows: 1, segments: 1 };
-        let timing = Timing {
-            kernel: "k",
-            op: "K".into(),
-            size,
-            repeats: 1,
-            seconds: [1e-3, 2e-3, 3e-3],
-            bytes: 4,
-            flops: None,
-        };
-        assert_eq!(timing.gigabytes_per_second(), 2e-6);
-    }
-}
+pub use describe::WGPU;
+pub use golden::{CONTEXT, GOLDEN, PROMPT, gate, said};
+pub use limits::{buffer_bytes, memory_bytes_per_second};
+pub use list::Lists;
+pub use measure::{Go, Measured, Settings, Turns, compile, measure, side_by_side, time};
+pub use operators::operators;
+pub use stats::warnings;

@@ -57,7 +57,6 @@
 
 mod arena;
 pub mod batch;
-pub mod bench;
 pub mod blocks;
 mod buf;
 mod caps;

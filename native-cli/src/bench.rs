@@ -18,7 +18,7 @@ use crate::report::Exit;
 use crate::terminal;
 use crate::{compare, page};
 use anyhow::{Result, bail};
-use nemoflash::bench::report::Gate;
+use nemoflash_bench::report::Gate;
 use options::{Output as Format, Table};
 use output::Output;
 

@@ -15,7 +15,7 @@ use crate::args::Common;
 use crate::report::Exit;
 use crate::{page, terminal};
 use anyhow::{Result, bail};
-use nemoflash::bench::report::Row;
+use nemoflash_bench::report::Row;
 use std::path::{Path, PathBuf};
 
 /// Most columns that anybody can read.

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Run, cpu, finish, nemoflash, root};
-use nemoflash::bench::report::{Gate, Kind, Report, Row, SCHEMA};
+use nemoflash_bench::report::{Gate, Kind, Report, Row, SCHEMA};
 use serde_json::{Value, json};
 
 /// Short tests of fables.

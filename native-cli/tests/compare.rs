@@ -4,7 +4,7 @@ mod common;
 
 use common::samples::{self, around, cpu as slow, decode, fables, h100, json, jsonl, llvmpipe, row};
 use common::{Run, finish, nemoflash};
-use nemoflash::bench::report::{Clock, Gate, Row};
+use nemoflash_bench::report::{Clock, Gate, Row};
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Run, cpu, root};
-use nemoflash::bench::lookup::{Part, Stack, Table, parse_blocks};
+use nemoflash_bench::lookup::{Part, Stack, Table, parse_blocks};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 

@@ -2,9 +2,9 @@
 //! each. No time is asserted.
 #![forbid(unsafe_code)]
 
-use nemoflash::bench::report::{Kind, Test};
-use nemoflash::bench::{Settings, operators};
 use nemoflash::{Engine, EngineOptions, Error, Exec, Sampling};
+use nemoflash_bench::report::{Kind, Test};
+use nemoflash_bench::{Settings, operators};
 use nemoflash_tests::{Mode, load, targets};
 use pollster::block_on;
 use std::collections::BTreeSet;

@@ -1,4 +1,4 @@
-// What a benchmark tells, natively and in a page: `benches/report.schema.json` in types. core/src/bench/report.rs says what each
+// What a benchmark tells, natively and in a page: `benches/report.schema.json` in types. benches/src/report.rs says what each
 // word means.
 
 /** Statistics of some numbers. The interval (95 %) is that of the median. */

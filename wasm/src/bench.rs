@@ -4,11 +4,11 @@ use crate::device::Device as Opened;
 use crate::session::Session;
 use crate::{coded, fail, options};
 use js_sys::Function;
-use nemoflash::bench::report::{Device, Gate, Kind, Model, Report, Row, SCHEMA, Software, Test, Time};
-use nemoflash::bench::{
+use nemoflash::{Deny, Error, Exec};
+use nemoflash_bench::report::{Device, Gate, Kind, Model, Report, Row, SCHEMA, Software, Test, Time};
+use nemoflash_bench::{
     Lists, Measured, Settings, WGPU, compile, gate, measure, memory_bytes_per_second, said, warnings,
 };
-use nemoflash::{Deny, Error, Exec};
 use serde::Deserialize;
 use std::ops::ControlFlow;
 use wasm_bindgen::prelude::*;

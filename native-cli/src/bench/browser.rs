@@ -8,8 +8,8 @@ use crate::source::Source;
 use crate::terminal;
 use anyhow::{Context as _, Result, anyhow, bail};
 use nemoflash::Kv;
-use nemoflash::bench::Lists;
-use nemoflash::bench::report::Row;
+use nemoflash_bench::Lists;
+use nemoflash_bench::report::Row;
 #[cfg(unix)]
 use rustix::process::{Pid, Signal};
 use serde::Deserialize;

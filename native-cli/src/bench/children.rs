@@ -8,7 +8,7 @@ use crate::source::Source;
 use crate::terminal;
 use anyhow::{Context as _, Result};
 use clap::ValueEnum as _;
-use nemoflash::bench::report::{Device, Row, Test};
+use nemoflash_bench::report::{Device, Row, Test};
 use serde_json::Value;
 use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader};

@@ -7,9 +7,9 @@ use crate::doctor::{Item, Verdict, models};
 use crate::open::{self, Opened, seconds};
 use crate::{quiet, terminal};
 use anyhow::Result;
-use nemoflash::bench::report::{Device, Gate, Kind, Model, Row, Test, Time};
-use nemoflash::bench::{CONTEXT, Measured, Settings, compile, measure, memory_bytes_per_second, said};
 use nemoflash::{Engine, Error, Exec, Gpu};
+use nemoflash_bench::report::{Device, Gate, Kind, Model, Row, Test, Time};
+use nemoflash_bench::{CONTEXT, Measured, Settings, compile, measure, memory_bytes_per_second, said};
 use std::ops::ControlFlow;
 
 /// A device that is ready to be measured, and how.

@@ -2,8 +2,8 @@
 
 use crate::args::Common;
 use clap::{Args, ValueEnum};
-use nemoflash::bench::Lists;
-use nemoflash::bench::report::Kind;
+use nemoflash_bench::Lists;
+use nemoflash_bench::report::Kind;
 use std::ffi::OsString;
 use std::path::PathBuf;
 

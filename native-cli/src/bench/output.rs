@@ -3,7 +3,7 @@
 use super::options::Output as Format;
 use crate::terminal;
 use anyhow::{Context as _, Result};
-use nemoflash::bench::report::{Gate, Report, Row, SCHEMA};
+use nemoflash_bench::report::{Gate, Report, Row, SCHEMA};
 use serde_json::Value;
 use std::fs::{self, File};
 use std::io::Write as _;

@@ -8,9 +8,9 @@ use crate::open::{self, Opened};
 use crate::shape::shape;
 use crate::terminal;
 use anyhow::{Result, anyhow};
-use nemoflash::bench::report::{Kind, Model, Row, Test};
-use nemoflash::bench::{Measured, buffer_bytes, measure};
 use nemoflash::{Caps, Engine, EngineOptions, Error, Exec, Loader};
+use nemoflash_bench::report::{Kind, Model, Row, Test};
+use nemoflash_bench::{Measured, buffer_bytes, measure};
 use std::ops::ControlFlow;
 
 /// The shapes that are measured: name, seconds for 8,192 tokens and tokens per second of many sequences, as published for
@@ -189,7 +189,7 @@ pub fn table(rows: &[Row]) -> String {
 mod tests {
     use super::*;
     use crate::bench::row::tests::row;
-    use nemoflash::bench::report::Time;
+    use nemoflash_bench::report::Time;
 
     fn rows(name: &str, latency: f64, step: f64, batch: u32) -> [Row; 2] {
         let of = |test: Test, seconds| {

@@ -2,8 +2,8 @@
 
 use crate::args::Common;
 use anyhow::Result;
-use nemoflash::bench::report::{Device, Gate, Kind, Model, Row, SCHEMA, Software, Test, Time};
-use nemoflash::bench::{WGPU, warnings};
+use nemoflash_bench::report::{Device, Gate, Kind, Model, Row, SCHEMA, Software, Test, Time};
+use nemoflash_bench::{WGPU, warnings};
 use std::time::SystemTime;
 
 /// What holds for all rows of one device.

@@ -2,7 +2,7 @@
 
 use super::columns::Column;
 use super::table::Line;
-use nemoflash::bench::report::Gate;
+use nemoflash_bench::report::Gate;
 use serde::Serialize;
 
 /// What a model said on the device of a column.

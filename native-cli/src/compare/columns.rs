@@ -2,7 +2,7 @@
 
 use super::label;
 use crate::page::chart::Key;
-use nemoflash::bench::report::{Clock, Device, Model, Row, Software, Test};
+use nemoflash_bench::report::{Clock, Device, Model, Row, Software, Test};
 use serde::Serialize;
 
 /// A column of the comparison.

@@ -7,7 +7,7 @@ use super::ratio::{Ratio, digits};
 use super::sections::{browser, parts, speed};
 use super::table::{Cell, Comparison, Group, Line};
 use crate::page::units::{self, Unit, share};
-use nemoflash::bench::report::{Clock, Kind};
+use nemoflash_bench::report::{Clock, Kind};
 use serde::Serialize;
 
 /// Sentences.

@@ -2,7 +2,7 @@
 
 use super::columns::Column;
 use crate::page::units::cut;
-use nemoflash::bench::report::Clock;
+use nemoflash_bench::report::Clock;
 use std::collections::BTreeMap;
 
 /// Longest name of an adapter in a label, in characters.

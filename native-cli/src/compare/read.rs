@@ -2,7 +2,7 @@
 
 use crate::lines;
 use anyhow::{Context as _, Result, bail};
-use nemoflash::bench::report::{Report, Row, SCHEMA};
+use nemoflash_bench::report::{Report, Row, SCHEMA};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use std::path::Path;

@@ -4,7 +4,7 @@ use super::agree::{Said, said};
 use super::columns::{Column, columns};
 use super::ratio::Ratio;
 use crate::page::units::Unit;
-use nemoflash::bench::report::{Clock, Gate, Kind, Model, Row, Summary, Test};
+use nemoflash_bench::report::{Clock, Gate, Kind, Model, Row, Summary, Test};
 use serde::Serialize;
 
 /// The version of what `--json` prints.

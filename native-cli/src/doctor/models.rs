@@ -4,9 +4,9 @@ use super::report::Item;
 use crate::args::Common;
 use crate::source::{Source, Tensors};
 use anyhow::{Context as _, Result, bail};
-use nemoflash::bench::{GOLDEN, PROMPT};
 use nemoflash::checkpoint::{Dtype, TensorInfo};
 use nemoflash::{Config, Engine, EngineOptions, Event, Exec, Kv, LoadOptions, Piece, Sampling, Tokenizer};
+use nemoflash_bench::{GOLDEN, PROMPT};
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 

@@ -1,7 +1,7 @@
 //! Charts as numbers: places in percent of the drawing, so that text keeps its size at every width of the page.
 
 use super::units::{cut, digits, short, thousands};
-use nemoflash::bench::report::Summary;
+use nemoflash_bench::report::Summary;
 use serde::Serialize;
 
 /// Colours of columns; each comes with a letter, and in lines with a marker, so that none is told by colour alone.

@@ -1,6 +1,6 @@
 //! Numbers as people read them: three digits, and the unit that fits.
 
-use nemoflash::bench::report::Summary;
+use nemoflash_bench::report::Summary;
 
 /// Three digits, thousands apart: `0.123`, `4.56`, `78.9`, `1,234`.
 pub fn digits(value: f64) -> String {

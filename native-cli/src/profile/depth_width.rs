@@ -13,9 +13,9 @@ use crate::page::units::{digits, seconds};
 use crate::report::Exit;
 use anyhow::{Result, bail};
 use nemoflash::Config;
-use nemoflash::bench::lookup::{Part, Shape, Stack, letters};
-use nemoflash::bench::report::{Clock, Kind, Summary};
-use nemoflash::bench::{Turns, warnings};
+use nemoflash_bench::lookup::{Part, Shape, Stack, letters};
+use nemoflash_bench::report::{Clock, Kind, Summary};
+use nemoflash_bench::{Turns, warnings};
 
 /// Widest stack.
 const WIDEST: u32 = 16_384;
@@ -256,7 +256,7 @@ fn text(results: &Results) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nemoflash::bench::lookup::parse_blocks;
+    use nemoflash_bench::lookup::parse_blocks;
 
     #[test]
     fn widths_have_the_parameters() {

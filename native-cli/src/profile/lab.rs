@@ -6,10 +6,10 @@ use crate::doctor::models;
 use crate::open::{self, seconds};
 use crate::terminal;
 use anyhow::Result;
-use nemoflash::bench::lookup::{Shape, Stack};
-use nemoflash::bench::report::{Device, Gate, Kind, Test, Time};
-use nemoflash::bench::{Settings, Turns, side_by_side};
 use nemoflash::{Engine, EngineOptions, Error, Exec, Synthetic};
+use nemoflash_bench::lookup::{Shape, Stack};
+use nemoflash_bench::report::{Device, Gate, Kind, Test, Time};
+use nemoflash_bench::{Settings, Turns, side_by_side};
 use std::ops::ControlFlow;
 
 /// A device, and whether it computes what it should.

@@ -9,13 +9,13 @@ use crate::bench::{software, today, weights_name};
 use crate::page::units::{digits, seconds};
 use crate::report::Exit;
 use anyhow::{Result, bail};
-use nemoflash::bench::lookup::{
-    Accuracy, Entry, HeldOut, LIMIT, Measured, Part, SCHEMA, Shape, Stack, Table, differences, held_out, letters,
-};
-use nemoflash::bench::report::{self, Clock, Summary, Test};
-use nemoflash::bench::{Turns, warnings};
 use nemoflash::config::BlockKind;
 use nemoflash::{Config, Error};
+use nemoflash_bench::lookup::{
+    Accuracy, Entry, HeldOut, LIMIT, Measured, Part, SCHEMA, Shape, Stack, Table, differences, held_out, letters,
+};
+use nemoflash_bench::report::{self, Clock, Summary, Test};
+use nemoflash_bench::{Turns, warnings};
 use std::collections::BTreeMap;
 
 /// Bytes that caches of large GPUs hold: a smaller stack may be read from them at every step.

@@ -4,7 +4,7 @@ use super::points::{self, Point};
 use crate::report::EXIT_CODES;
 use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
-use nemoflash::bench::lookup::{Part, parse_blocks};
+use nemoflash_bench::lookup::{Part, parse_blocks};
 use std::path::PathBuf;
 
 /// Largest number of tokens that is worth a try.

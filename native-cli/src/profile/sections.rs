@@ -8,8 +8,8 @@ pub use study::depth_width;
 
 use crate::page::chart::{Key, Names, Scale, Values};
 use crate::page::units::share;
-use nemoflash::bench::lookup::Accuracy;
-use nemoflash::bench::report::{Device, Gate};
+use nemoflash_bench::lookup::Accuracy;
+use nemoflash_bench::report::{Device, Gate};
 use serde::Serialize;
 
 /// How well held-out stacks were predicted, in a sentence.

@@ -1,8 +1,8 @@
 //! What `nemoflash profile depth-width` tells. `benches/depth-width.schema.json` says the same as JSON Schema.
 
 use super::law::Law;
-use nemoflash::bench::lookup::Shape;
-use nemoflash::bench::report::{Clock, Device, Gate, Software, Summary};
+use nemoflash_bench::lookup::Shape;
+use nemoflash_bench::report::{Clock, Device, Gate, Software, Summary};
 use serde::{Deserialize, Serialize};
 
 /// The version of the format.

@@ -1,6 +1,6 @@
 //! Results of `bench` as they come from machines, made from the format's own types: the values are invented.
 
-use nemoflash::bench::report::{
+use nemoflash_bench::report::{
     Clock, Device, Gate, Kind, Model, Operator, Percentiles, Report, Row, SCHEMA, Software, Summary, Test, Time,
 };
 

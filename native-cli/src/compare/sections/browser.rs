@@ -8,7 +8,7 @@ use crate::compare::ratio::Ratio;
 use crate::compare::table::{Cell, Comparison, Group, Line};
 use crate::page::chart::{Bar, Bars};
 use crate::page::units::Unit;
-use nemoflash::bench::report::Summary;
+use nemoflash_bench::report::Summary;
 
 /// Native, and the browser that goes with it: places of columns.
 pub type Pair = (usize, usize);

@@ -5,7 +5,7 @@ use crate::compare::columns::key;
 use crate::compare::table::{Cell, Comparison, Line};
 use crate::page::chart::Key;
 use crate::page::units::{bytes, digits};
-use nemoflash::bench::report::{Clock, Summary};
+use nemoflash_bench::report::{Clock, Summary};
 use serde::Serialize;
 
 /// A column in full.

@@ -5,7 +5,7 @@ use crate::compare::columns::key;
 use crate::compare::table::{Comparison, Group, Line};
 use crate::page::chart::{Axis, Key, Lines, Names, Scale, Values, percent};
 use crate::page::units::{digits, seconds_in};
-use nemoflash::bench::report::{Clock, Kind};
+use nemoflash_bench::report::{Clock, Kind};
 use serde::Serialize;
 
 /// A chart for each model, number of sequences and clock that has two depths at least.

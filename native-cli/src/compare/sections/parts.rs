@@ -5,7 +5,7 @@ use crate::compare::columns::key;
 use crate::compare::table::{Comparison, Line};
 use crate::page::chart::{Key, percent};
 use crate::page::units::{bytes, digits, seconds, share};
-use nemoflash::bench::report::{Operator, Row};
+use nemoflash_bench::report::{Operator, Row};
 use serde::Serialize;
 
 /// The parts of a model in the order in which a step runs them; what else a file names comes last.

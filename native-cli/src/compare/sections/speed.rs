@@ -7,7 +7,7 @@ use crate::compare::ratio::Ratio;
 use crate::compare::table::{Cell, Comparison, Line};
 use crate::page::chart::{Bar, Bars};
 use crate::page::units::{Unit, seconds_named};
-use nemoflash::bench::report::{Clock, Kind};
+use nemoflash_bench::report::{Clock, Kind};
 
 /// A chart for each test and clock.
 pub fn speed(comparison: &Comparison) -> Vec<Titled> {

@@ -4,7 +4,7 @@ use crate::compare::agree::{gate, sentence};
 use crate::compare::columns::key;
 use crate::compare::table::Comparison;
 use crate::page::chart::Key;
-use nemoflash::bench::report::Gate;
+use nemoflash_bench::report::Gate;
 use serde::Serialize;
 
 /// One model's table.

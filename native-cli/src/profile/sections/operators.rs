@@ -5,7 +5,7 @@ use crate::page;
 use crate::page::chart::{Bar, Bars, Key, Lines, Names, Values};
 use crate::page::units::{bytes, digits, seconds, thousands};
 use anyhow::Result;
-use nemoflash::bench::lookup::{Entry, HeldOut, LIMIT, Part, Table};
+use nemoflash_bench::lookup::{Entry, HeldOut, LIMIT, Part, Table};
 use serde::Serialize;
 
 const TEMPLATE: &str = include_str!("operators.html");

@@ -3,7 +3,7 @@
 use nemoflash::batch::Batch;
 use nemoflash::op::AnyOp;
 use nemoflash::plan::Plan;
-use nemoflash::{Caps, Elem, Engine, EngineOptions, Error, LoadOptions, Loader};
+use nemoflash::{Caps, Elem, Engine, EngineOptions, LoadOptions, Loader, Result};
 
 /// Bytes of weights that an operator is timed with at least, so that caches do not hold them.
 const BYTES: u64 = 256 << 20;
@@ -26,21 +26,19 @@ pub struct Work {
 ///
 /// # Errors
 /// As [`Loader::with_options`], [`Engine::new`].
-pub fn work(
+pub async fn work(
     config: &[u8],
     load: LoadOptions,
     caps: &Caps,
     [tokens, depth]: [u32; 2],
     prompt: bool,
-) -> Result<Vec<Work>, Error> {
+) -> Result<Vec<Work>> {
     // Of the usual length, on which the splits of the keys depend.
     let context = (depth + tokens).max(EngineOptions::default().context);
     let slots = if prompt { 1 } else { tokens };
     let options = EngineOptions { slots, context, ..Default::default() };
-    let engine = pollster::block_on(async {
-        let (exec, model) = Loader::with_options(config, &[None], load)?.imagine(caps).await?;
-        Engine::new(exec, model, options).await
-    })?;
+    let (exec, model) = Loader::with_options(config, &[None], load)?.imagine(caps).await?;
+    let engine = Engine::new(exec, model, options).await?;
     let position = engine.config().memory_tokens + depth;
     let mut batch = Batch::default();
     match prompt {

@@ -1,10 +1,7 @@
 //! Describes tests, devices and models in the fields of a report.
 
-use super::report::{Clock, Device, Kind, Model, Percentiles, Summary, Test, Time};
-use crate::caps::Deny;
-use crate::engine::Engine;
-use crate::exec::Exec;
-use crate::format::{Format, Quant};
+use crate::report::{Clock, Device, Kind, Model, Percentiles, Summary, Test, Time};
+use nemoflash::{Deny, Engine, Exec, Format, Quant};
 
 /// The version of wgpu that this is built with.
 pub const WGPU: &str = "30.0.1";
@@ -143,7 +140,7 @@ mod tests {
 
     #[test]
     fn the_version_of_wgpu_is_the_locked_one() {
-        let lock = include_str!("../../../Cargo.lock").replace('\r', "");
+        let lock = include_str!("../../Cargo.lock").replace('\r', "");
         let locked = |version: &str| lock.contains(&format!("name = \"wgpu\"\nversion = \"{version}\"\n"));
         assert!(locked(WGPU), "wgpu in Cargo.lock is not {WGPU}");
         assert!(!locked("0.0.0"));

@@ -1,9 +1,7 @@
 //! The golden tokens: what the model `fables` must say before a benchmark counts.
 
-use super::report::Gate;
-use crate::Result;
-use crate::engine::{Engine, Event};
-use crate::sampling::Sampling;
+use crate::report::Gate;
+use nemoflash::{Engine, Event, Result, Sampling};
 use std::ops::ControlFlow;
 
 /// "Once upon a time" in the tokens of `fables`.
@@ -53,8 +51,8 @@ pub fn gate(said: &[u32]) -> Gate {
 
 #[cfg(test)]
 mod tests {
-    use super::super::measure::tests::fables;
     use super::*;
+    use crate::measure::tests::fables;
     use pollster::block_on;
 
     #[test]

@@ -10,8 +10,8 @@ mod stacks;
 
 pub use stacks::{Shape, Stack, held_out, letters, parse_blocks};
 
-use super::report::{Clock, Device, Gate, Software, Summary};
-use crate::{Error, Result};
+use crate::report::{Clock, Device, Gate, Software, Summary};
+use nemoflash::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 

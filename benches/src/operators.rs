@@ -1,10 +1,8 @@
 //! How the time of a step divides among its operators.
 
-use super::measure::{Go, Settings, ids};
-use super::report::{Kind, Operator, Test};
-use crate::engine::{Dispatch, Engine};
-use crate::sampling::Sampling;
-use crate::{Error, Result};
+use crate::measure::{Go, Settings, ids};
+use crate::report::{Kind, Operator, Test};
+use nemoflash::{Dispatch, Engine, Error, Result, Sampling};
 use std::collections::BTreeMap;
 
 /// An average counts as steady below this standard error, as a share of the whole step's time.

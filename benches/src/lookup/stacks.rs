@@ -1,8 +1,8 @@
 //! Stacks of blocks: how blocks grow with the hidden size, and the stacks that a table is tested with.
 
 use super::Part;
-use crate::check::Random;
-use crate::{Error, Result};
+use nemoflash::check::Random;
+use nemoflash::{Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::{BlockKind, Config};
+use nemoflash::config::{BlockKind, Config};
 
 const HIDDEN: u32 = 1024;
 
@@ -144,7 +144,7 @@ fn tables_are_read_again() {
 fn shapes_are_the_published_ones() {
     let shape = Shape::default();
     for (name, hidden) in [("nemotron-flash-1b", 2048), ("nemotron-flash-3b", 3072)] {
-        let (_, json) = crate::ARCHS.iter().find(|(other, _)| *other == name).unwrap();
+        let (_, json) = nemoflash::ARCHS.iter().find(|(other, _)| *other == name).unwrap();
         let published = Config::parse(json.as_bytes()).unwrap();
         let size = name.rsplit_once('-').unwrap().1.to_uppercase();
         let order = held_out(&[hidden], &Part::BLOCKS, 0).into_iter().find(|stack| stack.name.contains(&size));

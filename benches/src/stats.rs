@@ -1,7 +1,7 @@
 //! Statistics of samples, and warnings about what makes them less certain.
 
-use super::describe::SHORT;
-use super::report::{Kind, Percentiles, Summary};
+use crate::describe::SHORT;
+use crate::report::{Kind, Percentiles, Summary};
 
 /// Number of bootstrap samples for the interval of a median.
 const RESAMPLES: usize = 2000;

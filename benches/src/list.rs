@@ -1,6 +1,6 @@
 //! The tests of a benchmark. The same numbers give the same tests natively and in a web page.
 
-use super::report::{Kind, Test};
+use crate::report::{Kind, Test};
 use serde::Deserialize;
 
 /// The numbers from which tests are made, as llama-bench's lists.

@@ -1,14 +1,10 @@
 //! What a device can do at best.
 
-use super::describe::SHORT;
-use crate::batch::Size;
-use crate::buf::{Buf, Elem};
-use crate::engine::Clock;
-use crate::exec::Exec;
-use crate::format::Format;
-use crate::ops::MatvecAdd;
-use crate::plan::Plan;
-use crate::{Error, Result};
+use crate::describe::SHORT;
+use nemoflash::batch::Size;
+use nemoflash::ops::MatvecAdd;
+use nemoflash::plan::Plan;
+use nemoflash::{Buf, Clock, Elem, Error, Exec, Format, Result};
 
 /// Bytes that are read or copied at a time: more than caches hold.
 const BYTES: u64 = 256 << 20;

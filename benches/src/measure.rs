@@ -1,13 +1,9 @@
 //! Runs the tests of a benchmark and times them.
 
-use super::describe::SHORT;
-use super::operators::operators;
-use super::report::{Kind, Operator, Test, Time};
-use crate::engine::{Clock, Engine, Event, Piece, Snapshot};
-use crate::exec::Exec;
-use crate::gpu::Gpu;
-use crate::sampling::Sampling;
-use crate::{Error, Result};
+use crate::describe::SHORT;
+use crate::operators::operators;
+use crate::report::{Kind, Operator, Test, Time};
+use nemoflash::{Clock, Engine, Error, Event, Exec, Gpu, Piece, Result, Sampling, Snapshot};
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 
@@ -278,10 +274,9 @@ pub async fn compile(gpu: &mut Gpu, engine: &Engine, clock: Clock) -> Result<f64
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::super::report::Gate;
     use super::*;
-    use crate::engine::EngineOptions;
-    use crate::loader::{Loader, Want};
+    use crate::report::Gate;
+    use nemoflash::{EngineOptions, Loader, Want};
     use pollster::block_on;
     use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
@@ -295,8 +290,8 @@ pub(super) mod tests {
 
     /// `fables` on the CPU; `spoil` may change its weights.
     pub async fn fables(context: u32, spoil: impl Fn(&mut [u8])) -> Result<Engine> {
-        let config = include_bytes!("../../../models/fables/config.json");
-        let mut weights = include_bytes!("../../../models/fables/model.safetensors").to_vec();
+        let config = include_bytes!("../../models/fables/config.json");
+        let mut weights = include_bytes!("../../models/fables/model.safetensors").to_vec();
         spoil(&mut weights);
         let mut exec = Exec::cpu();
         let mut loader = Loader::new(config, &[Some(weights.len() as u64)])?;
@@ -329,8 +324,8 @@ pub(super) mod tests {
         assert_eq!(engine.selected(), layers);
         // What other selections leave behind does not change a text; a selection does.
         let gate = |engine: &mut Engine| {
-            let said = block_on(super::super::said(engine, &mut || ControlFlow::Continue(()))).unwrap().unwrap();
-            super::super::gate(&said)
+            let said = block_on(crate::said(engine, &mut || ControlFlow::Continue(()))).unwrap().unwrap();
+            crate::gate(&said)
         };
         assert_eq!(gate(&mut engine), Gate::Passed);
         engine.select(&layers[1..]).unwrap();
