@@ -116,6 +116,22 @@ pub fn targets(suite: &str) -> Vec<Target> {
     }
 }
 
+/// The targets in one of these modes. Where adapters have none of them, that is told and counts as not run: a check that ran on
+/// nothing is not a pass.
+///
+/// # Panics
+/// As [`targets`].
+pub fn targets_in(suite: &str, modes: &[Mode]) -> Vec<Target> {
+    let all = targets(suite);
+    let adapters = !all.is_empty();
+    let some: Vec<Target> = all.into_iter().filter(|target| modes.contains(&target.mode)).collect();
+    if some.is_empty() && adapters {
+        // No machine has every mode, so this is no failure under `CI`.
+        loud(&format!("not run: {suite}: no adapter here has the mode {modes:?}"));
+    }
+    some
+}
+
 /// Says on stderr, past the capture of test output, that something could not be tested here.
 ///
 /// # Panics

@@ -18,7 +18,7 @@ mod synthetic;
 mod tensors;
 
 pub use close::close;
-pub use devices::{Device, Mode, Target, loud, not_run, targets};
+pub use devices::{Device, Mode, Target, loud, not_run, targets, targets_in};
 pub use job::{Job, check_case};
 pub use models::{
     Expected, GOLDEN, checkpoint, expected, load, load_chunked, load_files, load_lens, load_options, model_dir,

@@ -4,7 +4,7 @@
 use nemoflash::kernel::Access;
 use nemoflash::plan::Plan;
 use nemoflash::{BUDGET, Buf, Elem, Engine, EngineOptions, Event, Exec, Sampling};
-use nemoflash_tests::{GOLDEN, Mode, expected, load, targets};
+use nemoflash_tests::{GOLDEN, Mode, expected, load, targets_in};
 use pollster::block_on;
 use std::ops::ControlFlow;
 
@@ -91,7 +91,7 @@ fn decode_keeps_its_budget() {
     assert_eq!(DISPATCHES.map(|(name, _)| name), GOLDEN.map(|(name, _)| name));
     check("cpu", Exec::cpu());
     // Plans depend on the model and the context alone, so one mode of each device is enough.
-    for target in targets("budget").into_iter().filter(|target| target.mode == Mode::Full) {
+    for target in targets_in("budget", &[Mode::Full]) {
         check(&target.to_string(), target.open().expect("device").exec);
     }
 }
@@ -113,7 +113,7 @@ fn excess_is_found() {
 /// Once everything has run, tokens are made from the buffers and pipelines that are there.
 #[test]
 fn replay_makes_nothing() {
-    for target in targets("replay").into_iter().filter(|target| target.mode == Mode::Full) {
+    for target in targets_in("replay", &[Mode::Full]) {
         let mut engine = engine(target.open().expect("device").exec, "mixed", 300);
         let ids = expected("mixed", "").ids;
         let made = |engine: &Engine| match engine.exec() {

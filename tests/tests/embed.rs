@@ -5,7 +5,7 @@ use nemoflash::batch::{BATCH_WORDS, Batch, PICKED};
 use nemoflash::ops::Embed;
 use nemoflash::plan::Plan;
 use nemoflash::{Buf, Elem, Exec, Format};
-use nemoflash_tests::{Mode, Random, targets};
+use nemoflash_tests::{Mode, Random, targets_in};
 
 const WIDTH: u32 = 40;
 /// First token and rows of each part: three parts of a vocabulary of 101, then 7 meta tokens.
@@ -69,7 +69,7 @@ fn parts_fill_one_x() {
         assert_ne!(text_only, want, "{name}");
     };
     check("CPU", &mut Exec::cpu());
-    for target in targets("parts_fill_one_x").iter().filter(|target| target.mode == Mode::Floor) {
+    for target in targets_in("parts_fill_one_x", &[Mode::Floor]) {
         let mut device = target.open().unwrap_or_else(|e| panic!("{target}: {e}"));
         check(&device.label.clone(), &mut device.exec);
     }

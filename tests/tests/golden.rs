@@ -2,8 +2,11 @@
 #![forbid(unsafe_code)]
 
 use nemoflash::{Engine, EngineOptions, Event, Exec, Kv, Piece, Sampling, Scan};
-use nemoflash_tests::{Expected, GOLDEN, Mode, checkpoint, close, expected, load, load_files, loud, targets};
+use nemoflash_tests::{
+    Expected, GOLDEN, Mode, checkpoint, close, expected, load, load_files, loud, model_dir, targets, targets_in,
+};
 use pollster::block_on;
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 /// RMS ratio of logits in exact arithmetic: bf16 weights, f32 everything else. Measured: 8.4e-7 (CPU), 1.7e-6
@@ -60,7 +63,7 @@ const RUNS: [(Kv, Scan, f64, &[usize]); 2] =
 /// the CPU, one of each family on devices, where software adapters take a second for a few tokens.
 fn check(label: &str, mut exec: Exec, models: &[&str], cut: &[&str], most: usize) -> Vec<String> {
     let mut failures = vec![];
-    let mut worst = [0f64; 2];
+    let (mut worst, mut compared) = ([0f64; 2], 0);
     let rounds = exec.caps().coopmat;
     for (name, prompts) in GOLDEN.into_iter().filter(|(name, _)| models.contains(name)) {
         for ((kv, scan, tolerance, pieces), worst) in RUNS.into_iter().zip(&mut worst) {
@@ -75,7 +78,7 @@ fn check(label: &str, mut exec: Exec, models: &[&str], cut: &[&str], most: usize
                 for piece in if i == 0 && cut.contains(&name) { pieces } else { &[512] } {
                     let case = format!("{label} {name}{prefix} {kv:?} {scan:?} pieces of {piece}");
                     match close(&case, &want.logits, &logits(&mut engine, &want.ids, *piece), tolerance) {
-                        Ok(ratio) => *worst = worst.max(ratio),
+                        Ok(ratio) => (*worst, compared) = (worst.max(ratio), compared + 1),
                         Err(e) => failures.push(e),
                     }
                 }
@@ -87,14 +90,50 @@ fn check(label: &str, mut exec: Exec, models: &[&str], cut: &[&str], most: usize
         }
     }
     loud(&format!(
-        "golden: {label}: worst RMS ratio {:.1e} exact, {:.1e} with f16 keys and values",
+        "golden: {label}: {compared} comparisons, worst RMS ratio {:.1e} exact, {:.1e} with f16 keys and values",
         worst[0], worst[1]
     ));
+    // Two runs of each model compare one prompt at least.
+    let least = 2 * models.len();
+    if failures.is_empty() && compared < least {
+        failures.push(format!("{label}: {compared} comparisons of {} models, fewer than {least}", models.len()));
+    }
     failures
 }
 
 /// The golden models' names.
-const ALL: [&str; 6] = [GOLDEN[0].0, GOLDEN[1].0, GOLDEN[2].0, GOLDEN[3].0, GOLDEN[4].0, GOLDEN[5].0];
+const ALL: [&str; GOLDEN.len()] = {
+    let mut names = [""; GOLDEN.len()];
+    let mut at = 0;
+    while at < names.len() {
+        names[at] = GOLDEN[at].0;
+        at += 1;
+    }
+    names
+};
+
+/// Folders of golden models that the list leaves out, and listed names that have no folder. `folders` are the names on disk.
+fn unlisted(folders: &BTreeSet<String>, listed: &[&str]) -> Vec<String> {
+    let listed: BTreeSet<String> = listed.iter().map(|name| name.to_string()).collect();
+    folders.symmetric_difference(&listed).cloned().collect()
+}
+
+/// No golden model falls out of this suite: each folder is in the list, each listed model has a folder, and there are seven.
+#[test]
+fn every_golden_model_is_listed() {
+    let golden = model_dir("mixed").parent().expect("a folder").to_owned();
+    let entries = std::fs::read_dir(golden).expect("the golden folder").map(|entry| entry.expect("an entry"));
+    let mut folders: BTreeSet<String> =
+        entries.filter(|e| e.path().is_dir()).map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+    assert!(model_dir("fables").join("model.safetensors").is_file());
+    folders.insert("fables".into());
+    assert_eq!((unlisted(&folders, &ALL), ALL.len()), (vec![], 7));
+    assert!(GOLDEN.iter().all(|(_, prompts)| !prompts.is_empty()), "a model without prompts is not checked");
+    // Negative control: both ways.
+    assert_eq!(unlisted(&folders, &ALL[1..]), [ALL[0]]);
+    folders.remove("fables");
+    assert_eq!(unlisted(&folders, &ALL), ["fables"]);
+}
 
 #[test]
 fn cpu() {
@@ -158,7 +197,7 @@ fn eight_slots(label: &str, name: &str, exec: Exec) -> (Vec<Vec<u32>>, Exec) {
 fn eight_at_once() {
     let models = ["mixed", "qwen3"];
     let cpu = models.map(|name| eight_slots("cpu", name, Exec::cpu()).0);
-    for target in targets("eight slots").iter().filter(|target| target.mode == Mode::Full) {
+    for target in targets_in("eight slots", &[Mode::Full]) {
         let label = target.to_string();
         let mut exec = target.open().expect("device").exec;
         for (name, cpu) in models.iter().zip(&cpu) {

@@ -4,7 +4,7 @@
 use half::{bf16, f16};
 use nemoflash::{Engine, EngineOptions, Error, Exec, Kv, Loader, Model, Result, Sampling, Want};
 use nemoflash_tests::{
-    Mode, Random, Tensors, checkpoint, file, load, load_chunked, load_files, load_lens, targets, tensors,
+    Mode, Random, Tensors, checkpoint, file, load, load_chunked, load_files, load_lens, targets_in, tensors,
 };
 use pollster::block_on;
 use safetensors::Dtype;
@@ -113,7 +113,7 @@ fn an_untied_head_is_used() {
     };
     check("cpu", &Exec::cpu);
     assert!(logits_of(&config, &files) == whole("qwen3"), "tied");
-    for target in targets("untied head").iter().filter(|target| target.mode == Mode::Full) {
+    for target in targets_in("untied head", &[Mode::Full]) {
         check(&target.to_string(), &|| target.open().expect("device").exec);
     }
 }

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use nemoflash::{Engine, EngineOptions, Error, Exec, Kv, Sampling};
-use nemoflash_tests::{Mode, expected, load, loud, targets};
+use nemoflash_tests::{Mode, expected, load, loud, targets_in};
 use pollster::block_on;
 
 /// Largest difference in nats from the reference, in exact arithmetic. Measured: 1.5e-6 (CPU), 3.4e-6 (llvmpipe), 3.7e-6
@@ -62,7 +62,7 @@ fn check(label: &str, mut exec: Exec) {
 #[test]
 fn tokens_are_as_surprising_as_the_reference_says() {
     check("cpu", Exec::cpu());
-    for target in targets("nll").into_iter().filter(|target| target.mode == Mode::Full) {
+    for target in targets_in("nll", &[Mode::Full]) {
         check(&target.to_string(), target.open().expect("device").exec);
     }
 }

@@ -6,7 +6,7 @@ use nemoflash::kernel::{Access, Const, Kernel, Part, write};
 use nemoflash::op::{Example, Op};
 use nemoflash::ops::{Case, seeded};
 use nemoflash::{Caps, Elem, Error};
-use nemoflash_tests::{Job, Mode, check_case, close, loud, targets};
+use nemoflash_tests::{Job, Mode, check_case, close, loud, targets, targets_in};
 use std::collections::BTreeMap;
 use std::time::Instant;
 
@@ -25,7 +25,7 @@ fn cases() -> Vec<(u64, Case)> {
 fn operators(mode: Mode) {
     let mut failures = vec![];
     let mut devices = vec![];
-    for target in targets("ops").iter().filter(|target| target.mode == mode) {
+    for target in targets_in("ops", &[mode]) {
         match target.open() {
             Ok(device) => devices.push((device, BTreeMap::<&str, (usize, f64, f64)>::new())),
             Err(e) => failures.push(format!("{target}: {e}")),
@@ -51,6 +51,9 @@ fn operators(mode: Mode) {
     }
     for (device, kernels) in devices {
         loud(&device.summary());
+        if kernels.is_empty() {
+            failures.push(format!("{}: no example ran", device.label));
+        }
         for (kernel, (passed, ratio, seconds)) in kernels {
             loud(&format!("    {kernel:<18} {passed:>3} examples pass, worst ratio {ratio:.1e}, {seconds:.1} s"));
         }

@@ -5,7 +5,7 @@
 use nemoflash::{Engine, EngineOptions, Error, Exec, Sampling};
 use nemoflash_bench::report::{Kind, Test};
 use nemoflash_bench::{Settings, operators};
-use nemoflash_tests::{Mode, load, targets};
+use nemoflash_tests::{Mode, load, targets_in};
 use pollster::block_on;
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -17,7 +17,7 @@ fn engine(mut exec: Exec) -> Engine {
 
 #[test]
 fn every_dispatch_has_its_time() {
-    for target in targets("profile").into_iter().filter(|target| [Mode::Full, Mode::Floor].contains(&target.mode)) {
+    for target in targets_in("profile", &[Mode::Full, Mode::Floor]) {
         let exec = target.open().expect("device").exec;
         let Exec::Gpu(gpu) = &exec else { unreachable!() };
         let (timestamps, inside) = (gpu.caps().timestamps, gpu.stamps_inside());
@@ -46,7 +46,7 @@ fn every_dispatch_has_its_time() {
 /// Averages that do not become steady in the seconds that they have are not told.
 #[test]
 fn what_is_not_steady_is_not_told() {
-    for target in targets("profile").into_iter().filter(|target| target.mode == Mode::Floor) {
+    for target in targets_in("profile", &[Mode::Floor]) {
         let exec = target.open().expect("device").exec;
         if !exec.caps().timestamps {
             continue;

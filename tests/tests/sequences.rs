@@ -3,7 +3,7 @@
 
 use nemoflash::config::BlockKind;
 use nemoflash::{Engine, EngineOptions, Error, Event, Exec, Kv, Piece, Result, Sampling, Transcript};
-use nemoflash_tests::{Mode, expected, load, targets};
+use nemoflash_tests::{Mode, expected, load, targets_in};
 use pollster::block_on;
 use std::ops::ControlFlow;
 
@@ -22,7 +22,7 @@ fn with_context(mut exec: Exec, context: u32) -> Engine {
 /// On the CPU and on every device, as it is: what is tested here is the host's part.
 fn everywhere(suite: &str, test: fn(&str, Engine)) {
     test("cpu", engine(Exec::cpu()));
-    for target in targets(suite).into_iter().filter(|target| target.mode == Mode::Full) {
+    for target in targets_in(suite, &[Mode::Full]) {
         test(&target.to_string(), engine(target.open().expect("device").exec));
     }
 }
@@ -111,7 +111,7 @@ fn two_at_once_are_two_alone() {
 /// Keys and values of a slot may be a buffer's worth: each slot has its own then.
 #[test]
 fn slots_are_in_several_buffers_where_one_is_too_small() {
-    for target in targets("several buffers").into_iter().filter(|target| target.mode == Mode::Floor) {
+    for target in targets_in("several buffers", &[Mode::Floor]) {
         let ids = ids();
         let label = target.to_string();
         let mut small = engine(target.open().expect("device").exec);

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use nemoflash::{Engine, EngineOptions, Error, Event, Exec, Kv, LoadOptions, Quant, Sampling, Synthetic};
-use nemoflash_tests::{Mode, close, load, load_synthetic, loud, targets};
+use nemoflash_tests::{Mode, close, load, load_synthetic, loud, targets_in};
 use pollster::block_on;
 use std::ops::ControlFlow;
 
@@ -59,7 +59,7 @@ fn a_vocabulary_in_two_parts() {
     assert!(0 < second && second < want.tokens.len(), "tokens of both parts: {:?}", want.tokens);
     let mut split = 0;
     // Plain mode has the limits of full mode.
-    for target in targets("splits").into_iter().filter(|target| [Mode::Full, Mode::Floor].contains(&target.mode)) {
+    for target in targets_in("splits", &[Mode::Full, Mode::Floor]) {
         let device = target.open().expect("device");
         let small = device.exec.caps().max_binding < 300_000 * 512;
         let got = outcome(device.exec);
@@ -101,7 +101,7 @@ fn a_quantised_vocabulary_in_two_parts() {
     };
     let (parts, want) = outcome(Exec::cpu());
     assert_eq!(parts, 1);
-    for target in targets("quantised splits").into_iter().filter(|target| target.mode == Mode::Floor) {
+    for target in targets_in("quantised splits", &[Mode::Floor]) {
         let (parts, got) = outcome(target.open().expect("device").exec);
         assert_eq!(parts, 2, "{target}");
         close(&format!("{target}"), &want, &got, 1e-5).expect("logits");
@@ -131,8 +131,7 @@ fn too_long(label: &str, mut exec: Exec) {
 #[test]
 fn memory_beyond_the_limit() {
     too_long("cpu", Exec::cpu());
-    for target in targets("memory limits").into_iter().filter(|target| [Mode::Full, Mode::Floor].contains(&target.mode))
-    {
+    for target in targets_in("memory limits", &[Mode::Full, Mode::Floor]) {
         too_long(&target.to_string(), target.open().expect("device").exec);
     }
 }
