@@ -22,15 +22,15 @@ Examples:
   nemoflash chat --model ./Nemotron-Flash-3B-Instruct
   nemoflash chat --model nvidia/Nemotron-Flash-3B-Instruct   the same, downloaded from the Hugging Face hub
   nemoflash --model ./Nemotron-Flash-3B-Instruct --format instruct \"Why is the sky blue?\"
-  nemoflash devices                                 which GPUs there are
+  nemoflash devices                                 list the GPUs
 
 Downloads go to the Hugging Face cache and obey HF_HOME, HF_HUB_CACHE, HF_TOKEN, HF_ENDPOINT, HF_HUB_OFFLINE and
 HF_HUB_DOWNLOAD_TIMEOUT.";
 
 /// Runs Nemotron-Flash hybrid language models, and dense Qwen3, on any GPU.
 ///
-/// Without a command, `nemoflash PROMPT` is `nemoflash generate PROMPT`. Text goes to stdout and everything else to
-/// stderr. With no --model, the small fairy-tale model `fables` that is built in runs.
+/// Without a command, `nemoflash PROMPT` means `nemoflash generate PROMPT`. The text goes to stdout, and everything else to
+/// stderr. Without --model, the built-in model `fables` runs, which tells fairy tales.
 #[derive(Debug, Parser)]
 #[command(name = "nemoflash", version, max_term_width = 110, override_usage = USAGE, after_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
 pub struct Cli {
@@ -47,41 +47,40 @@ pub enum Command {
     /// Continue a text (the default command)
     #[command(after_help = EXIT_CODES)]
     Generate(Generate),
-    /// Talk to a model, or write a story with it by turns
+    /// Talk to a model, or write a story together with it
     #[command(after_help = EXIT_CODES)]
     Chat(Chat),
-    /// Put the results of `bench` side by side, from any machines
+    /// Compare results of `bench`, from any machines
     ///
-    /// Reads JSON and JSON lines, and prints a table: a line for each test, a column for each device and runtime. Each
-    /// has the median with its 95 % interval (bootstrap on the raw samples), and how many times as fast it is as the
-    /// first. Where the interval of that ratio includes 1 there is "no difference"; fewer than 4 samples tell nothing.
-    /// Wall clocks and device clocks never share a column. With --html, the same as a page with charts that needs no
-    /// network. With --json, as data.
+    /// Reads JSON and JSON lines, and prints a table with a line for each test and a column for each device and runtime. Each
+    /// cell shows the median with its 95 % interval (bootstrap of the raw samples), and how many times as fast it is as the first
+    /// column. Where the interval of this ratio includes 1, the cell says "no difference". Fewer than 4 samples are not compared.
+    /// Times of the host's clock and of a device's clock are never in one column. --html writes the same as a page with charts,
+    /// which needs no network. --json prints the same as data.
     #[command(after_help = EXIT_CODES)]
     Compare(crate::compare::Compare),
     /// List the GPU adapters of this machine
     #[command(after_help = EXIT_CODES)]
     Devices,
-    /// Check that this machine computes what it should, in a few seconds
+    /// Check that this machine computes correct results, in a few seconds
     ///
-    /// Every operator runs on the GPU and is held against the same computation on the CPU, from its smallest example to
-    /// larger ones until the time is up. Then the built-in model must give the tokens of the reference, without a number
-    /// that is not finite. With --model, that model too: its files are whole, no weight is NaN or infinite, it loads, and
-    /// it answers; a small one must answer as on the CPU. The exit code is 1 if anything fails. For a bug report, add the
-    /// output of `nemoflash doctor --json`.
+    /// Runs every operator on the GPU and compares it with the same computation on the CPU, smallest examples first, until the
+    /// time is up. Then the built-in model must produce the tokens of the reference. With --model, also checks that model: its
+    /// files are complete, no weight is NaN or infinite, it loads and answers, and a small model answers as on the CPU. The exit
+    /// code is 1 if a check fails. For a bug report, add the output of `nemoflash doctor --json`.
     #[command(after_help = EXIT_CODES)]
     Doctor,
-    /// Show how a model runs here: memory, dispatches per token by block, kernels and why
+    /// Show how a model runs here: memory, GPU dispatches per token, which kernels and why
     #[command(after_help = EXIT_CODES)]
     Explain,
-    /// Measure what a model takes here: llama-bench's tests, with a check of the results in front
+    /// Measure the speed of a model, with the test names of llama-bench
     ///
-    /// Times loading, compilation of the kernels, the first token, prefill (pp), decode (tg), and with --pg both in one,
-    /// behind -d tokens and for -b sequences at a time, on one engine that holds the longest of them. Runs in front of the
-    /// -r that count do not, and every clock is read when the device has finished. Seconds are the host's; what a GPU's own
-    /// timestamps say, by operator, is in the JSON. Before that, the built-in model must give the golden tokens of the
-    /// reference on the same device; otherwise the rows are marked. What the measured model says stands in each row, and
-    /// whether all devices say the same in the last line.
+    /// Measures loading, compilation of the kernels, the first token, prefill (pp), decode (tg), and with --pg both together. -d
+    /// puts tokens in front of what is timed, and -b runs several sequences at a time. Each test first runs --warm-up times
+    /// uncounted, then -r times counted. Times are those of the host's clock, read when the device has finished; the JSON also
+    /// has the GPU's own time of each operator. First, the built-in model must produce the golden tokens of the reference on the
+    /// same device; if it does not, the rows are marked. Each row holds what the measured model says to a fixed prompt, and the
+    /// last line tells whether all devices say the same.
     ///
     /// `bench --all-backends --browser --html report.html` measures all that this machine can do, each adapter, the CPU
     /// and the built page in a Chromium, and writes one page that compares them.
@@ -90,25 +89,24 @@ pub enum Command {
     /// when it is measured; Ctrl-C keeps those. The exit code is 1 if a row has no result or a marked one.
     #[command(after_help = EXIT_CODES)]
     Bench(Box<Bench>),
-    /// Measure latency as the paper's two studies do: a look-up table of blocks, and depth against width
+    /// Repeat the paper's two studies of latency: a look-up table of blocks, and depth against width
     #[command(after_help = EXIT_CODES)]
     Profile(Box<Profile>),
     /// Write the logits of token ids to a file (needs no tokenizer)
     #[command(after_help = EXIT_CODES)]
     Logits(Logits),
-    /// Write a model's folder with its matrices in 4 or 8 bits, in the layout of MLX
+    /// Quantise a model to 4 or 8 bits, into a new folder in the layout of MLX
     #[command(after_help = EXIT_CODES)]
     Quantize(Quantize),
-    /// Write a folder with random weights of the shape of --arch, as such a model is published
+    /// Write a folder of random weights with the shape of --arch, in the layout of a published model
     #[command(after_help = EXIT_CODES)]
     Synthesize(Synthesize),
     /// Measure how well a model predicts a text file
     ///
-    /// The text is cut into windows of --context tokens (default 2048, or what the model allows) that share nothing.
-    /// Each begins like a prompt: with the model's meta tokens, and with <s> where its tokenizer.json says so. Every
-    /// token that has another one in front of it in its window counts, with p its probability given all of those;
-    /// the last window may be short. Perplexity is e to the mean of -ln p. Compare only numbers of the same text,
-    /// tokenizer and window.
+    /// The text is cut into windows of --context tokens (default: 2048, or what the model allows). The windows do not overlap and
+    /// share no state; the last one may be shorter. Each begins like a prompt: with the model's meta tokens, and with <s> if
+    /// tokenizer.json says so. With p the probability of a token given all tokens before it in its window, perplexity is e to the
+    /// mean of -ln p. The first token of a window does not count. Compare only numbers of the same text, tokenizer and window.
     #[command(after_help = EXIT_CODES)]
     Perplexity(Perplexity),
     /// Check a model's files: checksums of a download, headers, lengths, tensors
@@ -120,39 +118,39 @@ pub enum Command {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Options of every command")]
 pub struct Common {
-    /// Folder with config.json, tokenizer.json and *.safetensors, or the id of a model on the Hugging Face hub, which is
-    /// downloaded once; without it, the built-in `fables`
+    /// Folder with config.json, tokenizer.json and *.safetensors, or a model's id on the Hugging Face hub, which is downloaded
+    /// once [default: the built-in model `fables`]
     #[arg(long, value_name = "DIR|OWNER/NAME", global = true)]
     pub model: Option<PathBuf>,
-    /// Instead of a model: random weights of a published shape, to measure speed without a download (nemotron-flash-1b, -3b,
-    /// qwen3-0.6b, -1.7b, qwen2.5-0.5b, -1.5b, llama-3.2-1b, -3b, smollm2-1.7b), or of any stack that a config.json describes
+    /// Use random weights instead of a model, to measure speed without a download. Either a published shape (nemotron-flash-1b,
+    /// -3b, qwen3-0.6b, -1.7b, qwen2.5-0.5b, -1.5b, llama-3.2-1b, -3b, smollm2-1.7b), or any stack that a config.json describes
     #[arg(long, value_name = "SHAPE|FILE.json", value_parser = shape::shape, conflicts_with = "model", global = true)]
     pub arch: Option<Shape>,
     /// How matrices are kept: as stored, or quantised to 8 or 4 bits while they are loaded [default: as stored]
     #[arg(long, global = true)]
     pub weights: Option<Weights>,
-    /// Do not divide logits by the lengths of the vocabulary's rows, as Nemotron-Flash does
+    /// Leave out the division that Nemotron-Flash models apply to each logit, by the length of its row of the vocabulary
     #[arg(long, global = true)]
     pub keep_logits: bool,
-    /// Branch, tag or commit on the hub [default: main]. What is in the cache is used as it is
+    /// Branch, tag or commit of a model on the hub [default: main]. A copy in the cache is used without asking the hub
     #[arg(long, value_name = "REV", value_parser = revision, global = true)]
     pub revision: Option<String>,
-    /// Accept the model's licence, and download without a question
+    /// Accept the model's licence and download without asking
     #[arg(long, global = true)]
     pub accept_license: bool,
-    /// Where to run; without it, the first GPU adapter that is hardware, or the CPU where there is none
+    /// Where to run [default: the first GPU that is not software, or the CPU if there is none]
     #[arg(long, global = true)]
     pub device: Option<Device>,
-    /// Graphics interface to use the GPU through
+    /// Graphics interface of the GPU
     #[arg(long, global = true)]
     pub backend: Option<Backend>,
-    /// A part of an adapter's name, or its index in `nemoflash devices`
+    /// GPU adapter: a part of its name, or its index in `nemoflash devices`
     #[arg(long, value_name = "TEXT|INDEX", global = true)]
     pub adapter: Option<String>,
-    /// Optional GPU features not to use
+    /// Optional GPU features to leave unused
     #[arg(long, value_name = "LIST", value_delimiter = ',', global = true)]
     pub deny: Vec<Feature>,
-    /// How attention keys and values are kept [default: f16]
+    /// How attention keys and values are stored [default: f16]
     #[arg(long, global = true)]
     pub kv: Option<KvArg>,
     /// Longest text in tokens, prompt and answer together [default: 4096, or what the model allows]
@@ -161,7 +159,7 @@ pub struct Common {
     /// Print JSON on stdout instead of text
     #[arg(long, global = true)]
     pub json: bool,
-    /// Print what the GPU layer and its drivers log on stderr (RUST_LOG chooses what)
+    /// Print on stderr what the GPU layer and its drivers log (RUST_LOG selects what)
     #[arg(short, long, global = true)]
     pub verbose: bool,
 }
