@@ -10,7 +10,6 @@ mod bytes;
 mod chat;
 mod date;
 mod file;
-mod guard;
 mod jinja;
 mod parts;
 mod split;

@@ -128,7 +128,20 @@ fn one_question_is_answered_in_any_format() {
     cpu(&["--model", none, "--format", "template", "x"]).refused(1, &["no chat template", "--format text"]);
     cpu(&["--model", none, "--system", "x", "y"]).refused(2, &["--system", "chat template"]);
     cpu(&["chat", "--model", &model, "--format", "instruct", "--system", "x"]).refused(2, &["--system"]);
+    cpu(&["--model", none, "--thinking", "on", "y"]).refused(2, &["--thinking", "chat template"]);
     cpu(&["--format", "markdown", "x"]).refused(2, &["markdown"]);
+}
+
+#[test]
+fn templates_see_the_choice_of_thinking_and_the_date() {
+    let source = "{{ messages[0].content }}{{ strftime_now('%Y')|length if enable_thinking is not defined else enable_thinking }}";
+    let (_folder, model) = with_template(source);
+    for (more, text) in [(&[][..], "x4"), (&["--thinking", "on"], "xTrue"), (&["--thinking", "off"], "xFalse")] {
+        let ids = tokenizer(&model).encode(text, false).unwrap();
+        let answer = generate(&model, "x", &[&["--format", "template"][..], more].concat());
+        assert_eq!(answer["ids"], continued(&model, &ids), "{text}");
+    }
+    cpu(&["--model", &model, "--format", "template", "--thinking", "maybe", "x"]).refused(2, &["maybe"]);
 }
 
 #[test]

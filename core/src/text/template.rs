@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use minijinja::{Environment, ErrorKind, Value};
+use minijinja::Value;
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use super::chat::{Message, Role};
 use super::date::LocalTime;
-use super::guard::guard;
-use super::jinja::{FUEL, environment, strftime_now};
+use super::jinja::{Compiled, bad, guard, strftime_now};
 use crate::json;
 use crate::{Error, Result};
 
@@ -17,42 +17,17 @@ const MAX_FILE: usize = 16 << 20;
 /// Longest text of all messages together, and longest rendering, in bytes.
 const MAX_MESSAGES: usize = 512 << 10;
 const MAX_OUTPUT: usize = 1 << 20;
-const NAME: &str = "chat_template";
-
-/// An [`Error::Template`] with a bounded message.
-pub(super) fn bad(why: impl Into<String>) -> Error {
-    let mut why = why.into();
-    if let Some((end, _)) = why.char_indices().nth(400) {
-        why.truncate(end);
-        why.push('…');
-    }
-    Error::Template { why }
-}
-
-/// What minijinja says, with the line.
-pub(super) fn explained(error: &minijinja::Error) -> Error {
-    let kind = error.kind();
-    let mut why = match (kind, error.detail()) {
-        (ErrorKind::OutOfFuel, _) => {
-            format!("it takes more than the {FUEL} units of fuel that a conversation may cost")
-        }
-        (ErrorKind::SyntaxError, Some(detail)) => format!("it is no valid Jinja: {detail}"),
-        (_, Some(detail)) => detail.to_owned(),
-        (_, None) => error.to_string(),
-    };
-    // In front, for the message may be cut.
-    if let (Some(line), Some(_)) = (error.line(), error.detail()) {
-        why = format!("line {line}: {why}");
-    }
-    bad(why)
-}
+/// The special tokens that every tokenizer may have; models name more of their own.
+const STANDARD_TOKENS: [&str; 7] =
+    ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
 /// A chat template in Jinja, as transformers renders it, bounded in time and memory whatever it says.
 ///
-/// `strftime_now` is undefined, for the core has no clock; so are tools. `{% include %}` and its relatives,
-/// `{% call %}`, `{% with %}`, `{% filter %}` and `{% raw %}` are refused.
+/// Templates see the messages, the special tokens by name, and what [`TemplateOptions`] says; `tools` and `documents` are
+/// none. `{% include %}` and its relatives, `{% block %}` and `{% autoescape %}` are refused, as are the filters that no
+/// prompt needs (`wordwrap`, `striptags` and the like). The error names the line.
 pub struct ChatTemplate {
-    jinja: Environment<'static>,
+    jinja: Compiled,
     /// Special tokens by name (`bos_token`).
     tokens: BTreeMap<String, String>,
     /// What the template has in quotes.
@@ -83,18 +58,11 @@ pub struct ChatFiles<'a> {
 }
 
 /// What is read of any of the JSON files.
-#[derive(Default, Deserialize)]
+#[derive(Default)]
 struct Fields {
-    #[serde(default)]
     chat_template: Option<Templates>,
-    #[serde(default)]
-    bos_token: Option<Special>,
-    #[serde(default)]
-    eos_token: Option<Special>,
-    #[serde(default)]
-    unk_token: Option<Special>,
-    #[serde(default)]
-    pad_token: Option<Special>,
+    /// Special tokens by name.
+    tokens: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
@@ -117,6 +85,14 @@ enum Special {
     Token { content: String },
 }
 
+impl Special {
+    fn text(self) -> String {
+        match self {
+            Special::Text(text) | Special::Token { content: text } => text,
+        }
+    }
+}
+
 impl ChatTemplate {
     /// Compiles a template.
     ///
@@ -125,7 +101,7 @@ impl ChatTemplate {
     /// [`Error::Template`] if it is longer than 128 KiB, is not Jinja, or uses what is not supported.
     pub fn new(source: &str) -> Result<ChatTemplate> {
         let guarded = guard(source)?;
-        let jinja = environment(guarded.source, NAME)?;
+        let jinja = Compiled::new(guarded.source)?;
         Ok(ChatTemplate { jinja, tokens: BTreeMap::new(), quoted: guarded.quoted })
     }
 
@@ -159,16 +135,7 @@ impl ChatTemplate {
         };
         let Some(source) = source else { return Ok(None) };
         let mut template = ChatTemplate::new(&source)?;
-        for (name, first, second) in [
-            ("bos_token", config.bos_token, map.bos_token),
-            ("eos_token", config.eos_token, map.eos_token),
-            ("unk_token", config.unk_token, map.unk_token),
-            ("pad_token", config.pad_token, map.pad_token),
-        ] {
-            if let Some(Special::Text(text) | Special::Token { content: text }) = first.or(second) {
-                template.set_token(name, &text);
-            }
-        }
+        template.tokens = [map.tokens, config.tokens].into_iter().flatten().collect();
         Ok(Some(template))
     }
 
@@ -229,26 +196,49 @@ impl ChatTemplate {
             })
             .collect();
         let none = |name| (name, Value::from(()));
-        let mut context = vec![
+        let tokens = self.tokens.iter().map(|(name, text)| (name.as_str(), Value::from(text.as_str())));
+        // Of two variables with one name, the later one counts: a token cannot hide the messages.
+        let mut context: Vec<(&str, Value)> = tokens.collect();
+        context.extend([
             ("messages", Value::from(messages)),
             ("add_generation_prompt", Value::from(add_generation_prompt)),
             none("tools"),
             none("documents"),
-        ];
-        context.extend(self.tokens.iter().map(|(name, text)| (name.as_str(), Value::from(text.as_str()))));
+        ]);
         context.extend(options.thinking.map(|thinking| ("enable_thinking", Value::from(thinking))));
         context.extend(options.now.map(|now| ("strftime_now", strftime_now(now))));
-        let template = self.jinja.get_template(NAME).map_err(|e| explained(&e))?;
-        template.render(Value::from_pairs(context)).map_err(|e| explained(&e))
+        self.jinja.render(context)
     }
 }
 
-fn fields(name: &str, bytes: Option<&[u8]>) -> Result<Fields> {
-    match bytes {
-        None => Ok(Fields::default()),
-        Some(bytes) if bytes.len() > MAX_FILE => Err(bad(format!("{name} has more than {MAX_FILE} bytes"))),
-        Some(bytes) => serde_json::from_slice(&json::plain(bytes)).map_err(|e| bad(format!("{name}: {e}"))),
+fn fields(file: &str, bytes: Option<&[u8]>) -> Result<Fields> {
+    let Some(bytes) = bytes else { return Ok(Fields::default()) };
+    if bytes.len() > MAX_FILE {
+        return Err(bad(format!("{file} has more than {MAX_FILE} bytes")));
     }
+    let broken = |e: serde_json::Error| bad(format!("{file}: {e}"));
+    let (json, mut fields) = (json::plain(bytes), Fields::default());
+    for (key, value) in serde_json::from_slice::<BTreeMap<String, &RawValue>>(&json).map_err(broken)? {
+        match key.as_str() {
+            "chat_template" => {
+                let wrong = |_| bad(format!("{file}: `chat_template` is neither a text nor a list of named templates"));
+                fields.chat_template = serde_json::from_str(value.get()).map_err(wrong)?;
+            }
+            // A model's own tokens by name. As a list they have no names.
+            "extra_special_tokens" | "model_specific_special_tokens" => {
+                let named: BTreeMap<String, Special> = serde_json::from_str(value.get()).unwrap_or_default();
+                fields.tokens.extend(named.into_iter().map(|(name, token)| (name, token.text())));
+            }
+            _ if key.ends_with("_token") => match serde_json::from_str::<Option<Special>>(value.get()) {
+                Ok(token) => fields.tokens.extend(token.map(|token| (key, token.text()))),
+                // Others are settings, such as `add_bos_token`.
+                Err(_) if !STANDARD_TOKENS.contains(&key.as_str()) => {}
+                Err(_) => return Err(bad(format!("{file}: `{key}` is neither a text nor a token with `content`"))),
+            },
+            _ => {}
+        }
+    }
+    Ok(fields)
 }
 
 impl std::fmt::Debug for ChatTemplate {

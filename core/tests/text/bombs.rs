@@ -73,13 +73,23 @@ fn values_stay_trees() {
         twice("x + x") + "{{ x }}",
         twice("namespace(a=x, b=x)") + "{{ x == 1 }}",
         twice("[x, x]|list") + "{{ x|string }}",
+        twice("[x]|batch(2, x)|list") + "{{ x|string }}",
+        twice("[{'a': x, 'b': x}]|groupby('a')") + "{{ x|string }}",
+        twice("dict(a=x, b=x)") + "{{ x|string }}",
+        twice("dict(messages[0], a=x, b=x)") + "{{ x|tojson }}",
+        "{% set x = messages %}".to_owned() + &"{% with x = [x, x] %}".repeat(40) + "{{ x }}" + &"{% endwith %}".repeat(40),
+        "{% macro m(x) %}{{ caller([x, x]) }}{% endmacro %}{% set x = messages %}".to_owned() + &"{% call(x) m(x) %}".repeat(40) + "{{ x }}" + &"{% endcall %}".repeat(40),
+        "{% macro m(x) %}{{ m(*[[x, x, x, x, x, x, x, x]]) }}{% endmacro %}{{ m(messages) }}".to_owned(),
+        "{% set x = messages %}".to_owned() + &"{% set x | list | batch(90, x) %}ab{% endset %}".repeat(9) + "{{ x }}",
+        "{% set ns = namespace(x=messages) %}".to_owned() + &"{% set ns.x|list|batch(90, ns.x) %}ab{% endset %}".repeat(9) + "{{ ns.x }}",
+        "{% set x = messages * 2 %}".to_owned(),
         "{% for a in [[messages] ] %}".to_owned() + &"{% for a in [[a, a, a, a, a, a, a, a]] %}".repeat(30) + "{{ a }}" + &"{% endfor %}".repeat(31),
         "{% macro m(x, y=[1, 2], z=(3)) %}{% if x|length < 999 %}{{ m([x, x, x, x, x, x, x, x]) }}{% endif %}{{ x }}{% endmacro %}{{ m(messages) }}".to_owned(),
         "{% macro m(x, y=[1]) %}{{ m(1, [y, y, y, y, y, y, y, y]) }}{{ y == 3 }}{% endmacro %}{{ m(1) }}".to_owned(),
         "{% for x in [messages] recursive %}{{ loop([[x, x, x, x, x, x, x, x]]) }}{% endfor %}".to_owned(),
         "{% set f = raise_exception %}".to_owned(),
     ] {
-        refused(&source, &["holds too much", "fuel", "recursion", "cannot hold a function"]);
+        refused(&source, &["holds too much", "fuel", "recursion", "cannot hold a function", "supported"]);
     }
     // Slices of slices are computed when they are bound.
     let slices = "{% set ns = namespace(x=messages) %}{% for i in range(2000) %}{% set ns.x = ns.x[0:] %}{% endfor %}{{ ns.x|length }}";
@@ -133,6 +143,9 @@ fn nesting_is_bounded() {
         format!("{}{}", "{% if x %}".repeat(n / 8), "{% endif %}".repeat(n / 8)),
         format!("{}{}", "{% for i in x %}".repeat(n / 10), "{% endfor %}".repeat(n / 10)),
         format!("{}{}", "{% set x %}".repeat(n / 8), "{% endset %}".repeat(n / 8)),
+        format!("{}{}", "{% with %}".repeat(n / 8), "{% endwith %}".repeat(n / 8)),
+        format!("{}{}", "{% filter e %}".repeat(n / 10), "{% endfilter %}".repeat(n / 10)),
+        "{% macro m() %}{% call m() %}{% endcall %}{{ caller() }}{% endmacro %}{{ m() }}".to_owned(),
         "{% macro m(n) %}{{ m(n + 1) }}{% endmacro %}{{ m(0) }}".to_owned(),
         "{% for i in [1] recursive %}{{ loop([1]) }}{% endfor %}".to_owned(),
         "x".repeat((128 << 10) + 1),
@@ -142,6 +155,10 @@ fn nesting_is_bounded() {
     // Just below the bounds, everything fits on the stack.
     for source in [
         format!("{{{{ 1{} }}}}", "+1".repeat(199)),
+        format!("{{{{ 1{} }}}}", "*1".repeat(199)),
+        format!("{{{{ 'a'{} }}}}", "%(1)".repeat(1)),
+        format!("{}{}", "{% with x = 1 %}".repeat(70), "{% endwith %}".repeat(70)),
+        format!("{}{}", "{% filter e %}".repeat(70), "{% endfilter %}".repeat(70)),
         format!("{{{{ {}1 }}}}", "not ".repeat(140)),
         format!("{{{{ {}1 }}}}", "- ".repeat(398)),
         format!("{{% if x %}}{}{{% endif %}}", "{% elif x %}".repeat(200)),
@@ -156,23 +173,25 @@ fn nesting_is_bounded() {
 fn what_minijinja_does_not_bound_is_not_there() {
     for (source, words) in [
         ("{% for i in messages %}{{ loop.cycle() }}{% endfor %}", &["cycle"][..]),
+        ("{% for i in messages %}{{ loop.cycle(*[]) }}{% endfor %}", &["cycle"]),
+        ("{% for i in messages %}{{ (loop.cycle)() }}{% endfor %}", &["cycle"]),
+        ("{% for i in messages %}{{ (loop|attr('cycle'))() }}{% endfor %}", &["undefined", "cycle", "callable"]),
         ("{% for i in messages %}{{ loop['cycle']() }}{% endfor %}", &["callable", "undefined"]),
-        ("{{ '{:1000000000}'.format(1) }}", &["no method named format"]),
-        ("{{ range(9)|list * 9 }}", &["quoted"]),
-        ("{{ f(*messages) }}", &["quoted"]),
+        ("{{ range(9)|list * 9 }}", &["line 1: `*` is supported for texts and numbers"]),
+        ("{{ 9 * range(9)|list }}", &["line 1: `*` is supported"]),
+        ("{{ 9 * -9 * ([1]) }}", &["line 1: `*` is supported"]),
+        ("{{ 9 * messages[0:1] if 1 }}", &["line 1: `*` is supported"]),
+        ("{{ f(*messages) }}", &["f is unknown"]),
         ("{% set s = 'a' * 900000 %}{{ s.strip(s) }}", &["to strip"]),
         ("{% set s = 'a' * 900000 %}{{ s|trim(s) }}", &["to strip"]),
-        ("{{ [1].count(1) }}", &["no method named count"]),
         ("{{ messages|zip(messages) }}", &["zip"]),
-        ("{{ messages|groupby('role') }}", &["groupby"]),
         ("{{ debug() }}", &["debug"]),
         ("{{ strftime_now('%Y') }}", &["strftime_now"]),
         ("{% include 'x' %}", &["include"]),
         ("{% import 'x' as y %}", &["import"]),
         ("{% extends 'x' %}", &["extends"]),
-        ("{% raw %}{{ ' }}{% endraw %}", &["raw", "not closed"]),
-        ("{% with x = 1 %}{% endwith %}", &["with"]),
-        ("{% call(x) m() %}{% endcall %}", &["call"]),
+        ("\n{% raw %}{{ ' }}{% endrow %}", &["line 2: `{% raw %}` is not closed"]),
+        ("a\r\nb\rc{% autoescape true %}{% endautoescape %}", &["line 3: `{% autoescape %}` is not supported"]),
         ("{{ '", &["not closed"]),
         ("{{ ) }}", &["opens nothing"]),
         ("{% if %}", &["line 1: it is no valid Jinja"]),
@@ -184,6 +203,43 @@ fn what_minijinja_does_not_bound_is_not_there() {
         ("{{ 1 // 0 }}", &["unable to calculate"]),
     ] {
         refused(source, words);
+    }
+}
+
+/// Every width that a template names is paid before anything so wide is made.
+#[test]
+fn widths_are_bounded() {
+    for (wide, small, expected) in [
+        ("{{ [[1]]|tojson(indent=3000000) }}", "{{ [[1]]|tojson(indent=1) }}", "[\n [\n  1\n ]\n]"),
+        ("{{ [[1]]|tojson(indent='x' * 1500000) }}", "{{ [1]|tojson(indent='x') }}", "[\nx1\n]"),
+        (
+            "{{ [1, 2, 3, 4]|tojson(separators=('x' * 900000, 'x')) }}",
+            "{{ [1, 2]|tojson(separators=('x', 'y')) }}",
+            "[1x2]",
+        ),
+        ("{{ 'a'.ljust(3000000) }}", "{{ 'a'.ljust(2) }}", "a "),
+        ("{{ 'a'.rjust(3000000) }}", "{{ 'a'.rjust(2) }}", " a"),
+        ("{{ 'a'.center(3000000) }}", "{{ 'a'.center(3) }}", " a "),
+        ("{{ 'a'|center(3000000) }}", "{{ 'a'|center(3) }}", " a "),
+        ("{{ 'a'.zfill(3000000) }}", "{{ 'a'.zfill(2) }}", "0a"),
+        ("{{ '%3000000d' % 1 }}", "{{ '%2d' % 1 }}", " 1"),
+        ("{{ '%.3000000f' % 1.5 }}", "{{ '%.2f' % 1.5 }}", "1.50"),
+        ("{{ '%3000000s'|format(1) }}", "{{ '%2s'|format(1) }}", " 1"),
+        ("{{ '{:3000000}'.format(1) }}", "{{ '{:2}'.format(1) }}", " 1"),
+        ("{{ '{:.3000000f}'.format(1.5) }}", "{{ '{:.1f}'.format(1.5) }}", "1.5"),
+        ("{% set x = 'x' * 900000 %}{{ '{0}{0}{0}'.format(x) }}", "{{ '{0}{0}'.format('x') }}", "xx"),
+        ("{% set x = 'x' * 900000 %}{{ '%(a)s%(a)s%(a)s'|format(a=x) }}", "{{ '%(a)s%(a)s' % {'a': 1} }}", "11"),
+        ("{{ [1]|batch(3000000, 1)|list }}", "{{ [1]|batch(2, 1)|list }}", "[[1, 1]]"),
+        ("{{ [1]|batch(30000, 1)|list }}", "{{ [1]|batch(2)|list }}", "[[1]]"),
+        ("{{ 'a\n\nb'|indent(3000000) }}", "{{ 'a\nb'|indent(1) }}", "a\n b"),
+        ("{{ 'x' * 10000000 }}", "{{ 'x' * 2 }}", "xx"),
+        ("{% set n = 10000000 %}{{ n * 'x' }}", "{% set n = 2 %}{{ n * 'x' }}", "xx"),
+        ("{{ range(1000000)|list }}", "{{ range(2)|list }}", "[0, 1]"),
+        ("{{ strftime_now }}{{ ' ' * 2 * 1000 * 10000 }}", "{{ 2 * 'x' * 2 }}", "xxxx"),
+        ("{% set x = 'x' * 1900000 %}{{ [x, x, x] }}", "{% set x = 'x' %}{{ [x, x] }}", "['x', 'x']"),
+    ] {
+        refused(wide, &["is more than", "more than 2097152", "fuel", "holds too much", "too many"]);
+        assert_eq!(render(small).unwrap(), expected, "{small}");
     }
 }
 
@@ -322,6 +378,25 @@ fn random_templates_never_panic() {
         "{% if x %}",
         "generation",
         "_keep",
+        "*",
+        "%",
+        "'%s' %",
+        "{% raw %}",
+        "{% endraw %}",
+        "with x = x",
+        "endwith",
+        "call(x) m(*y)",
+        "endcall",
+        "filter",
+        "endfilter",
+        "batch(2, x)",
+        "groupby('role')",
+        "rsplit('a', 1)",
+        "ljust(9)",
+        "tojson(indent=2)",
+        "format(x)",
+        "cycle(1)",
+        "\r\n",
         "é",
         "\u{2028}",
         "\u{E000}",

@@ -10,6 +10,7 @@ pub(super) const CHATML: &str = include_str!("chat/chatml.jinja");
 pub(super) const THINK: &str = include_str!("chat/think.jinja");
 const BRACKETS: &str = include_str!("chat/brackets.jinja");
 const ODDS: &str = include_str!("chat/odds.jinja");
+const CONSTRUCTS: &str = include_str!("chat/constructs.json");
 const EXPECTED: &str = include_str!("chat/expected.json");
 
 pub(super) fn with_tokens(source: &str) -> ChatTemplate {
@@ -31,19 +32,22 @@ struct Case {
     text: Option<String>,
 }
 
+/// `[role, content]`.
+fn message(turn: &Value) -> Message {
+    let role = match turn[0].as_str().unwrap() {
+        "system" => Role::System,
+        "user" => Role::User,
+        _ => Role::Assistant,
+    };
+    Message::new(role, turn[1].as_str().unwrap())
+}
+
 fn cases() -> Vec<Case> {
     let cases: Vec<Value> = serde_json::from_str(EXPECTED).unwrap();
     let read = |case: &Value| {
         let name = case["template"].as_str().unwrap();
         let sources = [("chatml", CHATML), ("think", THINK), ("brackets", BRACKETS), ("odds", ODDS)];
-        let messages = case["messages"].as_array().unwrap().iter().map(|message| {
-            let role = match message[0].as_str().unwrap() {
-                "system" => Role::System,
-                "user" => Role::User,
-                _ => Role::Assistant,
-            };
-            Message::new(role, message[1].as_str().unwrap())
-        });
+        let messages = case["messages"].as_array().unwrap().iter().map(message);
         Case {
             template: with_tokens(sources.into_iter().find(|(known, _)| *known == name).unwrap().1),
             name: name.to_owned(),
@@ -107,6 +111,44 @@ fn texts_equal_transformers() {
         })
     };
     assert!(differs(BRACKETS) && differs(&CHATML.replace("{% if add", "{%+ if add")));
+}
+
+/// `chat/constructs.py` made the table, with jinja2.
+#[test]
+fn constructs_equal_jinja() {
+    let table: Value = serde_json::from_str(CONSTRUCTS).unwrap();
+    let messages: Vec<Message> = table["messages"].as_array().unwrap().iter().map(message).collect();
+    let options = TemplateOptions { thinking: None, now: Some(LocalTime::new(2026, 11, 29, 5, 25, 0).unwrap()) };
+    let render = |source: &str| {
+        let mut template = ChatTemplate::new(source)?;
+        [("bos_token", "<s>"), ("eos_token", "</s>")].map(|(name, text)| template.set_token(name, text));
+        template.render(&messages, true, &options)
+    };
+    let cases = table["cases"].as_array().unwrap();
+    let (mut equal, mut errors, mut refused, mut differ) = (0, 0, 0, Vec::new());
+    for case in cases {
+        let source = case["template"].as_str().unwrap();
+        match (case["text"].as_str(), case["refused"].as_str(), render(source)) {
+            (Some(expected), None, Ok(text)) if text == expected => equal += 1,
+            (None, None, Err(Error::Template { .. })) => errors += 1,
+            // What is not supported is refused by its name and line.
+            (Some(_), Some(word), Err(Error::Template { why })) => {
+                let line = format!("line {}: ", 1 + source.matches('\n').count());
+                assert!(why.starts_with(&line) && why.contains(word), "{source}: {why}");
+                refused += 1;
+            }
+            (expected, _, got) => differ.push(format!("{source:?}\n  jinja {expected:?}\n  here  {got:?}")),
+        }
+    }
+    assert!(differ.is_empty(), "{}", differ.join("\n"));
+    assert!(equal > 80 && errors > 9 && refused > 15, "{equal}, {errors}, {refused}");
+    // Negative control: a template that says almost the same is told apart.
+    let text = |i: usize| cases[i]["text"].as_str().unwrap();
+    let other = |i: usize, from, to| render(&cases[i]["template"].as_str().unwrap().replace(from, to)).unwrap();
+    assert_ne!(other(0, "none is string", "none is none"), text(0));
+    assert!(
+        (0..90).filter(|&i| cases[i]["refused"].is_null()).any(|i| render(text(i)).ok().as_deref() != Some(text(i)))
+    );
 }
 
 #[test]
@@ -330,6 +372,16 @@ fn templates_come_from_the_checkpoint() {
     assert_eq!(text(&ChatFiles { tokenizer_config: Some(named), ..none }).as_deref(), Some("named"));
     let jinja = ChatFiles { chat_template_jinja: Some(b"jinja {{ bos_token }}"), ..files };
     assert_eq!(text(&jinja).as_deref(), Some("jinja <s>"));
+    // Tokens that only this model has.
+    let own = br#"{"think_token": "<think>", "tool_token": {"content": "<tool>"}, "add_bos_token": true, "image_seq_len_token": 9,
+        "extra_special_tokens": {"image": "<img>"}, "messages_token": null,
+        "chat_template": "{{ think_token }}{{ tool_token }}{{ image }}{{ messages|length }}{{ messages_token is defined }}"}"#;
+    assert_eq!(text(&ChatFiles { tokenizer_config: Some(own), ..none }).as_deref(), Some("<think><tool><img>1False"));
+    let list = br#"{"extra_special_tokens": ["<a>"], "chat_template": "a\r\nb"}"#;
+    assert_eq!(text(&ChatFiles { tokenizer_config: Some(list), ..none }).as_deref(), Some("a\nb"));
+    // No token hides the conversation.
+    let hides = br#"{"extra_special_tokens": {"messages": "x"}, "chat_template": "{{ messages|length }}"}"#;
+    assert_eq!(text(&ChatFiles { tokenizer_config: Some(hides), ..none }).as_deref(), Some("1"));
     let json = ChatFiles { chat_template_json: Some(named), tokenizer_config: Some(b"{}"), ..none };
     assert_eq!(text(&json).as_deref(), Some("named"));
     for (config, word) in [
