@@ -11,11 +11,13 @@ mod chat;
 mod date;
 mod file;
 mod jinja;
+mod message;
 mod parts;
 mod split;
 mod stop;
 mod stream;
 mod template;
+mod wrong;
 
 use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
@@ -26,8 +28,8 @@ use added::{Added, Part};
 pub use answer::{End, Until, Writer};
 pub(crate) use bytes::BYTE_CHARS;
 use bytes::Pieces;
-pub use chat::{Message, Role, USER_AGAIN, instruct};
 pub use date::LocalTime;
+pub use message::{Message, Role, USER_AGAIN, instruct};
 use parts::Form;
 use split::{Budget, Splitter};
 pub use stop::StopMatcher;
@@ -61,17 +63,6 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
-    /// Reads a `tokenizer.json`.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Tokenizer`] if the file is longer than 32 MiB, is not a tokenizer of the family
-    /// (the message names the component), or contradicts itself: a merge outside the
-    /// vocabulary, an id used twice, a template token without an id.
-    pub fn from_bytes(json: &[u8]) -> Result<Tokenizer> {
-        file::read(json)
-    }
-
     /// The ids of `text`.
     ///
     /// With `add_special`, the file's post-processor adds its tokens (`<s>`, where it says so).
@@ -149,7 +140,7 @@ impl Tokenizer {
         self.splitter.split(text, budget, |piece| {
             word.clear();
             word.extend(piece.bytes().map(|b| BYTE_CHARS[usize::from(b)]));
-            let tokens = self.bpe.tokenize(&word).map_err(|e| file::bad(e.to_string()))?;
+            let tokens = self.bpe.tokenize(&word).map_err(|e| wrong::tokenizer(e.to_string()))?;
             ids.extend(tokens.iter().map(|t| t.id));
             Ok(())
         })

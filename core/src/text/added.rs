@@ -2,7 +2,7 @@
 
 use aho_corasick::{AhoCorasick, MatchKind};
 
-use super::file::bad;
+use super::wrong::tokenizer as bad;
 use crate::Result;
 
 /// A stretch of a text.

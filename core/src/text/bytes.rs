@@ -1,6 +1,6 @@
 //! The byte-level alphabet and the bytes of every token.
 
-use super::file::bad;
+use super::wrong::tokenizer as bad;
 use crate::Result;
 
 /// The character that stands for each byte: printable Latin-1 for itself, the others from

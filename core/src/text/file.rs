@@ -14,14 +14,15 @@ use serde::{
 use serde_json::value::RawValue;
 use tokenizers::models::bpe::{BPE, Vocab as Ids};
 
+use super::wrong::tokenizer as bad;
 use super::{
     Tokenizer,
     added::{Added, Strip},
     bytes::{BYTE_CHARS, Pieces, token_bytes},
     parts,
 };
+use crate::Result;
 use crate::json::without_mark;
-use crate::{Error, Result};
 
 /// Longest file in bytes; the largest published ones have about 20 MB.
 const MAX_FILE: usize = 32 << 20;
@@ -32,16 +33,6 @@ const MAX_MERGES: usize = 1 << 21;
 const MAX_TOKEN: usize = 4096;
 /// All added tokens that text may spell, in bytes: it bounds the automaton that finds them.
 const MAX_ADDED: usize = 1 << 20;
-
-/// An [`Error::Tokenizer`] with a bounded message, for what a file says may be long.
-pub(super) fn bad(why: impl Into<String>) -> Error {
-    let mut why = why.into();
-    if let Some((end, _)) = why.char_indices().nth(400) {
-        why.truncate(end);
-        why.push('…');
-    }
-    Error::Tokenizer { why }
-}
 
 /// A token for a message.
 fn quoted(token: &str) -> String {
@@ -97,60 +88,73 @@ struct Model {
     merges: List<Merge, MAX_MERGES>,
 }
 
-pub(super) fn read(json: &[u8]) -> Result<Tokenizer> {
-    if json.len() > MAX_FILE {
-        return Err(bad(format!("the file has {} bytes, more than {MAX_FILE}", json.len())));
-    }
-    let file: File<'_> = serde_json::from_slice(without_mark(json)).map_err(|e| bad(e.to_string()))?;
-    let model = model(file.model)?;
-    let (added, pieces) = ids(&model.vocab.0, &file.added_tokens.0)?;
-    for b in (0..=0xFFu8).filter(|b| !matches!(b, 0xC0 | 0xC1 | 0xF5..)) {
-        let token = BYTE_CHARS[usize::from(b)].to_string();
-        if !model.vocab.0.contains_key(&token) {
-            return Err(bad(format!("model: byte {b:#04X} ({token:?}) is not in the vocabulary (not byte-level BPE)")));
+impl Tokenizer {
+    /// Reads a `tokenizer.json`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Tokenizer`](crate::Error::Tokenizer) if the file is longer than 32 MiB, is not a tokenizer of the family
+    /// (the message names the component), or contradicts itself: a merge outside the vocabulary, an id used twice, a
+    /// template token without an id.
+    pub fn from_bytes(json: &[u8]) -> Result<Tokenizer> {
+        if json.len() > MAX_FILE {
+            return Err(bad(format!("the file has {} bytes, more than {MAX_FILE}", json.len())));
         }
-    }
+        let file: File<'_> = serde_json::from_slice(without_mark(json)).map_err(|e| bad(e.to_string()))?;
+        let model = model(file.model)?;
+        let (added, pieces) = ids(&model.vocab.0, &file.added_tokens.0)?;
+        for b in (0..=0xFFu8).filter(|b| !matches!(b, 0xC0 | 0xC1 | 0xF5..)) {
+            let token = BYTE_CHARS[usize::from(b)].to_string();
+            if !model.vocab.0.contains_key(&token) {
+                return Err(bad(format!(
+                    "model: byte {b:#04X} ({token:?}) is not in the vocabulary (not byte-level BPE)"
+                )));
+            }
+        }
 
-    let forms = parts::normalizer(file.normalizer)?;
-    let splitter = parts::pre_tokenizer(file.pre_tokenizer)?;
-    let (prefix, suffix) = parts::post_processor(file.post_processor, &pieces)?;
-    parts::decoder(file.decoder)?;
+        let forms = parts::normalizer(file.normalizer)?;
+        let splitter = parts::pre_tokenizer(file.pre_tokenizer)?;
+        let (prefix, suffix) = parts::post_processor(file.post_processor, &pieces)?;
+        parts::decoder(file.decoder)?;
 
-    let (mut raw, mut normalized, mut special) = (Vec::new(), Vec::new(), Vec::new());
-    for t in file.added_tokens.0.iter().filter(|t| !t.content.is_empty()) {
-        if t.special {
-            // `single_word` and `normalized` are not read: where a chat template spells a token, it means it.
-            special.push((t.content.clone(), t.id, Strip { left: t.lstrip, right: t.rstrip }));
-            continue;
+        let (mut raw, mut normalized, mut special) = (Vec::new(), Vec::new(), Vec::new());
+        for t in file.added_tokens.0.iter().filter(|t| !t.content.is_empty()) {
+            if t.special {
+                // `single_word` and `normalized` are not read: where a chat template spells a token, it means it.
+                special.push((t.content.clone(), t.id, Strip { left: t.lstrip, right: t.rstrip }));
+                continue;
+            }
+            if t.single_word || t.lstrip || t.rstrip {
+                return Err(bad(format!(
+                    "added token {}: single_word, lstrip and rstrip are not supported",
+                    quoted(&t.content)
+                )));
+            }
+            match t.normalized {
+                false => raw.push((t.content.clone(), t.id, Strip::default())),
+                true => {
+                    normalized.push((parts::normalize(&forms, &t.content)?.get().to_owned(), t.id, Strip::default()))
+                }
+            }
         }
-        if t.single_word || t.lstrip || t.rstrip {
-            return Err(bad(format!(
-                "added token {}: single_word, lstrip and rstrip are not supported",
-                quoted(&t.content)
-            )));
+        if raw.iter().chain(&normalized).chain(&special).map(|(content, ..)| content.len()).sum::<usize>() > MAX_ADDED {
+            return Err(bad(format!("the added tokens have more than {MAX_ADDED} bytes")));
         }
-        match t.normalized {
-            false => raw.push((t.content.clone(), t.id, Strip::default())),
-            true => normalized.push((parts::normalize(&forms, &t.content)?.get().to_owned(), t.id, Strip::default())),
-        }
-    }
-    if raw.iter().chain(&normalized).chain(&special).map(|(content, ..)| content.len()).sum::<usize>() > MAX_ADDED {
-        return Err(bad(format!("the added tokens have more than {MAX_ADDED} bytes")));
-    }
 
-    Ok(Tokenizer {
-        bpe: bpe(model, &file.added_tokens.0)?,
-        forms,
-        splitter,
-        raw: Added::new(&raw)?,
-        normalized: Added::new(&normalized)?,
-        special: Added::new(&special)?,
-        prefix,
-        suffix,
-        added_ids: added.iter().map(|(&id, content)| (content.clone(), id)).collect(),
-        added,
-        pieces: Arc::new(pieces),
-    })
+        Ok(Tokenizer {
+            bpe: bpe(model, &file.added_tokens.0)?,
+            forms,
+            splitter,
+            raw: Added::new(&raw)?,
+            normalized: Added::new(&normalized)?,
+            special: Added::new(&special)?,
+            prefix,
+            suffix,
+            added_ids: added.iter().map(|(&id, content)| (content.clone(), id)).collect(),
+            added,
+            pieces: Arc::new(pieces),
+        })
+    }
 }
 
 fn model(raw: &RawValue) -> Result<Model> {

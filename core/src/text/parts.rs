@@ -5,8 +5,8 @@ use tokenizers::NormalizedString;
 
 use super::{
     bytes::Pieces,
-    file::bad,
     split::{Keep, Splitter},
+    wrong::tokenizer as bad,
 };
 use crate::Result;
 

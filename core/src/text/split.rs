@@ -4,7 +4,7 @@ use std::{borrow::Cow, sync::OnceLock};
 
 use fancy_regex::{Error as RegexError, Match, Regex, RegexBuilder, RuntimeError};
 
-use super::file::bad;
+use super::wrong::tokenizer as bad;
 use crate::{Error, Result};
 
 /// All patterns of a file in bytes; the longest in use have about 600.

@@ -6,9 +6,10 @@ use minijinja::Value;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::chat::{Message, Role};
 use super::date::LocalTime;
-use super::jinja::{Compiled, bad, guard, strftime_now};
+use super::jinja::{Compiled, guard, strftime_now};
+use super::message::{Message, Role};
+use super::wrong::template as bad;
 use crate::json;
 use crate::{Error, Result};
 

@@ -4,9 +4,9 @@ use minijinja::formatting::{FormatStyle, format};
 use minijinja::value::{Kwargs, Rest, Tuple, ValueKind, ValueOrKwargs, from_args};
 use minijinja::{Environment, Error, State, Value, filters, functions};
 
-use super::invalid;
+use super::arguments::{MAX_BYTES, arguments, invalid, width};
 use super::json::tojson;
-use super::keep::{Group, MAX_BYTES, keep};
+use super::keep::{Group, keep};
 
 /// The filter that operands of `*` go through.
 pub(super) const NUMBER: &str = "_number";
@@ -46,34 +46,6 @@ pub(super) fn add(jinja: &mut Environment) {
         (is_container(value) && value.kind() != ValueKind::Iterable) || value.is_undefined()
     });
     jinja.add_test("callable", |value: &Value| value.kind() == ValueKind::Plain);
-}
-
-/// Arguments by their names, whether a template gives them by place or by name.
-pub(super) fn arguments<const N: usize>(given: &[Value], names: [&str; N]) -> Result<[Option<Value>; N], Error> {
-    let (places, named): (&[Value], Kwargs) = from_args(given)?;
-    if places.len() > N {
-        return Err(invalid(format!("{} arguments are more than {N}", places.len())));
-    }
-    let mut found = [const { None }; N];
-    for (i, name) in names.into_iter().enumerate() {
-        found[i] = match places.get(i) {
-            Some(value) => Some(value.clone()),
-            None => named.get::<Option<Value>>(name)?,
-        };
-    }
-    named.assert_all_used()?;
-    Ok(found)
-}
-
-/// A width that a template asks for, paid before anything so wide is made.
-pub(super) fn width(state: &State, what: &str, number: &Value) -> Result<usize, Error> {
-    let width = i64::try_from(number.clone()).map_err(|_| invalid(format!("{what}: a width is not a whole number")))?;
-    let width = usize::try_from(width.max(0)).unwrap_or(usize::MAX);
-    if width > MAX_BYTES {
-        return Err(invalid(format!("{what}: the width {width} is more than {MAX_BYTES}")));
-    }
-    state.consume_fuel(width as u64 / 64)?;
-    Ok(width)
 }
 
 /// Where a text stands in its width.

@@ -13,11 +13,11 @@
 //!
 //! Each of these has a template in the tests that shows what happens otherwise.
 
-use super::bad;
 use super::filters::{NUMBER, PERCENT};
 use super::keep::KEEP;
 use super::tags::Tag;
 use super::tags::Token::{Quoted, Sign, Word};
+use crate::text::wrong::template as bad;
 use crate::{Error, Result};
 
 /// Longest template in bytes; the longest in use have about 40,000.

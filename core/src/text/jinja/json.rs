@@ -3,9 +3,8 @@
 use minijinja::value::{Rest, ValueKind, ValueOrKwargs};
 use minijinja::{Error, State, Value};
 
-use super::filters::{arguments, width};
-use super::invalid;
-use super::keep::{MAX_BYTES, keep};
+use super::arguments::{MAX_BYTES, arguments, invalid, width};
+use super::keep::keep;
 
 /// How JSON is written: the arguments of `json.dumps`.
 struct Style {

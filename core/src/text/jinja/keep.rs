@@ -5,7 +5,7 @@ use minijinja::{Error, State, Value, functions};
 use std::fmt;
 use std::sync::Arc;
 
-use super::invalid;
+use super::arguments::{MAX_BYTES, invalid};
 
 /// The filter behind every name that a template binds.
 pub(super) const KEEP: &str = "_keep";
@@ -13,7 +13,6 @@ pub(super) const KEEP: &str = "_keep";
 /// What a name may hold: how deep values nest, how many there are, and how long their texts are together.
 const MAX_DEPTH: usize = 8;
 const MAX_NODES: usize = 10_000;
-pub(super) const MAX_BYTES: usize = 2 << 20;
 
 /// The value as a tree of its own: no part is part of another, and none is computed later.
 pub(super) fn keep(state: &State, value: &Value) -> Result<Value, Error> {

@@ -5,8 +5,8 @@ use minijinja::value::{Tuple, ValueKind};
 use minijinja::{Error, ErrorKind, State, Value};
 use minijinja_contrib::pycompat;
 
-use super::filters::{Side, arguments, formatted, padded, strip, width};
-use super::invalid;
+use super::arguments::{arguments, invalid, width};
+use super::filters::{Side, formatted, padded, strip};
 use super::keep::keep;
 
 /// A method that minijinja does not know: `value.name(given)`.

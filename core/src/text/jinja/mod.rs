@@ -4,6 +4,7 @@
 //! a name may hold, and the filters and methods here are those that minijinja lacks, reads in another way than Jinja, or
 //! does not bound.
 
+mod arguments;
 mod filters;
 mod guard;
 mod json;
@@ -16,7 +17,9 @@ use minijinja::value::ValueKind;
 use minijinja::{Environment, Error, ErrorKind, Output, State, Value, escape_formatter};
 
 use super::date::LocalTime;
+use super::wrong::template as bad;
 use crate::Result;
+use arguments::invalid;
 pub(super) use guard::guard;
 use keep::{KEEP, keep, namespace};
 
@@ -92,19 +95,4 @@ fn explained(error: &Error) -> crate::Error {
         why = format!("line {line}: {why}");
     }
     bad(why)
-}
-
-/// An [`Error::Template`](crate::Error::Template) with a bounded message.
-pub(super) fn bad(why: impl Into<String>) -> crate::Error {
-    let mut why = why.into();
-    if let Some((end, _)) = why.char_indices().nth(400) {
-        why.truncate(end);
-        why.push('…');
-    }
-    crate::Error::Template { why }
-}
-
-/// An error that a template's filter or function ends with.
-fn invalid(why: impl Into<String>) -> Error {
-    Error::new(ErrorKind::InvalidOperation, why.into())
 }

@@ -1,7 +1,7 @@
 //! The tags of a template, cut into words and signs as minijinja cuts them.
 
-use super::bad;
 use crate::Result;
+use crate::text::wrong::template as bad;
 
 /// Longest tag in tokens. minijinja compiles operators by recursion: of 2,000 in one tag, a stack of 1 MiB overflows.
 const MAX_TOKENS: usize = 400;
