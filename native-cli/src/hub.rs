@@ -6,10 +6,14 @@
 
 mod cache;
 mod download;
+mod expand;
 mod hash;
 mod http;
 mod id;
 mod listing;
+mod proxy;
+mod refusal;
+mod retry;
 mod settings;
 
 pub use hash::{Etag, Hasher};
@@ -17,11 +21,13 @@ pub use id::{Id, is_revision};
 
 use crate::report::Usage;
 use crate::{source, terminal};
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use cache::Repo;
 use http::Client;
-use indicatif::BinaryBytes;
+use id::Commit;
+use indicatif::{BinaryBytes, ProgressBar};
 use listing::Listing;
+use retry::TRIES;
 use settings::Settings;
 use std::path::{Path, PathBuf};
 
@@ -36,15 +42,27 @@ const DOWNLOADING: &str = "downloading";
 /// If it is not in the cache and cannot be downloaded, or if nobody accepts its licence.
 pub fn folder(id: &Id, revision: &str, accepted: bool) -> Result<PathBuf> {
     let settings = Settings::read()?;
-    let repo = Repo::new(&settings.cache, id);
-    let enough = |commit: &_| repo.complete(commit) || settings.offline && repo.runs(commit);
-    if let Some(commit) = repo.commit(revision).filter(enough) {
+    let repo = Repo::new(&settings, id);
+    if let Some(commit) = repo.commit(revision).filter(|commit| repo.runs(commit)) {
+        let lacks = repo.lacks(&commit);
+        if !lacks.is_empty() {
+            let added = match settings.offline {
+                Some(variable) => Err(anyhow!("{variable} is set")),
+                None => add(&settings, &repo, id, &commit),
+            };
+            if let (Err(why), Some(names)) = (added, worth_a_note(&lacks)) {
+                terminal::note(&format!(
+                    "note: the cache has no {names} of {id}, and the hub was not asked whether the model has them: {why:#}. \
+                     What they would say (how a chat is written, where a text ends) is left out"
+                ));
+            }
+        }
         return Ok(repo.snapshot(&commit));
     }
-    if settings.offline {
+    if let Some(variable) = settings.offline {
         bail!(
-            "{id} ({revision}) is not complete in the cache {} and HF_HUB_OFFLINE is set. Unset it to download the model, or \
-             give --model a folder",
+            "there is no folder `{id}` here, the model {id} ({revision}) is not complete in the cache {}, and {variable} is set. \
+             Unset it to download the model, or give --model a folder",
             settings.cache.display()
         );
     }
@@ -57,25 +75,49 @@ pub fn folder(id: &Id, revision: &str, accepted: bool) -> Result<PathBuf> {
 /// If there is none.
 pub fn cached(id: &Id, revision: &str) -> Result<PathBuf> {
     let settings = Settings::read()?;
-    let repo = Repo::new(&settings.cache, id);
+    let repo = Repo::new(&settings, id);
     match repo.commit(revision).map(|commit| repo.snapshot(&commit)) {
         Some(folder) if folder.is_dir() => Ok(folder),
         _ => bail!(
-            "{id} ({revision}) is not in the cache {}. Any command that runs it downloads it: nemoflash explain --model {id}",
+            "there is no folder `{id}` here, and the model {id} ({revision}) is not in the cache {}. Any command that runs it \
+             downloads it: nemoflash explain --model {id}",
             settings.cache.display()
         ),
     }
 }
 
+/// Adds the small files that a model in the cache lacks. Whatever the cache holds, a commit's files never change, so
+/// what is found out here is found out once.
+fn add(settings: &Settings, repo: &Repo, id: &Id, commit: &Commit) -> Result<()> {
+    let client = Client::new(settings, id)?;
+    // The model runs without an answer, so one try is enough.
+    let listing = Listing::fetch(&client, id, commit.as_str(), 1)?;
+    let small = listing.files.iter().filter(|file| source::SMALL.contains(&file.name.as_str()));
+    let missing: Vec<_> = small.filter(|file| !repo.has(commit, file)).collect();
+    for file in missing {
+        download::file(&client, repo, id, commit, file, &ProgressBar::hidden())?;
+        terminal::note_if_watched(&format!("note: {} of {id} was missing in the cache and is now there", file.name));
+    }
+    listing.absent.iter().try_for_each(|name| repo.mark_absent(commit, name))
+}
+
+/// The names of missing files that may change an answer. Current models do without the other two.
+fn worth_a_note(lacks: &[&str]) -> Option<String> {
+    let old = |name: &&&str| ["special_tokens_map.json", "chat_template.json"].contains(*name);
+    let names: Vec<&str> = lacks.iter().filter(|name| !old(name)).copied().collect();
+    (!names.is_empty()).then(|| names.join(", "))
+}
+
 fn fetch(settings: &Settings, repo: &Repo, id: &Id, revision: &str, accepted: bool) -> Result<PathBuf> {
-    let client = Client::new(settings);
-    let listing = Listing::fetch(&client, id, revision)?;
-    let Listing { commit, license, files } = &listing;
+    let client = Client::new(settings, id)?;
+    let listing = Listing::fetch(&client, id, revision, TRIES)?;
+    let Listing { commit, license, files, absent } = &listing;
     let held = files.iter().map(|file| download::held(repo, commit, file)).sum();
     let missing = listing.len().saturating_sub(held);
     let short = &commit.as_str()[..12];
     let what = format!("{id} ({short}): {license}, {}/{id}. To download: {}", client.endpoint(), BinaryBytes(missing));
     if !repo.exists() && !accepted {
+        let what = format!("there is no folder `{id}` here, but a model on the hub: {what}");
         match terminal::confirm(&format!("{what}, to {}. Accept the licence and download?", settings.cache.display())) {
             Some(true) => {}
             Some(false) => bail!("{id} was not accepted, so nothing was downloaded. Choose another --model"),
@@ -92,9 +134,8 @@ fn fetch(settings: &Settings, repo: &Repo, id: &Id, revision: &str, accepted: bo
     let downloaded = files.iter().try_for_each(|file| download::file(&client, repo, id, commit, file, &bar));
     bar.finish_and_clear();
     downloaded?;
-    if !files.iter().any(|file| file.name == source::TOKENIZER) {
-        repo.mark_absent(commit, source::TOKENIZER)?;
-    }
+    repo.tag();
+    absent.iter().try_for_each(|name| repo.mark_absent(commit, name))?;
     repo.set_commit(revision, commit)?;
     Ok(repo.snapshot(commit))
 }

@@ -4,25 +4,45 @@
 use super::hash::Etag;
 use super::id::{Commit, Id};
 use super::listing::RemoteFile;
+use super::settings::Settings;
 use crate::source;
 use anyhow::{Context as _, Result};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
+/// What marks a folder as a cache (bford.info/cachedir).
+const CACHEDIR_TAG: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55
+# This folder is a cache: its files can be downloaded again.
+";
+
 /// A repository in the cache.
 #[derive(Debug)]
 pub struct Repo {
+    cache: PathBuf,
     /// `models--owner--name`.
     folder: PathBuf,
     locks: PathBuf,
+    /// Files lie in snapshots themselves.
+    no_links: bool,
+}
+
+/// What `trees/COMMIT.json` says.
+#[derive(Deserialize)]
+struct Tree {
+    format_version: u32,
+    files: BTreeMap<String, IgnoredAny>,
 }
 
 impl Repo {
     /// Where the repository is, or would be.
-    pub fn new(cache: &Path, id: &Id) -> Repo {
-        let name = format!("models--{}--{}", id.owner, id.name);
-        Repo { folder: cache.join(&name), locks: cache.join(".locks").join(name) }
+    pub fn new(settings: &Settings, id: &Id) -> Repo {
+        let (cache, name) = (settings.cache.clone(), format!("models--{}--{}", id.owner, id.name));
+        let (folder, locks) = (cache.join(&name), cache.join(".locks").join(name));
+        Repo { cache, folder, locks, no_links: settings.no_links }
     }
 
     /// Whether some tool has downloaded anything of it.
@@ -63,10 +83,27 @@ impl Repo {
         there(source::CONFIG) && source::weight_names(&snapshot).is_ok_and(|names| names.iter().all(|name| there(name)))
     }
 
-    /// Whether there is nothing to download: it runs, and has its tokenizer or is known to have none.
-    pub fn complete(&self, commit: &Commit) -> bool {
-        let tokenizer = self.snapshot(commit).join(source::TOKENIZER);
-        self.runs(commit) && (tokenizer.is_file() || self.absent(commit, source::TOKENIZER).exists())
+    /// The small files that a commit's snapshot lacks though the model may have them: other tools download only what
+    /// they need. A file that is marked, or that a complete list of the commit's files does not name, does not exist.
+    pub fn lacks(&self, commit: &Commit) -> Vec<&'static str> {
+        let (snapshot, list) = (self.snapshot(commit), self.list(commit));
+        let exists = |name: &str| match &list {
+            Some(list) => list.contains(name),
+            None => !self.absent(commit, name).exists(),
+        };
+        // A link to nothing says that the file exists, whatever else does not.
+        let lacks = |name: &str| {
+            let place = snapshot.join(name);
+            !place.is_file() && (place.symlink_metadata().is_ok() || exists(name))
+        };
+        source::SMALL.into_iter().filter(|name| lacks(name)).collect()
+    }
+
+    /// The names of all files of a commit, where huggingface_hub has left them (`trees/COMMIT.json`).
+    fn list(&self, commit: &Commit) -> Option<BTreeSet<String>> {
+        let path = self.folder.join("trees").join(format!("{}.json", commit.as_str()));
+        let tree: Tree = serde_json::from_slice(&source::read(&path).ok()?).ok()?;
+        (tree.format_version == 1).then(|| tree.files.into_keys().collect())
     }
 
     /// The mark of a file that a commit does not have.
@@ -107,10 +144,25 @@ impl Repo {
                 _ => {}
             }
             let target = Path::new("..").join("..").join("blobs").join(etag.as_str());
-            // A system that grants no links gets the file itself, as the layout has it for such systems.
-            symlink(&target, &place).or_else(|_| fs::rename(&blob, &place))
+            if !self.no_links && symlink(&target, &place).is_ok() {
+                return Ok(());
+            }
+            // A system that grants no links gets the file itself, as the layout has it for such systems. A blob that is a
+            // link itself leads to a store that repositories share: that file stays where it is.
+            match blob.is_symlink() {
+                true => fs::copy(&blob, &place).map(drop),
+                false => fs::rename(&blob, &place),
+            }
         };
         linked().with_context(|| cannot_write(&place))
+    }
+
+    /// Tells backup programs that the cache's files can be had again. No harm is done where that fails.
+    pub fn tag(&self) {
+        let tag = self.cache.join("CACHEDIR.TAG");
+        if !tag.exists() {
+            let _ = write(&tag, CACHEDIR_TAG);
+        }
     }
 
     /// Waits for other programs that download this file, and keeps them out until the lock is dropped.

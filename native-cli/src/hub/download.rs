@@ -2,9 +2,10 @@
 
 use super::cache::{Repo, cannot_write, is_whole};
 use super::hash::{Etag, Hasher};
-use super::http::{Client, Fault};
+use super::http::Client;
 use super::id::{Commit, Id};
 use super::listing::RemoteFile;
+use super::retry::{Fault, TRIES, retrying};
 use crate::terminal;
 use anyhow::{Context as _, Result, anyhow, bail};
 use indicatif::ProgressBar;
@@ -127,8 +128,7 @@ impl<'a> Transfer<'a> {
     /// Tries until all bytes are there, and gives their checksum.
     fn run(&mut self, client: &Client, path: &str) -> Result<Etag> {
         let bar = self.bar;
-        let mut on_wait = |why: &str| bar.suspend(|| terminal::note_if_watched(why));
-        client.retrying(&mut on_wait, &mut || {
+        retrying(client.endpoint(), TRIES, bar, &mut || {
             let before = self.done;
             self.attempt(client, path).map_err(|fault| match fault {
                 Fault::Passing { why, wait, .. } => {

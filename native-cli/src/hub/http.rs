@@ -1,59 +1,49 @@
-//! Requests to the hub: what is tried again, for how long, and what a refusal means.
+//! Requests to the hub: which way they go, and what an answer means.
 
+use super::id::Id;
+use super::proxy;
+use super::refusal::Refusal;
+use super::retry::{self, Fault, TRIES, retrying};
 use super::settings::Settings;
-use crate::terminal;
 use anyhow::{Result, anyhow};
+use indicatif::ProgressBar;
 use std::io::Read as _;
 use std::time::Duration;
-use ureq::config::RedirectAuthHeaders;
-use ureq::http::{Response, header};
+use ureq::http::{HeaderMap, Response, Uri, header};
 use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
 use ureq::{Agent, Body};
 
-/// Tries of one request that bring nothing new.
-const TRIES: u32 = 5;
-/// Wait before the second try; each further wait is twice as long.
-const WAIT: Duration = Duration::from_millis(500);
-/// The longest wait that a server may ask for.
-const MAX_WAIT: Duration = Duration::from_secs(60);
 const MAX_REDIRECTS: u32 = 8;
+/// The checksum of a large file, which lies on another host.
+pub const LINKED_ETAG: &str = "x-linked-etag";
 /// The whole time that a small answer may take.
 const SMALL: Duration = Duration::from_secs(60);
 
-/// How a request failed.
-#[derive(Debug)]
-pub enum Fault {
-    /// It may go well the next time: why, how long the server asks to wait, and whether bytes came in all the same.
-    Passing { why: String, wait: Option<Duration>, gained: bool },
-    /// It will not.
-    Final(anyhow::Error),
-}
-
-impl Fault {
-    /// A fault that may pass.
-    pub fn passing(why: impl Into<String>) -> Fault {
-        Fault::Passing { why: why.into(), wait: None, gained: false }
-    }
-}
-
-impl From<anyhow::Error> for Fault {
-    fn from(error: anyhow::Error) -> Fault {
-        Fault::Final(error)
-    }
-}
-
-/// The hub, or a mirror of it.
+/// The hub, or a mirror of it, asked for one repository.
 #[derive(Debug)]
 pub struct Client {
     agent: Agent,
     endpoint: String,
+    id: Id,
     token: Option<String>,
     timeout: Duration,
 }
 
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ask {
+    /// A file's headers. They stand where the hub itself answers, not where it keeps large files.
+    Head,
+    /// A file from this byte on.
+    From(u64),
+}
+
 impl Client {
     /// Opens no connection yet.
-    pub fn new(settings: &Settings) -> Client {
+    ///
+    /// # Errors
+    /// If there is an access token that cannot be read or used.
+    pub fn new(settings: &Settings, id: &Id) -> Result<Client> {
         let timeout = Some(settings.timeout);
         // Windows and Apple systems bring their own TLS, which knows the roots that their owner trusts.
         let provider =
@@ -63,8 +53,10 @@ impl Client {
             .tls_config(tls)
             .https_only(settings.endpoint.starts_with("https:"))
             .http_status_as_error(false)
-            .max_redirects(MAX_REDIRECTS)
-            .redirect_auth_headers(RedirectAuthHeaders::SameHost)
+            // Each address has a proxy and a token of its own, so `request` follows redirects.
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .proxy(None)
             .user_agent(concat!("nemoflash/", env!("CARGO_PKG_VERSION")))
             // Another encoding would have another length and another checksum.
             .accept_encoding("identity")
@@ -74,8 +66,8 @@ impl Client {
             .timeout_per_read(timeout)
             .timeout_per_write(timeout)
             .build();
-        let Settings { endpoint, token, timeout, .. } = settings.clone();
-        Client { agent: config.new_agent(), endpoint, token, timeout }
+        let Settings { endpoint, timeout, .. } = settings.clone();
+        Ok(Client { agent: config.new_agent(), endpoint, id: id.clone(), token: settings.token()?, timeout })
     }
 
     /// The hub's address.
@@ -88,32 +80,88 @@ impl Client {
     /// # Errors
     /// Every other answer, and none.
     pub fn get(&self, path: &str, from: u64) -> Result<Response<Body>, Fault> {
-        self.request(path, from, None)
+        self.request(path, Ask::From(from), None)
     }
 
-    fn request(&self, path: &str, from: u64, whole: Option<Duration>) -> Result<Response<Body>, Fault> {
-        let mut request = self.agent.get(format!("{}{path}", self.endpoint)).config().timeout_global(whole).build();
-        if let Some(token) = &self.token {
+    /// The headers of a file, tried again where that may help.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub fn head(&self, path: &str) -> Result<HeaderMap> {
+        retrying(&self.endpoint, TRIES, &ProgressBar::hidden(), &mut || {
+            Ok(self.request(path, Ask::Head, Some(SMALL.max(self.timeout)))?.into_parts().0.headers)
+        })
+    }
+
+    /// One request, and those that it is redirected to.
+    fn request(&self, path: &str, ask: Ask, whole: Option<Duration>) -> Result<Response<Body>, Fault> {
+        let first = format!("{}{path}", self.endpoint);
+        let mut address: Uri = first.parse().map_err(|error| self.untrusted(&error))?;
+        for _ in 0..=MAX_REDIRECTS {
+            let response = self.once(&address, ask, whole)?;
+            let status = response.status();
+            let next =
+                response.headers().get(header::LOCATION).filter(|_| matches!(status.as_u16(), 301..=303 | 307 | 308));
+            match (status.as_u16(), next) {
+                (200 | 206 | 416, _) => return Ok(response),
+                (_, Some(_)) if ask == Ask::Head && response.headers().contains_key(LINKED_ETAG) => {
+                    return Ok(response);
+                }
+                (_, Some(next)) => {
+                    let next = next.to_str().ok().and_then(|next| resolve(&address, next));
+                    address = next
+                        .ok_or_else(|| anyhow!("{address} redirects to no address. Check HF_ENDPOINT and the proxy"))?;
+                }
+                (status @ (408 | 429 | 500..), None) => {
+                    let why = format!("the server answers {status}");
+                    return Err(Fault::Passing { why, wait: retry::asked(response.headers()), gained: false });
+                }
+                _ => {
+                    let token = self.token.is_some();
+                    let refusal = Refusal::new(&self.endpoint, &self.id, token, status, response.headers());
+                    return Err(Fault::Final(refusal.into()));
+                }
+            }
+        }
+        Err(Fault::Final(anyhow!(
+            "{} redirects more than {MAX_REDIRECTS} times and never answers. Check HF_ENDPOINT and the proxy",
+            self.endpoint
+        )))
+    }
+
+    /// One request to one address, through its proxy.
+    fn once(&self, address: &Uri, ask: Ask, whole: Option<Duration>) -> Result<Response<Body>, Fault> {
+        let named = proxy::to(address)?;
+        let request = if ask == Ask::Head { self.agent.head(address) } else { self.agent.get(address) };
+        let through = named.as_ref().map(|named| named.proxy.clone());
+        let mut request = request.config().timeout_global(whole).proxy(through).build();
+        if let Some(token) = self.token.as_ref().filter(|_| self.trusts(address)) {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
-        if from > 0 {
+        if let Ask::From(from @ 1..) = ask {
             request = request.header(header::RANGE, format!("bytes={from}-"));
         }
-        let response = request.call().map_err(|error| self.fault(error))?;
-        match response.status().as_u16() {
-            200 | 206 | 416 => Ok(response),
-            status @ (408 | 429 | 500..) => {
-                let wait =
-                    response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-                let why = format!("the server answers {status}");
-                Err(Fault::Passing { why, wait: wait.map(Duration::from_secs), gained: false })
+        request.call().map_err(|error| match (self.fault(error), named) {
+            (Fault::Passing { why, wait, gained }, Some(named)) => {
+                Fault::Passing { why: format!("{why} (through {named})"), wait, gained }
             }
-            status => Err(Fault::Final(self.refusal(status))),
-        }
+            (Fault::Final(error), Some(named)) => Fault::Final(anyhow!("{error} (it went through {named})")),
+            (fault, None) => fault,
+        })
+    }
+
+    /// Whether an address may see the access token: the hub's own may, others where large files lie may not.
+    fn trusts(&self, address: &Uri) -> bool {
+        let origin =
+            |uri: &Uri| (uri.scheme_str().map(str::to_owned), uri.authority().map(|at| at.as_str().to_owned()));
+        let hub = |uri: &Uri| matches!(uri.host(), Some("huggingface.co" | "hf.co")) && uri.port().is_none();
+        let own = self.endpoint.parse::<Uri>().is_ok_and(|own| origin(&own) == origin(address));
+        // A mirror may send on to the hub that it mirrors.
+        own || address.scheme_str() == Some("https") && hub(address)
     }
 
     fn fault(&self, error: ureq::Error) -> Fault {
-        use ureq::Error::{Io, Timeout};
+        use ureq::Error::{ConnectProxyFailed, Io, Timeout};
         match error {
             Timeout(_) => Fault::passing(self.silent()),
             // What TLS refuses, it will refuse again.
@@ -121,8 +169,9 @@ impl Client {
             Io(error) => self.broken(&error),
             ureq::Error::HostNotFound => Fault::passing("its name is not found; is there a network?"),
             ureq::Error::ConnectionFailed => Fault::passing("no connection"),
-            ureq::Error::TooManyRedirects => Fault::Final(anyhow!(
-                "{} redirects more than {MAX_REDIRECTS} times and never answers. Check HF_ENDPOINT and the proxy",
+            ConnectProxyFailed(why) => Fault::Final(anyhow!(
+                "cannot talk to {}: the proxy does not let the request through ({why}). Check the proxy's address, user and \
+                 password; NO_PROXY names the hosts that need no proxy",
                 self.endpoint
             )),
             error => Fault::Final(self.untrusted(&error)),
@@ -150,31 +199,13 @@ impl Client {
         format!("silence for {} s (HF_HUB_DOWNLOAD_TIMEOUT)", self.timeout.as_secs_f32())
     }
 
-    fn refusal(&self, status: u16) -> anyhow::Error {
-        let hub = &self.endpoint;
-        match (status, &self.token) {
-            (401, None) => anyhow!(
-                "{hub} answers 401: no such repository, or it is private or gated and there is no access token. Check the \
-                 spelling; for a gated model, accept its terms on its page, then set HF_TOKEN to a token from {hub}/settings/tokens"
-            ),
-            (401 | 403, _) => anyhow!(
-                "{hub} answers {status}: this repository is private or gated, and the access token (HF_TOKEN) does not open \
-                 it or is no longer valid. Accept the model's terms on its page, or set a token that may read it"
-            ),
-            (404, _) => anyhow!(
-                "{hub} answers 404: no such repository, revision or file. Check the spelling of --model and --revision"
-            ),
-            _ => anyhow!("{hub} answers {status}, which is no answer to a download. Check HF_ENDPOINT and the proxy"),
-        }
-    }
-
     /// A small answer as a whole, tried again where that may help.
     ///
     /// # Errors
     /// If it does not come, or is longer than `most` bytes.
-    pub fn small(&self, path: &str, most: u64) -> Result<Vec<u8>> {
-        self.retrying(&mut terminal::note_if_watched, &mut || {
-            let response = self.request(path, 0, Some(SMALL.max(self.timeout)))?;
+    pub fn small(&self, path: &str, most: u64, tries: u32) -> Result<Vec<u8>> {
+        retrying(&self.endpoint, tries, &ProgressBar::hidden(), &mut || {
+            let response = self.request(path, Ask::From(0), Some(SMALL.max(self.timeout)))?;
             let mut bytes = vec![];
             let read = response.into_body().into_reader().take(most + 1).read_to_end(&mut bytes);
             read.map_err(|error| self.broken(&error))?;
@@ -187,39 +218,38 @@ impl Client {
             Ok(bytes)
         })
     }
+}
 
-    /// Tries until it goes well, fails for good, or fails [`TRIES`] times in a row with no byte gained.
-    ///
-    /// # Errors
-    /// As the last try's.
-    pub fn retrying<T>(
-        &self,
-        on_wait: &mut dyn FnMut(&str),
-        attempt: &mut dyn FnMut() -> Result<T, Fault>,
-    ) -> Result<T> {
-        let mut failed = 0;
-        loop {
-            let (why, asked, gained) = match attempt() {
-                Ok(value) => return Ok(value),
-                Err(Fault::Final(error)) => return Err(error),
-                Err(Fault::Passing { why, wait, gained }) => (why, wait, gained),
-            };
-            failed = if gained { 1 } else { failed + 1 };
-            let hub = &self.endpoint;
-            let next =
-                "Try again later: what is downloaded is kept. A model in a folder or in the cache needs no network";
-            if let Some(asked) = asked.filter(|asked| *asked > MAX_WAIT) {
-                return Err(anyhow!(
-                    "cannot download from {hub}: {why} and asks to wait {} s. {next}",
-                    asked.as_secs()
-                ));
-            }
-            if failed >= TRIES {
-                return Err(anyhow!("cannot download from {hub}: {why}, {failed} times. {next}"));
-            }
-            let wait = asked.unwrap_or(WAIT * 2u32.pow(failed - 1));
-            on_wait(&format!("note: {hub}: {why}; trying again in {} s", wait.as_secs_f32()));
-            std::thread::sleep(wait);
+/// Where a redirect from `address` leads.
+fn resolve(address: &Uri, location: &str) -> Option<Uri> {
+    let (scheme, host) = (address.scheme_str()?, address.authority()?);
+    let whole = match location {
+        _ if location.starts_with("http://") || location.starts_with("https://") => location.to_owned(),
+        _ if location.starts_with("//") => format!("{scheme}:{location}"),
+        _ if location.starts_with('/') => format!("{scheme}://{host}{location}"),
+        _ => {
+            let folder = address.path().rsplit_once('/').map_or("", |(folder, _)| folder);
+            format!("{scheme}://{host}{folder}/{location}")
         }
+    };
+    whole.split('#').next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn redirects_lead_somewhere() {
+        let from: Uri = "https://hub/a/b?c=d".parse().unwrap();
+        for (location, to) in [
+            ("https://cdn/x?y#z", "https://cdn/x?y"),
+            ("//cdn/x", "https://cdn/x"),
+            ("/x/y", "https://hub/x/y"),
+            ("x", "https://hub/a/x"),
+        ] {
+            assert_eq!(resolve(&from, location).unwrap().to_string(), to);
+        }
+        assert!(resolve(&from, "http://a b").is_none());
     }
 }

@@ -1,13 +1,15 @@
 //! What the hub says about a repository: its commit, its licence, and the files that a model needs.
 
 use super::hash::{Etag, Hasher};
-use super::http::Client;
+use super::http::{Client, LINKED_ETAG};
 use super::id::{Commit, Id};
+use super::retry::TRIES;
 use crate::source::{self, INDEX, MAX_JSON, WEIGHTS};
 use anyhow::{Result, anyhow, bail};
 use nemoflash::checkpoint;
 use serde::Deserialize;
 use serde_json::Value;
+use ureq::http::header;
 
 /// The longest description of a repository that is read.
 const MAX_ANSWER: u64 = 16 << 20;
@@ -20,6 +22,8 @@ pub struct Listing {
     pub license: String,
     /// Small files first.
     pub files: Vec<RemoteFile>,
+    /// Small files that the repository does not have.
+    pub absent: Vec<&'static str>,
 }
 
 /// A file of a repository.
@@ -59,13 +63,13 @@ struct Lfs {
 }
 
 impl Listing {
-    /// Asks the hub.
+    /// Asks the hub, at most `tries` times.
     ///
     /// # Errors
     /// If the hub does not answer, refuses, or has no model there that runs here.
-    pub fn fetch(client: &Client, id: &Id, revision: &str) -> Result<Listing> {
+    pub fn fetch(client: &Client, id: &Id, revision: &str, tries: u32) -> Result<Listing> {
         let path = format!("/api/models/{id}/revision/{}?blobs=true", revision.replace('/', "%2F"));
-        let bytes = client.small(&path, MAX_ANSWER)?;
+        let bytes = client.small(&path, MAX_ANSWER, tries)?;
         let answer: Answer = serde_json::from_slice(&bytes).map_err(|error| {
             anyhow!("{} does not answer like the hub ({error}). Check HF_ENDPOINT and the proxy", client.endpoint())
         })?;
@@ -74,18 +78,20 @@ impl Listing {
         };
         let find = |name: &str| {
             let sibling = answer.siblings.iter().find(|sibling| sibling.rfilename == name)?;
-            Some(
-                sibling
-                    .file()
-                    .ok_or_else(|| anyhow!("the hub gives no length and checksum of {id}'s {name}. Try again later")),
-            )
+            Some(sibling.file(id).and_then(|file| match file {
+                Some(file) => Ok(file),
+                None => RemoteFile::ask(client, id, &commit, name),
+            }))
         };
         let need = |name: &str, next: &str| find(name).unwrap_or_else(|| Err(anyhow!("{id} has no {name}. {next}")));
         let other = "nemoflash runs Nemotron-Flash checkpoints in the safetensors format: choose such a model";
-        need(source::CONFIG, other)?;
         // Beside the weights, nothing else is ever downloaded: no code, no other formats.
-        let small = [source::CONFIG].into_iter().chain(source::SMALL);
-        let mut files = small.filter_map(find).collect::<Result<Vec<_>>>()?;
+        let mut files = vec![need(source::CONFIG, other)?];
+        let (there, absent) = source::SMALL
+            .into_iter()
+            .partition(|name| answer.siblings.iter().any(|sibling| sibling.rfilename == *name));
+        let there: Vec<&str> = there;
+        files.extend(there.into_iter().filter_map(find).collect::<Result<Vec<_>>>()?);
         if let Some(weights) = find(WEIGHTS) {
             files.push(weights?);
         } else {
@@ -100,7 +106,7 @@ impl Listing {
             }
         }
         bounded(&files)?;
-        Ok(Listing { license: license(&answer.card, &answer.tags), commit, files })
+        Ok(Listing { license: license(&answer.card, &answer.tags), commit, files, absent })
     }
 
     /// Length of all files in bytes.
@@ -111,7 +117,7 @@ impl Listing {
 
 /// Refuses small files that are not small.
 fn bounded(files: &[RemoteFile]) -> Result<()> {
-    match files.iter().find(|file| file.name.ends_with(".json") && file.len > MAX_JSON) {
+    match files.iter().find(|file| !file.name.ends_with(".safetensors") && file.len > MAX_JSON) {
         Some(RemoteFile { name, len, .. }) => {
             bail!(
                 "the hub's {name} has {len} bytes, more than any such file of a model. Choose another model or revision"
@@ -122,24 +128,55 @@ fn bounded(files: &[RemoteFile]) -> Result<()> {
 }
 
 impl Sibling {
-    fn file(&self) -> Option<RemoteFile> {
-        let (len, etag) = match &self.lfs {
-            Some(lfs) => (lfs.size, Etag::new(&lfs.sha256)?),
-            None => (self.size?, Etag::new(self.blob.as_deref()?)?),
+    /// The file; nothing where the list has its name alone.
+    ///
+    /// # Errors
+    /// If what stands for the checksum is none.
+    fn file(&self, id: &Id) -> Result<Option<RemoteFile>> {
+        let (len, checksum) = match (&self.lfs, self.size, &self.blob) {
+            (Some(lfs), ..) => (lfs.size, &lfs.sha256),
+            (None, Some(len), Some(blob)) => (len, blob),
+            _ => return Ok(None),
         };
-        Some(RemoteFile { name: self.rfilename.clone(), len, etag })
+        let name = self.rfilename.clone();
+        match Etag::new(checksum) {
+            Some(etag) => Ok(Some(RemoteFile { name, len, etag })),
+            None => bail!(
+                "the hub gives no length and checksum of {id}'s {name} that could be right. Check HF_ENDPOINT and the proxy"
+            ),
+        }
     }
 }
 
 impl RemoteFile {
     /// Where the hub has it.
     pub fn path(&self, id: &Id, commit: &Commit) -> String {
-        format!("/{id}/resolve/{}/{}", commit.as_str(), self.name)
+        place(id, commit, &self.name)
+    }
+
+    /// Asks for the headers of one file. A mirror of the hub may pass on a list of names without lengths and checksums.
+    fn ask(client: &Client, id: &Id, commit: &Commit, name: &str) -> Result<RemoteFile> {
+        let headers = client.head(&place(id, commit, name))?;
+        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        // A large file lies elsewhere; the other two then tell of the redirect to it.
+        let (etag, len) = match text(LINKED_ETAG) {
+            Some(etag) => (Some(etag), text("x-linked-size")),
+            None => (text(header::ETAG.as_str()), text(header::CONTENT_LENGTH.as_str())),
+        };
+        match (etag.and_then(Etag::from_header), len.and_then(|len| len.parse().ok())) {
+            (Some(etag), Some(len)) => Ok(RemoteFile { name: name.to_owned(), len, etag }),
+            _ => bail!(
+                "{} gives no length and checksum of {id}'s {name}, neither in its list nor in the file's headers, as a proxy \
+                 of the hub may do. Set HF_ENDPOINT to another one, or download the files yourself and give --model their \
+                 folder",
+                client.endpoint()
+            ),
+        }
     }
 
     /// A small file's bytes, without a place in the cache.
     fn read(&self, client: &Client, id: &Id, commit: &Commit) -> Result<Vec<u8>> {
-        let bytes = client.small(&self.path(id, commit), self.len)?;
+        let bytes = client.small(&self.path(id, commit), self.len, TRIES)?;
         let mut hasher = Hasher::new(&self.etag, bytes.len() as u64);
         hasher.update(&bytes);
         if hasher.finish() != self.etag {
@@ -157,6 +194,10 @@ impl RemoteFile {
             self.etag.kind()
         )
     }
+}
+
+fn place(id: &Id, commit: &Commit, name: &str) -> String {
+    format!("/{id}/resolve/{}/{name}", commit.as_str())
 }
 
 /// The licence in words.

@@ -1,23 +1,32 @@
-//! The variables that all tools of the hub share.
+//! The variables that all tools of the hub share, read as huggingface_hub 2.4 reads them.
+//!
+//! One rule differs: an empty variable counts as unset. There it would make the current folder the cache.
 
-use anyhow::{Result, bail};
-use std::path::{Path, PathBuf};
+use super::expand;
+use anyhow::{Result, anyhow, bail};
+use std::io::ErrorKind;
+use std::path::PathBuf;
 use std::time::Duration;
 use std::{env, fs};
+
+/// The hub where `HF_ENDPOINT` names no other.
+pub const HUB: &str = "https://huggingface.co";
 
 /// What the environment says.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// `HF_HUB_CACHE`, or `hub` in `HF_HOME`.
+    /// `HF_HUB_CACHE`, or the older `HUGGINGFACE_HUB_CACHE`, or `hub` in `HF_HOME`.
     pub cache: PathBuf,
     /// `HF_ENDPOINT`, with no slash at its end.
     pub endpoint: String,
-    /// `HF_TOKEN`, or the file that a login leaves behind.
-    pub token: Option<String>,
-    /// `HF_HUB_OFFLINE`: no connection at all.
-    pub offline: bool,
+    /// The variable that asks for no connection at all: `HF_HUB_OFFLINE`, or `TRANSFORMERS_OFFLINE` where that is unset.
+    pub offline: Option<&'static str>,
     /// `HF_HUB_DOWNLOAD_TIMEOUT`: the longest silence.
     pub timeout: Duration,
+    /// `HF_HUB_DISABLE_SYMLINKS`: files lie in a snapshot themselves.
+    pub no_links: bool,
+    /// `HF_TOKEN_PATH`, or `token` in `HF_HOME`: what a login leaves behind.
+    token: PathBuf,
 }
 
 impl Settings {
@@ -27,36 +36,73 @@ impl Settings {
     /// If a value cannot be used.
     pub fn read() -> Result<Settings> {
         let home = home()?;
-        let endpoint = text("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".into());
+        let endpoint = text("HF_ENDPOINT").unwrap_or_else(|| HUB.into());
         let endpoint = endpoint.trim_end_matches('/').to_owned();
         if !["https://", "http://"].iter().any(|scheme| endpoint.starts_with(scheme)) {
-            bail!("HF_ENDPOINT is `{endpoint}`. It must begin with https:// or http://; unset it for huggingface.co");
+            bail!("HF_ENDPOINT is `{endpoint}`. It must begin with https:// or http://; unset it for {HUB}");
         }
         let timeout = match text("HF_HUB_DOWNLOAD_TIMEOUT") {
             None => Duration::from_secs(10),
             Some(value) => match value.parse() {
+                Ok(0) => Duration::from_secs(10),
                 Ok(seconds @ 1..=86_400) => Duration::from_secs(seconds),
-                _ => bail!("HF_HUB_DOWNLOAD_TIMEOUT is `{value}`. It is a number of seconds, 1 to 86400"),
+                _ => bail!("HF_HUB_DOWNLOAD_TIMEOUT is `{value}`. It is a number of seconds, 1 to 86400, or 0 for 10"),
             },
         };
-        let token = token(&home);
-        if token.as_ref().is_some_and(|token| !token.chars().all(|c| c.is_ascii_graphic())) {
-            bail!(
-                "the access token (HF_TOKEN, or the file `token` in HF_HOME) has characters that no token has. Log in again"
-            );
-        }
+        let cache = match path("HF_HUB_CACHE")? {
+            Some(cache) => cache,
+            None => path("HUGGINGFACE_HUB_CACHE")?.unwrap_or_else(|| home.join("hub")),
+        };
+        // The first one that is set decides, whatever it says.
+        let offline = ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"].into_iter().find_map(|name| Some((name, text(name)?)));
         Ok(Settings {
-            cache: path("HF_HUB_CACHE").unwrap_or_else(|| home.join("hub")),
+            cache,
             endpoint,
-            token,
-            offline: text("HF_HUB_OFFLINE").is_some_and(|value| is_true(&value)),
+            offline: offline.and_then(|(name, value)| is_true(&value).then_some(name)),
             timeout,
+            no_links: text("HF_HUB_DISABLE_SYMLINKS").is_some_and(|value| is_true(&value)),
+            token: path("HF_TOKEN_PATH")?.unwrap_or_else(|| home.join("token")),
         })
+    }
+
+    /// The access token: `HF_TOKEN`, the older `HUGGING_FACE_HUB_TOKEN`, or the file that a login leaves behind. None
+    /// where `HF_HUB_DISABLE_IMPLICIT_TOKEN` says so. Only a connection needs it.
+    ///
+    /// # Errors
+    /// If the file is there and cannot be read, or if no token looks like that.
+    pub fn token(&self) -> Result<Option<String>> {
+        const NO_TOKEN: &str = "HF_HUB_DISABLE_IMPLICIT_TOKEN";
+        if text(NO_TOKEN).is_some_and(|value| is_true(&value)) {
+            return Ok(None);
+        }
+        let shown = self.token.display();
+        let token = match text("HF_TOKEN").or_else(|| text("HUGGING_FACE_HUB_TOKEN")) {
+            Some(token) => token,
+            None => match fs::read_to_string(&self.token) {
+                Ok(token) => token.trim().to_owned(),
+                Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
+                Err(error) => {
+                    return Err(anyhow!(
+                        "cannot read the access token in {shown}: {error}. Make the file readable, give the token in \
+                         HF_TOKEN, or set {NO_TOKEN}=1 to go without one"
+                    ));
+                }
+            },
+        };
+        if !token.chars().all(|c| c.is_ascii_graphic()) {
+            bail!("the access token (HF_TOKEN, or the file {shown}) has characters that no token has. Log in again");
+        }
+        Ok(Some(token).filter(|token| !token.is_empty()))
     }
 }
 
-fn path(name: &str) -> Option<PathBuf> {
-    env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+/// A folder or a file in a variable, expanded.
+fn path(name: &str) -> Result<Option<PathBuf>> {
+    let Some(value) = env::var_os(name).filter(|value| !value.is_empty()) else { return Ok(None) };
+    match value.to_str() {
+        Some(text) => expand::path(name, text).map(Some),
+        None => Ok(Some(value.into())),
+    }
 }
 
 fn text(name: &str) -> Option<String> {
@@ -69,20 +115,14 @@ fn is_true(value: &str) -> bool {
 
 /// `HF_HOME`, or `huggingface` in the folder of caches.
 fn home() -> Result<PathBuf> {
-    if let Some(home) = path("HF_HOME") {
+    if let Some(home) = path("HF_HOME")? {
         return Ok(home);
     }
-    let caches = path("XDG_CACHE_HOME").or_else(|| Some(etcetera::home_dir().ok()?.join(".cache")));
-    match caches {
+    let usual = || Some(etcetera::home_dir().ok()?.join(".cache"));
+    match path("XDG_CACHE_HOME")?.or_else(usual) {
         Some(caches) => Ok(caches.join("huggingface")),
         None => bail!("there is no home folder to keep downloads in. Set HF_HOME to a folder"),
     }
-}
-
-fn token(home: &Path) -> Option<String> {
-    let file = path("HF_TOKEN_PATH").unwrap_or_else(|| home.join("token"));
-    let saved = || Some(fs::read_to_string(file).ok()?.trim().to_owned());
-    text("HF_TOKEN").or_else(saved).filter(|token| !token.is_empty())
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "every suite uses a part of it")]
 
+pub mod proxy;
+
 use super::common::{Run, finish, nemoflash, root};
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
@@ -66,6 +68,7 @@ pub fn etag(name: &str, bytes: &[u8]) -> String {
 /// What a client asked.
 #[derive(Clone, Debug)]
 pub struct Request {
+    pub method: String,
     pub path: String,
     pub host: String,
     /// First byte of the wanted range.
@@ -228,8 +231,9 @@ impl Hub {
 fn serve(mut stream: TcpStream, seen: &Mutex<Vec<Request>>, answer: &dyn Fn(&Request) -> Answer) {
     let mut lines = BufReader::new(stream.try_clone().expect("a handle")).lines().map_while(Result::ok);
     let first = lines.next().unwrap_or_default();
-    let path = first.split(' ').nth(1).unwrap_or_default().to_owned();
-    let mut request = Request { path, host: String::new(), from: None, token: None };
+    let mut words = first.split(' ').map(str::to_owned);
+    let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let mut request = Request { method, path, host: String::new(), from: None, token: None };
     for line in lines.take_while(|line| !line.is_empty()) {
         let (name, value) = line.split_once(": ").unwrap_or_default();
         match name.to_ascii_lowercase().as_str() {
@@ -240,8 +244,13 @@ fn serve(mut stream: TcpStream, seen: &Mutex<Vec<Request>>, answer: &dyn Fn(&Req
         }
     }
     seen.lock().expect("no panic").push(request.clone());
+    let mut answer = answer(&request);
+    if request.method == "HEAD" {
+        answer.claims = answer.claims.or(Some(Some(answer.body.len())));
+        answer.body.clear();
+    }
     // The client may leave in the middle of an answer.
-    let _ = answer(&request).send(&mut stream);
+    let _ = answer.send(&mut stream);
 }
 
 /// The honest answer about the weights, changed.
@@ -255,7 +264,8 @@ pub fn command(hub: &str, home: &Path, arguments: &[&str]) -> Command {
     let mut command = nemoflash(&[arguments, &["--device", "cpu", "--model", ID]].concat());
     for (name, _) in std::env::vars_os() {
         let upper = name.to_string_lossy().to_ascii_uppercase();
-        if upper.starts_with("HF_") || upper.ends_with("_PROXY") {
+        let hub = ["HF_", "HUGGING", "TRANSFORMERS_", "XDG_CACHE_HOME"].iter().any(|begin| upper.starts_with(begin));
+        if hub || upper.ends_with("_PROXY") {
             command.env_remove(name);
         }
     }
