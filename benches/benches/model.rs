@@ -79,10 +79,10 @@ async fn measure(options: &Options) -> anyhow::Result<Value> {
         Gpu::new(&GpuOptions { adapter: options.adapter.clone(), deny: deny(&options.deny)?, ..Default::default() })
             .await?;
     let adapter = gpu.info().name.clone();
-    let mut exec = Exec::Gpu(Box::new(gpu));
+    let exec = Exec::Gpu(Box::new(gpu));
     let (_, config) = ARCHS.iter().find(|(name, _)| *name == options.arch).context("no such --arch")?;
     let load = weights(&options.weights)?;
-    let model = Synthetic { seed: 0 }.model(&mut exec, config.as_bytes(), load).await?;
+    let loaded = Synthetic { seed: 0 }.model(exec, config.as_bytes(), load).await?;
     let most = options.depth.iter().max().copied().unwrap_or(0).max(*options.prompt.iter().max().unwrap_or(&0));
     let context = most + options.tokens + 1;
     let slots = options.batch.iter().max().copied().unwrap_or(1);
@@ -91,7 +91,7 @@ async fn measure(options: &Options) -> anyhow::Result<Value> {
         "chunked" => Scan::Chunked,
         other => bail!("--scan: `{other}` is not one of serial, chunked"),
     };
-    let mut engine = Engine::new(exec, model, EngineOptions { context, slots, scan, ..Default::default() }).await?;
+    let mut engine = Engine::new(loaded, EngineOptions { context, slots, scan, ..Default::default() }).await?;
     let Options { runs, profile, .. } = *options;
     let settings = Settings { runs, warm_up: 1, profile, steady: None, bandwidth: None, clock: seconds };
     let mut prefill = vec![];

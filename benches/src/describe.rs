@@ -83,7 +83,7 @@ impl Device {
                 words(&info.name, &info.backend, info.kind, &info.driver)
             }
             Exec::Cpu(_) => words("cpu", "cpu", "cpu", ""),
-            Exec::Dry(_) => words("imagined", "imagined", "other", ""),
+            Exec::Dry(_) => words("dry run", "dry run", "other", ""),
         }
     }
 }

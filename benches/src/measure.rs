@@ -293,13 +293,11 @@ pub(super) mod tests {
         let config = include_bytes!("../../models/fables/config.json");
         let mut weights = include_bytes!("../../models/fables/model.safetensors").to_vec();
         spoil(&mut weights);
-        let mut exec = Exec::cpu();
-        let mut loader = Loader::new(config, &[Some(weights.len() as u64)])?;
+        let mut loader = Loader::new(Exec::cpu(), config, &[Some(weights.len() as u64)])?;
         while let Some(Want { offset, .. }) = loader.wants() {
-            loader.push(&mut exec, &weights[offset as usize..]).await?;
+            loader.push(&weights[offset as usize..]).await?;
         }
-        let model = loader.finish(&mut exec).await?;
-        Engine::new(exec, model, EngineOptions { context, slots: 2, ..Default::default() }).await
+        Engine::new(loader.finish().await?, EngineOptions { context, slots: 2, ..Default::default() }).await
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! A device that is only imagined: it counts memory and remembers kernels, and computes nothing. An engine on it says
-//! what the same engine would take of a real device, before a weight is there.
+//! Dry runs: a device that does not exist. It remembers which kernels were asked for, allocates nothing and computes
+//! nothing. An engine on it tells what the same engine takes of a real device, before any weights are read.
 
 use crate::buf::Buf;
 use crate::caps::Caps;
@@ -7,7 +7,7 @@ use crate::kernel::{Const, Kernel};
 use crate::op::AnyOp;
 use crate::plan::Plan;
 
-/// Limits and features of the device that it stands for.
+/// A device for dry runs, with the limits and features of the device that it stands for.
 #[derive(Debug)]
 pub struct Dry {
     caps: Caps,

@@ -16,7 +16,7 @@ pub enum Exec {
     Gpu(Box<Gpu>),
     /// Plans run the CPU twin of each operator, one after the other, on the calling thread.
     Cpu(Cpu),
-    /// Plans are looked at and do not run.
+    /// A dry run: plans are looked at and do not run.
     Dry(Dry),
 }
 
@@ -41,7 +41,7 @@ impl Exec {
         Exec::Cpu(Cpu::within(bytes))
     }
 
-    /// A device with these limits and features that is only imagined.
+    /// A device for dry runs, with the limits and features `caps`: it allocates nothing and computes nothing.
     pub fn dry(caps: &Caps) -> Exec {
         Exec::Dry(Dry::new(caps))
     }

@@ -117,7 +117,7 @@ impl Engine {
             device: match self.exec() {
                 Exec::Gpu(gpu) => format!("{} ({})", gpu.info().name, gpu.info().backend),
                 Exec::Cpu(_) => "cpu".into(),
-                Exec::Dry(_) => "imagined".into(),
+                Exec::Dry(_) => "dry run".into(),
             },
             dispatches_per_token: plans.iter().map(|plan| plan.steps.len()).sum(),
             bytes_per_token: plans.iter().map(|plan| plan.bytes(one)).sum(),

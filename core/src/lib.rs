@@ -19,15 +19,14 @@
 //!     let tokenizer = Tokenizer::from_bytes(&read("tokenizer.json"))?;
 //!
 //!     // A GPU would be `Exec::Gpu(Box::new(Gpu::new(&GpuOptions::default()).await?))`.
-//!     let mut exec = Exec::cpu();
-//!     let mut loader = Loader::new(&read("config.json"), &[Some(weights.len() as u64)])?;
+//!     let mut loader = Loader::new(Exec::cpu(), &read("config.json"), &[Some(weights.len() as u64)])?;
 //!     while let Some(Want { offset, .. }) = loader.wants() {
 //!         let rest = &weights[offset as usize..];
-//!         loader.push(&mut exec, &rest[..rest.len().min(1 << 20)]).await?;
+//!         loader.push(&rest[..rest.len().min(1 << 20)]).await?;
 //!     }
-//!     let model = loader.finish(&mut exec).await?;
+//!     let loaded = loader.finish().await?;
 //!
-//!     let mut engine = Engine::new(exec, model, EngineOptions { context: 256, ..Default::default() }).await?;
+//!     let mut engine = Engine::new(loaded, EngineOptions { context: 256, ..Default::default() }).await?;
 //!     engine.begin(0, &Sampling { temperature: 0.8, top_k: 40, seed: 7, ..Default::default() })?;
 //!     let prompt = tokenizer.encode("Once upon a time", true)?;
 //!     let (mut stream, mut text) = (tokenizer.stream(true), String::new());
@@ -48,7 +47,7 @@
 //!
 //! # Map
 //!
-//! [`Gpu`] and [`Exec`] are where things run, [`Loader`] and [`Model`] the weights, [`Engine`] the sequences,
+//! [`Gpu`] and [`Exec`] are where things run, [`Loader`], [`Loaded`] and [`Model`] the weights, [`Engine`] the sequences,
 //! [`Tokenizer`], [`ChatTemplate`], [`TextStream`] and [`StopMatcher`] the text. [`ops`] lists the operators; an operator is a struct of
 //! the numbers of its kernel ([`op::Op`]). Sections named "spec" in these pages are those of the computation's
 //! specification; the equations stand beside the code that computes them. Every failure is an [`Error`], with a
@@ -75,11 +74,13 @@ mod gpu;
 mod inventory;
 mod json;
 pub mod kernel;
+mod loaded;
 mod loader;
 mod matrix;
 mod model;
 pub mod op;
 pub mod ops;
+mod place;
 pub mod plan;
 mod rotary;
 pub mod sampling;
@@ -101,6 +102,7 @@ pub use explain::{BUDGET, DeviceBytes, Explain, KernelUse, PartCost};
 pub use format::{Format, Quant};
 pub use gpu::{AdapterInfo, Gpu, GpuOptions};
 pub use inventory::Expected;
+pub use loaded::Loaded;
 pub use loader::{LoadOptions, Loader, Progress, Want};
 pub use model::Model;
 pub use sampling::Sampling;

@@ -3,19 +3,14 @@
 //! It asks, through [`Loader::wants`], for the headers of all files first, and then for the data of one file after
 //! the other. Whoever has the bytes (a memory map, a download) hands them over in pieces of any size.
 
-use crate::buf::Buf;
-use crate::caps::Caps;
-use crate::checkpoint::{Dtype, Header, TensorInfo, not_finite, numbers};
+use crate::checkpoint::{Header, TensorInfo};
 use crate::config::Config;
 use crate::exec::Exec;
 use crate::format::Quant;
-use crate::inventory::Stored;
-use crate::matrix::{Half, Place, Places};
+use crate::loaded::{Loaded, resolve};
 use crate::model::Model;
+use crate::place::{Halves, Places, put};
 use crate::{Error, Result};
-use half::bf16;
-use std::borrow::Cow;
-use std::collections::HashMap;
 
 /// The most bytes that are converted at a time.
 const PIECE: usize = 4 << 20;
@@ -55,6 +50,8 @@ pub struct LoadOptions {
 /// A model while its bytes come in.
 #[derive(Debug)]
 pub struct Loader {
+    /// The device that the weights go to.
+    exec: Exec,
     config_json: Vec<u8>,
     options: LoadOptions,
     /// Length of each file, where it is known.
@@ -70,7 +67,7 @@ pub struct Loader {
     /// Bytes of the tensor that are placed.
     placed: u64,
     /// Scales and biases that wait for each other, by the name of their matrix. At most those of the checkpoint.
-    halves: HashMap<String, [Vec<u16>; 2]>,
+    halves: Halves,
     done: u64,
     total: u64,
     /// `done` when the device last caught up.
@@ -78,20 +75,20 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// Begins loading a checkpoint of one or more safetensors files, given the length in bytes of each, where it is
-    /// known: a file of another length is then refused as soon as its header is there.
+    /// Begins loading a checkpoint of one or more safetensors files onto a device. `files` has the length in bytes of
+    /// each file, where it is known: a file of another length is then refused as soon as its header is there.
     ///
     /// # Errors
     /// [`Error::Checkpoint`] if there is no file.
-    pub fn new(config_json: &[u8], files: &[Option<u64>]) -> Result<Loader> {
-        Self::with_options(config_json, files, LoadOptions::default())
+    pub fn new(exec: Exec, config_json: &[u8], files: &[Option<u64>]) -> Result<Loader> {
+        Self::with_options(exec, config_json, files, LoadOptions::default())
     }
 
     /// [`Loader::new`] with options.
     ///
     /// # Errors
     /// [`Error::Checkpoint`] if there is no file, [`Error::Parameter`] for a quantisation that does not exist.
-    pub fn with_options(config_json: &[u8], files: &[Option<u64>], options: LoadOptions) -> Result<Loader> {
+    pub fn with_options(exec: Exec, config_json: &[u8], files: &[Option<u64>], options: LoadOptions) -> Result<Loader> {
         if files.is_empty() {
             return Err(Error::Checkpoint { why: "no safetensors file".into() });
         }
@@ -99,6 +96,7 @@ impl Loader {
             quant.validate()?;
         }
         Ok(Loader {
+            exec,
             config_json: config_json.to_vec(),
             options,
             files: files.to_vec(),
@@ -108,7 +106,7 @@ impl Loader {
             file: 0,
             tensor: 0,
             placed: 0,
-            halves: HashMap::new(),
+            halves: Halves::new(),
             done: 0,
             total: 0,
             flushed: 0,
@@ -126,26 +124,25 @@ impl Loader {
         Some(Want { file: self.file, offset: header.data_start + begin + self.placed + held })
     }
 
-    /// Takes bytes at the place that [`Loader::wants`] names. Tensors go to `exec` as they come.
+    /// Takes bytes at the place that [`Loader::wants`] names. Tensors go to the device as they come.
     ///
     /// # Errors
     /// [`Error::Checkpoint`] for a header that breaks the format, [`Error::Config`] and [`Error::Tensors`] if it is
     /// not this model, [`Error::Limit`] and [`Error::OutOfMemory`] if the device cannot hold it.
-    pub async fn push(&mut self, exec: &mut Exec, bytes: &[u8]) -> Result<Progress> {
+    pub async fn push(&mut self, bytes: &[u8]) -> Result<Progress> {
         let taken = match self.target {
-            None => self.push_header(exec, bytes).await?,
-            Some(_) => self.push_data(exec, bytes)?,
+            None => self.push_header(bytes).await?,
+            Some(_) => self.push_data(bytes)?,
         };
         // What was written waits in staging memory until it is submitted: bound it.
         if self.done - self.flushed > FLUSH {
             self.flushed = self.done;
-            let ticket = exec.submit(&[], None)?;
-            exec.collect(ticket).await?;
+            self.exec.wait().await?;
         }
         Ok(Progress { taken, done: self.done, total: self.total })
     }
 
-    async fn push_header(&mut self, exec: &mut Exec, bytes: &[u8]) -> Result<usize> {
+    async fn push_header(&mut self, bytes: &[u8]) -> Result<usize> {
         let Some(&file_len) = self.files.get(self.headers.len()) else {
             return Err(Error::Checkpoint { why: "it was refused already".into() });
         };
@@ -162,16 +159,9 @@ impl Loader {
             self.partial = vec![];
             self.headers.push(header);
             if self.headers.len() == self.files.len() {
-                let mut config = Config::resolve(&self.config_json, &self.headers)?;
-                config.check(&self.headers)?;
-                config.divide_logits &= !self.options.keep_logits;
-                let stored = config.stored(&self.headers, self.options.quantise);
-                if self.options.quantise.is_some() && stored.values().any(|s| matches!(s, Stored::Quantised(_))) {
-                    let why = "the checkpoint is quantised already. Load it as it is".into();
-                    return Err(Error::Parameter { name: "weights", why });
-                }
+                let (config, places) = resolve(&self.config_json, &self.headers, self.options)?;
                 self.total = self.headers.iter().map(|header| header.data_len).sum();
-                self.target = Some(Model::alloc(exec, config, Places::new(stored)).await?);
+                self.target = Some(Model::alloc(&mut self.exec, config, places).await?);
                 self.skip_empty();
             }
         }
@@ -189,19 +179,19 @@ impl Loader {
         }
     }
 
-    /// The model on a device with such limits and features that is only imagined: an engine made of both tells the
-    /// memory ([`explain`](crate::Engine::explain)) and the kernels ([`Dry`](crate::Dry)) that the real one will take.
-    /// Before all headers are there, the shapes are those of `config.json` alone, and the matrices of a folder that is
-    /// quantised count as bf16.
+    /// The device that the weights go to.
+    pub fn exec(&self) -> &Exec {
+        &self.exec
+    }
+
+    /// Prepares a dry run of this model on this kind of device, see [`Loaded::dry_run`]: exact once all headers are
+    /// there.
     ///
     /// # Errors
-    /// [`Error::Config`], [`Error::Limit`].
-    pub async fn imagine(&self, caps: &Caps) -> Result<(Exec, Model)> {
-        let mut exec = Exec::dry(caps);
-        let (config, headers) = (self.config()?, if self.target.is_some() { &self.headers[..] } else { &[] });
-        let stored = config.stored(headers, self.options.quantise);
-        let (model, _) = Model::alloc(&mut exec, config, Places::new(stored)).await?;
-        Ok((exec, model))
+    /// As [`Loaded::dry_run`].
+    pub async fn dry_run(&self) -> Result<Loaded> {
+        let headers = if self.target.is_some() { &self.headers[..] } else { &[] };
+        Loaded::dry_run(self.exec.caps(), &self.config_json, headers, self.options).await
     }
 
     fn current(&self) -> Option<&TensorInfo> {
@@ -223,7 +213,7 @@ impl Loader {
         }
     }
 
-    fn push_data(&mut self, exec: &mut Exec, bytes: &[u8]) -> Result<usize> {
+    fn push_data(&mut self, bytes: &[u8]) -> Result<usize> {
         let mut held = std::mem::take(&mut self.partial);
         let Some(tensor) = self.headers.get(self.file).and_then(|header| header.tensors.get(self.tensor)) else {
             return Ok(bytes.len());
@@ -249,19 +239,18 @@ impl Loader {
             whole = &held;
         }
         let before = self.placed / tensor.dtype.bytes() as u64;
-        let halves = &mut self.halves;
-        put(exec, place, tensor, before, whole, halves)?;
+        put(&mut self.exec, place, tensor, before, whole, &mut self.halves)?;
         self.placed += whole.len() as u64;
         self.done += whole.len() as u64;
         self.skip_empty();
         Ok(taken)
     }
 
-    /// The model, once everything has come.
+    /// The model and its device, once everything has come.
     ///
     /// # Errors
     /// [`Error::Checkpoint`] if bytes are missing, with the file and the place.
-    pub async fn finish(self, exec: &mut Exec) -> Result<Model> {
+    pub async fn finish(mut self) -> Result<Loaded> {
         if let Some(Want { file, offset }) = self.wants() {
             let what = match self.current() {
                 Some(tensor) => format!("in tensor {}", tensor.name),
@@ -271,103 +260,7 @@ impl Loader {
             return Err(Error::Checkpoint { why });
         }
         let Some((mut model, _)) = self.target else { unreachable!("nothing is wanted only once a target exists") };
-        model.finish(exec).await?;
-        Ok(model)
-    }
-}
-
-/// The words of bf16 numbers as they are.
-///
-/// # Errors
-/// As [`numbers`].
-fn bf16_words<'a>(tensor: &TensorInfo, before: u64, bytes: &'a [u8]) -> Result<Cow<'a, [u32]>> {
-    let words = match bytemuck::try_cast_slice(bytes) {
-        Ok(words) => Cow::Borrowed(words),
-        Err(_) => Cow::Owned(bytemuck::pod_collect_to_vec(bytes)),
-    };
-    const EXPONENT: u32 = 0x7f80;
-    let odd = |word: u32| word & EXPONENT == EXPONENT || word >> 16 & EXPONENT == EXPONENT;
-    // Without a way out of the loop, so that it runs at the speed of memory.
-    if words.iter().fold(false, |found, &word| found | odd(word)) {
-        numbers(&tensor.name, tensor.dtype, before, bytes)?;
-    }
-    Ok(words)
-}
-
-/// Converts whole numbers of a tensor, of which `before` came earlier, and writes them.
-fn put(
-    exec: &mut Exec,
-    place: &Place,
-    tensor: &TensorInfo,
-    before: u64,
-    bytes: &[u8],
-    halves: &mut HashMap<String, [Vec<u16>; 2]>,
-) -> Result<()> {
-    match place {
-        Place::Nowhere => {}
-        Place::Floats(buf, at, map) => {
-            let mut words = vec![];
-            for (value, i) in numbers(&tensor.name, tensor.dtype, before, bytes)?.into_iter().zip(before..) {
-                let value = map(value.into()) as f32;
-                if !value.is_finite() {
-                    return Err(not_finite(&tensor.name, i, value));
-                }
-                words.push(value.to_bits());
-            }
-            exec.write(*buf, at + before, &words);
-        }
-        Place::Lines(pieces) => {
-            let words = match tensor.dtype {
-                Dtype::BF16 => bf16_words(tensor, before, bytes)?,
-                _ => {
-                    let word = |pair: &[f32]| {
-                        let [low, high] = [pair[0], pair[1]].map(|v| u32::from(bf16::from_f32(v).to_bits()));
-                        low | high << 16
-                    };
-                    numbers(&tensor.name, tensor.dtype, before, bytes)?.chunks_exact(2).map(word).collect()
-                }
-            };
-            scatter(exec, pieces, before / 2, &words);
-        }
-        Place::Quantise(quant, cols, packed, pairs) => {
-            let lines = before / u64::from(*cols);
-            let (mut integers, mut groups) = (vec![], vec![]);
-            quant.quantise(&numbers(&tensor.name, tensor.dtype, before, bytes)?, &mut integers, &mut groups);
-            scatter(exec, packed, lines * u64::from(quant.words(*cols)), &integers);
-            scatter(exec, pairs, lines * u64::from(quant.groups(*cols)), &groups);
-        }
-        Place::Packed(pieces) => scatter(exec, pieces, before, &bytemuck::pod_collect_to_vec(bytes)),
-        Place::Halves(half, pieces) => {
-            numbers(&tensor.name, tensor.dtype, before, bytes)?;
-            let stem = tensor.name.rsplit_once('.').map_or("", |(stem, _)| stem);
-            let both = halves.entry(stem.into()).or_default();
-            both[usize::from(*half == Half::Bias)].extend(bytemuck::pod_collect_to_vec::<u8, u16>(bytes));
-            let [scales, biases] = &*both;
-            let all = pieces.iter().map(|(_, _, words)| words).sum::<u64>();
-            if scales.len() as u64 == all && biases.len() as u64 == all {
-                let pair = |(&scale, &bias): (&u16, &u16)| u32::from(scale) | u32::from(bias) << 16;
-                let words: Vec<u32> = scales.iter().zip(biases).map(pair).collect();
-                scatter(exec, pieces, 0, &words);
-                halves.remove(stem);
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Writes words of a tensor from word `at` on into the pieces that hold it.
-fn scatter(exec: &mut Exec, pieces: &[(Buf, u64, u64)], mut at: u64, mut words: &[u32]) {
-    for &(buf, start, len) in pieces {
-        if at >= len {
-            at -= len;
-            continue;
-        }
-        let here = usize::try_from(len - at).unwrap_or(usize::MAX).min(words.len());
-        exec.write(buf, start + at, &words[..here]);
-        words = &words[here..];
-        at = 0;
-        if words.is_empty() {
-            return;
-        }
+        model.finish(&mut self.exec).await?;
+        Ok(Loaded { exec: self.exec, model })
     }
 }

@@ -1,11 +1,10 @@
-//! Weight matrices on a device, and where a checkpoint's tensors go.
+//! Weight matrices and vectors on a device.
 
 use crate::buf::{Buf, Elem};
 use crate::exec::Exec;
-use crate::format::{Format, Quant};
-use crate::inventory::{Stored, beside};
+use crate::format::Format;
+use crate::place::{Pieces, Place, Places};
 use crate::{Error, Result};
-use std::collections::HashMap;
 
 /// Lines of a matrix that one binding holds.
 #[derive(Clone, Copy, Debug)]
@@ -134,98 +133,6 @@ impl Matrix {
     /// Bytes on the device.
     pub fn bytes(&self) -> u64 {
         self.parts.iter().map(|part| part.buf.bytes()).sum()
-    }
-}
-
-/// Where the words of a tensor go: pieces of (buffer, word offset, words).
-pub type Pieces = Vec<(Buf, u64, u64)>;
-
-/// Where a tensor of the checkpoint goes.
-#[derive(Clone, Debug)]
-pub enum Place {
-    /// Lines of bf16.
-    Lines(Pieces),
-    /// Lines of `cols` numbers that are quantised as they come: the integers, then the groups' words.
-    Quantise(Quant, u32, Pieces, Pieces),
-    /// Integers that are quantised already, as they are.
-    Packed(Pieces),
-    /// Scales or biases, which of them and the groups' words that both make together.
-    Halves(Half, Pieces),
-    /// Numbers as f32 at an element offset, each through a function.
-    Floats(Buf, u64, fn(f64) -> f64),
-    /// Read and not kept: a tied head that the file has all the same.
-    Nowhere,
-}
-
-/// Which half of a group's word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Half {
-    /// The low one.
-    Scale,
-    /// The high one.
-    Bias,
-}
-
-impl Place {
-    /// Numbers that are converted together: two bf16 make a word, and a line is quantised as a whole.
-    pub(crate) fn unit(&self) -> usize {
-        match self {
-            Place::Lines(_) => 2,
-            Place::Quantise(_, cols, ..) => *cols as usize,
-            Place::Packed(_) | Place::Halves(..) | Place::Floats(..) | Place::Nowhere => 1,
-        }
-    }
-}
-
-/// Tensor names and their places.
-#[derive(Debug, Default)]
-pub struct Places {
-    places: HashMap<String, Place>,
-    /// What is not bf16, by the name of the matrix.
-    stored: HashMap<String, Stored>,
-}
-
-impl Places {
-    /// None yet, for matrices that are stored like this; what is not listed is bf16.
-    pub fn new(stored: HashMap<String, Stored>) -> Places {
-        Places { places: HashMap::new(), stored }
-    }
-
-    /// The format of a matrix on the device.
-    pub fn format(&self, name: &str) -> Format {
-        match self.stored.get(name) {
-            None => Format::Bf16,
-            Some(Stored::Quantised(quant) | Stored::Quantise(quant)) => Format::Quant(*quant),
-        }
-    }
-
-    /// Where a tensor goes.
-    pub fn get(&self, name: &str) -> Option<&Place> {
-        self.places.get(name)
-    }
-
-    /// Sets the place of a tensor.
-    pub fn insert(&mut self, name: String, place: Place) {
-        self.places.insert(name, place);
-    }
-
-    /// A tensor that is read and not kept, with its scales and biases.
-    pub fn ignore(&mut self, name: &str) {
-        for name in [name.to_owned(), beside(name, "scales"), beside(name, "biases")] {
-            self.insert(name, Place::Nowhere);
-        }
-    }
-
-    fn matrix(&mut self, name: &str, cols: u32, words: Pieces, pairs: Pieces) {
-        match self.stored.get(name) {
-            None => self.insert(name.into(), Place::Lines(words)),
-            Some(&Stored::Quantise(quant)) => self.insert(name.into(), Place::Quantise(quant, cols, words, pairs)),
-            Some(Stored::Quantised(_)) => {
-                self.insert(beside(name, "scales"), Place::Halves(Half::Scale, pairs.clone()));
-                self.insert(beside(name, "biases"), Place::Halves(Half::Bias, pairs));
-                self.insert(name.into(), Place::Packed(words));
-            }
-        }
     }
 }
 

@@ -6,8 +6,9 @@ use crate::config::Config;
 use crate::exec::Exec;
 use crate::format::Format;
 use crate::inventory::{EMBED, HEAD, MEMORY};
-use crate::matrix::{Matrix, Part, Places, vector};
+use crate::matrix::{Matrix, Part, vector};
 use crate::ops;
+use crate::place::Places;
 use crate::plan::Plan;
 use crate::{Error, Result};
 

@@ -2,13 +2,13 @@
 //! Made on the device, so that anyone can compare latencies without a download.
 
 use crate::batch::Size;
-use crate::config::Config;
 use crate::exec::Exec;
 use crate::inventory::Expected;
+use crate::loaded::{Loaded, resolve};
 use crate::loader::LoadOptions;
-use crate::matrix::{Pieces, Place, Places};
 use crate::model::Model;
 use crate::ops::RandomWeights;
+use crate::place::{Pieces, Place};
 use crate::plan::Plan;
 use crate::{Error, Result};
 use half::bf16;
@@ -73,21 +73,17 @@ impl Synthetic {
         }
     }
 
-    /// A model of this `config.json` with these weights.
+    /// A model of this `config.json` with these weights, on a device.
     ///
     /// With [`LoadOptions::quantise`], matrices get random integers and scales and biases that make the same range.
     ///
     /// # Errors
     /// [`Error::Config`], [`Error::Parameter`] for a quantisation that does not exist, [`Error::Limit`] and
     /// [`Error::OutOfMemory`] if the device cannot hold the model.
-    pub async fn model(self, exec: &mut Exec, config_json: &[u8], options: LoadOptions) -> Result<Model> {
-        if let Some(quant) = options.quantise {
-            quant.validate()?;
-        }
-        let mut config = Config::parse(config_json)?;
-        config.divide_logits &= !options.keep_logits;
-        let (tensors, stored) = (config.tensors(), config.stored(&[], options.quantise));
-        let (mut model, places) = Model::alloc(exec, config, Places::new(stored)).await?;
+    pub async fn model(self, mut exec: Exec, config_json: &[u8], options: LoadOptions) -> Result<Loaded> {
+        let (config, places) = resolve(config_json, &[], options)?;
+        let tensors = config.tensors();
+        let (mut model, places) = Model::alloc(&mut exec, config, places).await?;
         for tensor in &tensors {
             let mut plan = Plan::default();
             match places.get(&tensor.name) {
@@ -96,7 +92,7 @@ impl Synthetic {
                     fill(&mut plan, RandomWeights { raw: 1, ..self.stream(tensor) }, packed);
                     let (_, width) = Self::range(tensor);
                     let word = quant.halves(2.0 * width / ((1 << quant.bits) - 1) as f32, -width);
-                    repeat(exec, pairs, word);
+                    repeat(&mut exec, pairs, word);
                 }
                 Some(Place::Floats(buf, at, map)) => {
                     let len = tensor.shape.iter().product::<u64>();
@@ -112,8 +108,8 @@ impl Synthetic {
             let ticket = exec.submit(&[(&plan, Size { rows: 1, segments: 1 })], None)?;
             exec.collect(ticket).await?;
         }
-        model.finish(exec).await?;
-        Ok(model)
+        model.finish(&mut exec).await?;
+        Ok(Loaded { exec, model })
     }
 }
 

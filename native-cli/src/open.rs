@@ -107,23 +107,23 @@ pub async fn with_slots(common: &Common, slots: u32, context: Option<u32>) -> Re
 }
 
 async fn engine(common: &Common, source: Source, slots: u32, context: Option<u32>, start: Instant) -> Result<Opened> {
-    let (mut exec, adapter) = device(common).await?;
+    let (exec, adapter) = device(common).await?;
     let name = source.name.clone();
     let bar = terminal::bar("loading", 0, true);
     let mut progress = |done, total| {
         bar.set_length(total);
         bar.set_position(done);
     };
-    let model = source.load(&mut exec, common.load(), &mut progress).await;
+    let loaded = source.load(exec, common.load(), &mut progress).await;
     bar.finish_and_clear();
-    let model = model?;
+    let loaded = loaded?;
     let context = match (&common.arch, context) {
         // Random weights were made for no length of text.
         (Some(_), Some(context)) => context,
-        _ => model.config.context(context)?,
+        _ => loaded.model().config.context(context)?,
     };
     let options = EngineOptions { slots, context, kv: common.kv(), clock: Some(seconds), ..Default::default() };
-    let mut engine = Engine::new(exec, model, options).await?;
+    let mut engine = Engine::new(loaded, options).await?;
     engine.wait().await?;
     Ok(Opened { engine, adapter, name, load: start.elapsed() })
 }

@@ -11,7 +11,7 @@ use crate::shape::Shape;
 use anyhow::{Context as _, Result, bail};
 use nemoflash::checkpoint;
 use nemoflash::{
-    ChatFiles, Config, Error, Exec, LoadOptions, Loader, Model, ModelText, Synthetic, TextFiles, Tokenizer, Want,
+    ChatFiles, Config, Error, Exec, LoadOptions, Loaded, Loader, ModelText, Synthetic, TextFiles, Tokenizer, Want,
     tokenizer_json,
 };
 use std::fs::{self, File};
@@ -231,15 +231,15 @@ impl Source {
     /// As the loader's, and if reading fails.
     pub async fn load(
         mut self,
-        exec: &mut Exec,
+        exec: Exec,
         options: LoadOptions,
         on_progress: &mut dyn FnMut(u64, u64),
-    ) -> Result<Model> {
+    ) -> Result<Loaded> {
         if let [Weights::Random] = self.weights[..] {
             return Ok(Synthetic { seed: 0 }.model(exec, &self.config, options).await?);
         }
         let lengths: Vec<Option<u64>> = self.weights.iter().map(|weights| Some(weights.len())).collect();
-        let mut loader = Loader::with_options(&self.config, &lengths, options)?;
+        let mut loader = Loader::with_options(exec, &self.config, &lengths, options)?;
         let mut window = Window::default();
         while let Some(Want { file, offset }) = loader.wants() {
             let weights = &mut self.weights[file];
@@ -248,10 +248,10 @@ impl Source {
                 // The file ends here; the loader says what is missing.
                 break;
             }
-            let progress = loader.push(exec, bytes).await.map_err(|error| weights.name_in(error))?;
+            let progress = loader.push(bytes).await.map_err(|error| weights.name_in(error))?;
             on_progress(progress.done, progress.total);
         }
-        Ok(loader.finish(exec).await?)
+        Ok(loader.finish().await?)
     }
 }
 

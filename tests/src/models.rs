@@ -1,6 +1,6 @@
 //! The golden models and what the float64 reference says of them.
 
-use nemoflash::{Exec, LoadOptions, Loader, Model, Result, Want};
+use nemoflash::{Exec, LoadOptions, Loaded, Loader, Result, Want};
 use safetensors::SafeTensors;
 use std::path::PathBuf;
 
@@ -61,7 +61,7 @@ pub fn expected(name: &str, prefix: &str) -> Expected {
 ///
 /// # Errors
 /// As [`Loader`].
-pub fn load(exec: &mut Exec, name: &str) -> Result<Model> {
+pub fn load(exec: Exec, name: &str) -> Result<Loaded> {
     load_chunked(exec, name, &mut || usize::MAX)
 }
 
@@ -69,7 +69,7 @@ pub fn load(exec: &mut Exec, name: &str) -> Result<Model> {
 ///
 /// # Errors
 /// As [`Loader`].
-pub fn load_chunked(exec: &mut Exec, name: &str, piece: &mut dyn FnMut() -> usize) -> Result<Model> {
+pub fn load_chunked(exec: Exec, name: &str, piece: &mut dyn FnMut() -> usize) -> Result<Loaded> {
     let (config, bytes) = checkpoint(name);
     load_files(exec, &config, &[bytes], piece)
 }
@@ -88,12 +88,7 @@ pub fn checkpoint(name: &str) -> (Vec<u8>, Vec<u8>) {
 ///
 /// # Panics
 /// If the loader takes nothing of a piece: it would be fed for ever.
-pub fn load_files(
-    exec: &mut Exec,
-    config: &[u8],
-    files: &[Vec<u8>],
-    piece: &mut dyn FnMut() -> usize,
-) -> Result<Model> {
+pub fn load_files(exec: Exec, config: &[u8], files: &[Vec<u8>], piece: &mut dyn FnMut() -> usize) -> Result<Loaded> {
     let lens: Vec<_> = files.iter().map(|bytes| Some(bytes.len() as u64)).collect();
     load_lens(exec, config, files, &lens, piece)
 }
@@ -106,13 +101,13 @@ pub fn load_files(
 /// # Panics
 /// As [`load_files`].
 pub fn load_lens(
-    exec: &mut Exec,
+    exec: Exec,
     config: &[u8],
     files: &[Vec<u8>],
     lens: &[Option<u64>],
     piece: &mut dyn FnMut() -> usize,
-) -> Result<Model> {
-    push_all(exec, files, Loader::new(config, lens)?, piece)
+) -> Result<Loaded> {
+    push_all(files, Loader::new(exec, config, lens)?, piece)
 }
 
 /// [`load_files`] with options.
@@ -120,17 +115,17 @@ pub fn load_lens(
 /// # Errors
 /// As [`Loader`].
 pub fn load_options(
-    exec: &mut Exec,
+    exec: Exec,
     config: &[u8],
     files: &[Vec<u8>],
     options: LoadOptions,
     piece: &mut dyn FnMut() -> usize,
-) -> Result<Model> {
+) -> Result<Loaded> {
     let lens: Vec<_> = files.iter().map(|bytes| Some(bytes.len() as u64)).collect();
-    push_all(exec, files, Loader::with_options(config, &lens, options)?, piece)
+    push_all(files, Loader::with_options(exec, config, &lens, options)?, piece)
 }
 
-fn push_all(exec: &mut Exec, files: &[Vec<u8>], mut loader: Loader, piece: &mut dyn FnMut() -> usize) -> Result<Model> {
+fn push_all(files: &[Vec<u8>], mut loader: Loader, piece: &mut dyn FnMut() -> usize) -> Result<Loaded> {
     pollster::block_on(async {
         while let Some(Want { file, offset }) = loader.wants() {
             let rest = files[file].get(offset as usize..).unwrap_or_default();
@@ -138,9 +133,9 @@ fn push_all(exec: &mut Exec, files: &[Vec<u8>], mut loader: Loader, piece: &mut 
                 break;
             }
             let bytes = &rest[..piece().min(rest.len())];
-            let taken = loader.push(exec, bytes).await?.taken;
+            let taken = loader.push(bytes).await?.taken;
             assert!(taken > 0 || bytes.is_empty(), "nothing was taken at {offset} of file {file}");
         }
-        loader.finish(exec).await
+        loader.finish().await
     })
 }

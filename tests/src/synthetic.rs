@@ -2,7 +2,7 @@
 
 use half::bf16;
 use nemoflash::check::Random;
-use nemoflash::{Config, Exec, Loader, Model, Result};
+use nemoflash::{Config, Exec, Loaded, Loader, Result};
 use serde_json::{Map, json};
 
 /// Values that are made at a time.
@@ -13,7 +13,7 @@ const PIECE: u64 = 1 << 20;
 ///
 /// # Errors
 /// As [`Loader`].
-pub fn load_synthetic(exec: &mut Exec, config: &[u8], seed: u64) -> Result<Model> {
+pub fn load_synthetic(exec: Exec, config: &[u8], seed: u64) -> Result<Loaded> {
     let tensors = Config::parse(config)?.tensors();
     let (mut table, mut end) = (Map::new(), 0);
     for tensor in &tensors {
@@ -24,9 +24,9 @@ pub fn load_synthetic(exec: &mut Exec, config: &[u8], seed: u64) -> Result<Model
     }
     let header = serde_json::to_vec(&table).expect("a table of numbers and names");
     pollster::block_on(async {
-        let mut loader = Loader::new(config, &[Some(8 + header.len() as u64 + end)])?;
-        push(&mut loader, exec, &(header.len() as u64).to_le_bytes()).await?;
-        push(&mut loader, exec, &header).await?;
+        let mut loader = Loader::new(exec, config, &[Some(8 + header.len() as u64 + end)])?;
+        push(&mut loader, &(header.len() as u64).to_le_bytes()).await?;
+        push(&mut loader, &header).await?;
         for (i, tensor) in tensors.iter().enumerate() {
             let (base, scale) = match tensor.shape[..] {
                 [_] => (1.0, 0.1),
@@ -42,17 +42,17 @@ pub fn load_synthetic(exec: &mut Exec, config: &[u8], seed: u64) -> Result<Model
                     four = if four.1 == 0 { (random.bits(), 3) } else { (four.0 >> 16, four.1 - 1) };
                     bf16::from_f32(base + scale * f32::from(four.0 as i16) / 32768.0)
                 });
-                push(&mut loader, exec, bytemuck::cast_slice(&values.collect::<Vec<bf16>>())).await?;
+                push(&mut loader, bytemuck::cast_slice(&values.collect::<Vec<bf16>>())).await?;
                 left -= here;
             }
         }
-        loader.finish(exec).await
+        loader.finish().await
     })
 }
 
-async fn push(loader: &mut Loader, exec: &mut Exec, mut bytes: &[u8]) -> Result<()> {
+async fn push(loader: &mut Loader, mut bytes: &[u8]) -> Result<()> {
     while !bytes.is_empty() {
-        let taken = loader.push(exec, bytes).await?.taken;
+        let taken = loader.push(bytes).await?.taken;
         bytes = &bytes[taken..];
     }
     Ok(())

@@ -21,9 +21,9 @@ const DISPATCHES: [(&str, [usize; 2]); 7] = [
     ("fables", [34, 35]),
 ];
 
-fn engine(mut exec: Exec, name: &str, context: u32) -> Engine {
-    let model = load(&mut exec, name).unwrap_or_else(|e| panic!("{name}: {e}"));
-    block_on(Engine::new(exec, model, EngineOptions { context, prefill_rows: Some(512), ..Default::default() }))
+fn engine(exec: Exec, name: &str, context: u32) -> Engine {
+    let loaded = load(exec, name).unwrap_or_else(|e| panic!("{name}: {e}"));
+    block_on(Engine::new(loaded, EngineOptions { context, prefill_rows: Some(512), ..Default::default() }))
         .expect("engine")
 }
 

@@ -13,10 +13,9 @@ const CONTEXT: u32 = 200;
 const TEMPLATE: &str = "{% for m in messages %}<s>{{ m.role }}\n{{ m.content }}</s>\n{% endfor %}<s>assistant\n";
 
 fn engine(slots: u32) -> Engine {
-    let mut exec = Exec::cpu();
-    let model = load(&mut exec, "fables").expect("model");
+    let loaded = load(Exec::cpu(), "fables").expect("model");
     let options = EngineOptions { slots, context: CONTEXT, kv: Kv::F32, ..Default::default() };
-    block_on(Engine::new(exec, model, options)).expect("engine")
+    block_on(Engine::new(loaded, options)).expect("engine")
 }
 
 fn text() -> ModelText {

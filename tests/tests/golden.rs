@@ -16,9 +16,9 @@ const EXACT: f64 = 1e-4;
 /// where there are any. Measured without these: 5.8e-4 everywhere.
 const DEFAULT: f64 = 2e-3;
 
-fn engine(mut exec: Exec, name: &str, options: EngineOptions) -> Engine {
-    let model = load(&mut exec, name).unwrap_or_else(|e| panic!("{name}: {e}"));
-    block_on(Engine::new(exec, model, options)).unwrap_or_else(|e| panic!("{name}: {e}"))
+fn engine(exec: Exec, name: &str, options: EngineOptions) -> Engine {
+    let loaded = load(exec, name).unwrap_or_else(|e| panic!("{name}: {e}"));
+    block_on(Engine::new(loaded, options)).unwrap_or_else(|e| panic!("{name}: {e}"))
 }
 
 /// Logits of the prompt, cut into pieces of `piece` tokens; a piece of one token takes the decode kernels.
@@ -220,10 +220,10 @@ fn a_window_of_keys() {
             config["use_sliding_window"] = true.into();
             config["sliding_window"] = sliding_window.into();
             config["layer_types"] = vec!["sliding_attention"; 3].into();
-            let (mut exec, file) = (Exec::cpu(), std::slice::from_ref(&bytes));
-            let model = load_files(&mut exec, config.to_string().as_bytes(), file, &mut || usize::MAX).expect("model");
+            let (exec, file) = (Exec::cpu(), std::slice::from_ref(&bytes));
+            let loaded = load_files(exec, config.to_string().as_bytes(), file, &mut || usize::MAX).expect("model");
             let options = EngineOptions { context: 100, kv: Kv::F32, ..Default::default() };
-            logits(&mut block_on(Engine::new(exec, model, options)).expect("engine"), &want.ids, piece)
+            logits(&mut block_on(Engine::new(loaded, options)).expect("engine"), &want.ids, piece)
         };
         close("all keys", &want.logits, &windowed(want.ids.len() as u32), EXACT).expect("logits");
         let (some, row) = (windowed(5), |position: usize| position * vocab..(position + 1) * vocab);

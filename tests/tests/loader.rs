@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use half::{bf16, f16};
-use nemoflash::{Engine, EngineOptions, Error, Exec, Kv, Loader, Model, Result, Sampling, Want};
+use nemoflash::{Engine, EngineOptions, Error, Exec, Kv, Loaded, Loader, Result, Sampling, Want};
 use nemoflash_tests::{
     Mode, Random, Tensors, checkpoint, file, load, load_chunked, load_files, load_lens, targets_in, tensors,
 };
@@ -11,9 +11,9 @@ use safetensors::Dtype;
 use serde_json::{Value, json};
 
 /// The bits of a short prompt's logits on the CPU.
-fn logits(exec: Exec, model: Model) -> Vec<u32> {
+fn logits(loaded: Loaded) -> Vec<u32> {
     let options = EngineOptions { context: 16, kv: Kv::F32, ..Default::default() };
-    let mut engine = block_on(Engine::new(exec, model, options)).expect("engine");
+    let mut engine = block_on(Engine::new(loaded, options)).expect("engine");
     engine.begin(0, &Sampling::default()).expect("begin");
     let logits = block_on(engine.logits(0, &[3, 200, 17, 91, 250])).expect("logits");
     logits.into_iter().map(f32::to_bits).collect()
@@ -21,15 +21,13 @@ fn logits(exec: Exec, model: Model) -> Vec<u32> {
 
 /// [`logits`] of a checkpoint in one or more files.
 fn logits_of(config: &[u8], files: &[Vec<u8>]) -> Vec<u32> {
-    let mut exec = Exec::cpu();
-    let model = load_files(&mut exec, config, files, &mut || usize::MAX).unwrap_or_else(|e| panic!("{e}"));
-    logits(exec, model)
+    let model = load_files(Exec::cpu(), config, files, &mut || usize::MAX).unwrap_or_else(|e| panic!("{e}"));
+    logits(model)
 }
 
 fn whole(name: &str) -> Vec<u32> {
-    let mut exec = Exec::cpu();
-    let model = load(&mut exec, name).expect("model");
-    logits(exec, model)
+    let model = load(Exec::cpu(), name).expect("model");
+    logits(model)
 }
 
 /// The same file with every number written by `write`.
@@ -54,18 +52,16 @@ fn any_pieces_give_the_same_weights() {
         let most: [(u64, usize); 6] = [(1, 7), (2, 100), (3, 5000), (4, 100_000), (5, 1 << 22), (6, usize::MAX)];
         for (seed, most) in most {
             let mut random = Random::new(seed);
-            let mut exec = Exec::cpu();
             // Lengths of every magnitude: mostly about `most`, now and then a few bytes.
             let mut piece = || match random.bits() % 8 {
                 0 => 1 + random.bits() as usize % 5,
                 _ => 1 + random.bits() as usize % most,
             };
-            let model = load_chunked(&mut exec, name, &mut piece).expect("model");
-            assert!(want == logits(exec, model), "{name}: pieces of at most {most}");
+            let model = load_chunked(Exec::cpu(), name, &mut piece).expect("model");
+            assert!(want == logits(model), "{name}: pieces of at most {most}");
         }
-        let mut exec = Exec::cpu();
-        let model = load_chunked(&mut exec, name, &mut || 1).expect("model");
-        assert!(want == logits(exec, model), "{name}: byte by byte");
+        let model = load_chunked(Exec::cpu(), name, &mut || 1).expect("model");
+        assert!(want == logits(model), "{name}: byte by byte");
     }
 }
 
@@ -102,9 +98,8 @@ fn an_untied_head_is_used() {
     untied["tie_word_embeddings"] = json!(false);
     let check = |label: &str, open: &dyn Fn() -> Exec| {
         let run = |config: &[u8]| {
-            let mut exec = open();
-            let model = load_files(&mut exec, config, &files, &mut || usize::MAX).expect("model");
-            logits(exec, model)
+            let model = load_files(open(), config, &files, &mut || usize::MAX).expect("model");
+            logits(model)
         };
         let (tied, untied) = (run(&config), run(untied.to_string().as_bytes()));
         let turned: Vec<u32> = tied.chunks(shape[0]).flat_map(|row| row.iter().rev().copied()).collect();
@@ -127,10 +122,9 @@ fn any_float_type_gives_the_same_weights() {
         let f32s = rewritten(&bytes, Dtype::F32, |v, _| v.to_f32().to_le_bytes().to_vec());
         assert!(want == logits_of(&config, std::slice::from_ref(&f32s)), "{name}: F32");
         let mut random = Random::new(9);
-        let mut exec = Exec::cpu();
         let mut piece = || 1 + random.bits() as usize % 1000;
-        let model = load_files(&mut exec, &config, &[f32s], &mut piece).expect("model");
-        assert!(want == logits(exec, model), "{name}: F32 in pieces");
+        let model = load_files(Exec::cpu(), &config, &[f32s], &mut piece).expect("model");
+        assert!(want == logits(model), "{name}: F32 in pieces");
 
         // F16 loses the smallest numbers and brings no others; matrices are rounded to bf16 again, to nearest.
         let as_f16 = |v: bf16| f16::from_f32(v.to_f32() * 1.001);
@@ -165,22 +159,21 @@ fn shards_give_the_same_weights() {
     assert!(want == logits_of(&config, &files), "in another order, and with a file without tensors");
 
     // Headers of all files come first, then the data of one file after the other.
-    let mut exec = Exec::cpu();
-    let mut loader = Loader::new(&config, &vec![None; files.len()]).expect("loader");
+    let mut loader = Loader::new(Exec::cpu(), &config, &vec![None; files.len()]).expect("loader");
     let mut order = vec![];
     while let Some(Want { file, offset }) = loader.wants() {
         order.push(file);
         let rest = &files[file][offset as usize..];
-        block_on(loader.push(&mut exec, rest)).expect("push");
+        block_on(loader.push(rest)).expect("push");
     }
     order.dedup();
     assert_eq!(order, [0, 1, 2, 3, 0, 2, 3]);
-    let model = block_on(loader.finish(&mut exec)).expect("model");
-    assert!(want == logits(exec, model));
+    let model = block_on(loader.finish()).expect("model");
+    assert!(want == logits(model));
 }
 
 fn refused(config: &[u8], files: &[Vec<u8>], lens: &[Option<u64>]) -> Error {
-    match load_lens(&mut Exec::cpu(), config, files, lens, &mut || usize::MAX) {
+    match load_lens(Exec::cpu(), config, files, lens, &mut || usize::MAX) {
         Ok(_) => panic!("a broken checkpoint was loaded"),
         Err(e) => e,
     }
@@ -302,7 +295,7 @@ fn random_headers_do_no_harm() {
             };
         }
         let told = (random.bits() % 2 == 0).then_some(broken.len() as u64);
-        match load_lens(&mut Exec::cpu(), &config, &[broken], &[told], &mut || usize::MAX) {
+        match load_lens(Exec::cpu(), &config, &[broken], &[told], &mut || usize::MAX) {
             Ok(_) => {}
             Err(Error::Checkpoint { .. } | Error::Tensors(_)) => refusals += 1,
             Err(other) => panic!("{other}"),
@@ -385,27 +378,26 @@ fn a_config_that_disagrees_is_refused() {
 #[test]
 fn odd_pushes_do_no_harm() {
     let (config, bytes) = checkpoint("mixed");
-    assert!(matches!(Loader::new(&config, &[]), Err(Error::Checkpoint { .. })));
-    let nothing = block_on(Loader::new(&config, &[None]).expect("loader").finish(&mut Exec::cpu()));
+    assert!(matches!(Loader::new(Exec::cpu(), &config, &[]), Err(Error::Checkpoint { .. })));
+    let nothing = block_on(Loader::new(Exec::cpu(), &config, &[None]).expect("loader").finish());
     assert!(why(nothing.map(drop).expect_err("nothing came")).contains("ends at byte 0, in its header"));
 
     // Empty pieces change nothing, and what comes after the end is not looked at.
-    let mut exec = Exec::cpu();
-    let mut loader = Loader::new(&config, &[None]).expect("loader");
+    let mut loader = Loader::new(Exec::cpu(), &config, &[None]).expect("loader");
     let (mut last, mut random) = (0, Random::new(3));
     while let Some(want) = loader.wants() {
-        let progress = block_on(loader.push(&mut exec, &[])).expect("empty");
+        let progress = block_on(loader.push(&[])).expect("empty");
         assert_eq!((progress.taken, loader.wants()), (0, Some(want)));
         let rest = &bytes[want.offset as usize..];
         let piece = &rest[..rest.len().min(1 + random.bits() as usize % 50_000)];
-        let progress = block_on(loader.push(&mut exec, piece)).expect("push");
+        let progress = block_on(loader.push(piece)).expect("push");
         assert!(progress.taken > 0 && progress.done >= last && progress.done <= progress.total.max(last));
         last = progress.done;
     }
-    let after = block_on(loader.push(&mut exec, &[7; 100])).expect("after the end");
+    let after = block_on(loader.push(&[7; 100])).expect("after the end");
     assert_eq!((after.taken, after.done, loader.wants()), (100, after.total, None));
-    let model = block_on(loader.finish(&mut exec)).expect("model");
-    assert!(logits(exec, model) == whole("mixed"));
+    let model = block_on(loader.finish()).expect("model");
+    assert!(logits(model) == whole("mixed"));
     let long = [&bytes[..], &[7]].concat();
     let len = long.len() as u64;
     assert!(why(refused(&config, &[long], &[Some(len)])).contains("its header promises"));
@@ -413,12 +405,12 @@ fn odd_pushes_do_no_harm() {
     // A loader that has refused its files goes on refusing.
     let mut wrong: Value = serde_json::from_slice(&config).expect("config");
     wrong["vocab_size"] = json!(511);
-    let mut loader = Loader::new(wrong.to_string().as_bytes(), &[None]).expect("loader");
+    let mut loader = Loader::new(Exec::cpu(), wrong.to_string().as_bytes(), &[None]).expect("loader");
     let mut refusals = 0;
     for at in [0, 8, 0, 8, 0, 8] {
-        let pushed: Result<_> = block_on(loader.push(&mut Exec::cpu(), &bytes[at..]));
+        let pushed: Result<_> = block_on(loader.push(&bytes[at..]));
         refusals += usize::from(pushed.is_err());
     }
     assert!(refusals == 5, "{refusals}");
-    assert!(block_on(loader.finish(&mut Exec::cpu())).is_err());
+    assert!(block_on(loader.finish()).is_err());
 }

@@ -24,13 +24,13 @@ fn worst(want: &[f64], got: &[f32]) -> f64 {
     want.iter().zip(got).map(|(want, got)| (want - f64::from(*got)).abs()).fold(0.0, f64::max)
 }
 
-fn check(label: &str, mut exec: Exec) {
-    let model = load(&mut exec, "mixed").expect("model");
+fn check(label: &str, exec: Exec) {
+    let loaded = load(exec, "mixed").expect("model");
     let expected = expected("mixed", "");
     let ids = &expected.ids;
     let context = ids.len() as u32 - 1;
     let options = EngineOptions { context, kv: Kv::F32, prefill_rows: Some(16), ..Default::default() };
-    let mut engine = block_on(Engine::new(exec, model, options)).expect("engine");
+    let mut engine = block_on(Engine::new(loaded, options)).expect("engine");
     // The last token is not run: a text is one token longer than the context.
     let want = reference(&expected.logits, ids, 1);
     engine.begin(0, &Sampling::default()).expect("begin");

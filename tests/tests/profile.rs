@@ -10,9 +10,9 @@ use pollster::block_on;
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
-fn engine(mut exec: Exec) -> Engine {
-    let model = load(&mut exec, "mixed").expect("model");
-    block_on(Engine::new(exec, model, EngineOptions { context: 32, ..Default::default() })).expect("engine")
+fn engine(exec: Exec) -> Engine {
+    let loaded = load(exec, "mixed").expect("model");
+    block_on(Engine::new(loaded, EngineOptions { context: 32, ..Default::default() })).expect("engine")
 }
 
 #[test]

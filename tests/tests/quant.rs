@@ -4,7 +4,7 @@
 
 use half::{bf16, f16};
 use nemoflash::{
-    Config, Engine, EngineOptions, Error, Exec, Kv, LoadOptions, Loader, Model, Quant, Sampling, Synthetic,
+    Config, Engine, EngineOptions, Error, Exec, Kv, LoadOptions, Loaded, Loader, Quant, Sampling, Synthetic,
 };
 use nemoflash_tests::{
     Mode, Random, Tensors, checkpoint, close, file, load_files, load_options, loud, targets_in, tensors,
@@ -19,9 +19,9 @@ const SAME: f64 = 1e-5;
 const PROMPT: [u32; 12] = [3, 200, 17, 91, 250, 8, 9, 10, 11, 100, 101, 33];
 
 /// Logits of a prompt, of the same prompt token by token, and of the prompt on the path of many rows.
-fn logits(exec: Exec, model: Model) -> Vec<f32> {
+fn logits(loaded: Loaded) -> Vec<f32> {
     let options = EngineOptions { context: 96, kv: Kv::F32, ..Default::default() };
-    let mut engine = block_on(Engine::new(exec, model, options)).expect("engine");
+    let mut engine = block_on(Engine::new(loaded, options)).expect("engine");
     let mut out = vec![];
     for piece in [1, 12] {
         engine.begin(0, &Sampling::default()).expect("begin");
@@ -35,9 +35,9 @@ fn logits(exec: Exec, model: Model) -> Vec<f32> {
     out
 }
 
-fn loaded(mut exec: Exec, config: &[u8], bytes: &[u8]) -> Vec<f32> {
-    let model = load_files(&mut exec, config, &[bytes.to_vec()], &mut || usize::MAX).unwrap_or_else(|e| panic!("{e}"));
-    logits(exec, model)
+fn loaded(exec: Exec, config: &[u8], bytes: &[u8]) -> Vec<f32> {
+    let model = load_files(exec, config, &[bytes.to_vec()], &mut || usize::MAX).unwrap_or_else(|e| panic!("{e}"));
+    logits(model)
 }
 
 /// A checkpoint with random quantised matrices, and the same in bf16 as MLX defines it: element i of a line lies in
@@ -152,7 +152,7 @@ fn formats_may_differ() {
     // A gate and its up matrix are read by one kernel.
     let odd = |name: &str| if name.contains("gate_proj") { 8 } else { 4 };
     let (config, quantised, _) = mixed_twins("mixed", &odd, 64, Dtype::BF16, 7);
-    let error = load_files(&mut Exec::cpu(), &config, &[quantised], &mut || usize::MAX).map(drop).unwrap_err();
+    let error = load_files(Exec::cpu(), &config, &[quantised], &mut || usize::MAX).map(drop).unwrap_err();
     assert!(error.to_string().contains("are not quantised alike"), "{error}");
 }
 
@@ -163,10 +163,9 @@ fn any_pieces_give_the_same_integers() {
     let want = loaded(Exec::cpu(), &config, &quantised);
     for (seed, most) in [(1, 9), (2, 1000), (3, 100_000)] {
         let mut random = Random::new(seed);
-        let mut exec = Exec::cpu();
         let mut piece = || 1 + random.bits() as usize % most;
-        let model = load_files(&mut exec, &config, std::slice::from_ref(&quantised), &mut piece).expect("model");
-        assert_eq!(want, logits(exec, model), "pieces of at most {most}");
+        let model = load_files(Exec::cpu(), &config, std::slice::from_ref(&quantised), &mut piece).expect("model");
+        assert_eq!(want, logits(model), "pieces of at most {most}");
     }
     // Scales, biases and integers in files of their own, biases first.
     let all = tensors(&quantised);
@@ -178,9 +177,8 @@ fn any_pieces_give_the_same_integers() {
         part(&|name| !name.ends_with(".biases") && !name.ends_with(".scales")),
         part(&|name| name.ends_with(".scales")),
     ];
-    let mut exec = Exec::cpu();
-    let model = load_files(&mut exec, &config, &files, &mut || usize::MAX).expect("model");
-    assert_eq!(want, logits(exec, model), "in three files");
+    let model = load_files(Exec::cpu(), &config, &files, &mut || usize::MAX).expect("model");
+    assert_eq!(want, logits(model), "in three files");
 }
 
 fn quant(bits: u32, group: u32) -> LoadOptions {
@@ -197,17 +195,15 @@ fn quantising_while_loading() {
     let want = loaded(Exec::cpu(), &config, &bytes);
     let mut losses = vec![];
     for (bits, most) in LOSS {
-        let mut exec = Exec::cpu();
         let files = [bytes.clone()];
-        let model = load_options(&mut exec, &config, &files, quant(bits, 64), &mut || usize::MAX).expect("model");
-        let whole = logits(exec, model);
+        let model = load_options(Exec::cpu(), &config, &files, quant(bits, 64), &mut || usize::MAX).expect("model");
+        let whole = logits(model);
         let loss = close(&format!("{bits} bits"), &want, &whole, most).expect("little is lost");
         losses.push(loss);
         let mut random = Random::new(5);
-        let mut exec = Exec::cpu();
         let mut piece = || 1 + random.bits() as usize % 3000;
-        let model = load_options(&mut exec, &config, &files, quant(bits, 64), &mut piece).expect("model");
-        assert_eq!(whole, logits(exec, model), "{bits} bits in pieces");
+        let model = load_options(Exec::cpu(), &config, &files, quant(bits, 64), &mut piece).expect("model");
+        assert_eq!(whole, logits(model), "{bits} bits in pieces");
     }
     // The comparison can fail: 4 bits are not as good as 8.
     assert!(losses[1] > LOSS[0].1, "{losses:?}");
@@ -217,8 +213,7 @@ fn quantising_while_loading() {
 fn refusals() {
     let (config, quantised, plain) = twins("mixed", 4, 64, Dtype::BF16, 7);
     let load = |config: &[u8], bytes: &[u8], options: LoadOptions| {
-        let mut exec = Exec::cpu();
-        load_options(&mut exec, config, &[bytes.to_vec()], options, &mut || usize::MAX).map(drop)
+        load_options(Exec::cpu(), config, &[bytes.to_vec()], options, &mut || usize::MAX).map(drop)
     };
     let none = LoadOptions::default();
     let changed = |change: &dyn Fn(&mut Tensors)| {
@@ -281,8 +276,7 @@ fn numbers_that_are_none_are_named() {
         file(&all)
     };
     let says = |config: &[u8], bytes: Vec<u8>, options: LoadOptions, text: &str| {
-        let mut exec = Exec::cpu();
-        let result = load_options(&mut exec, config, &[bytes], options, &mut || 5000);
+        let result = load_options(Exec::cpu(), config, &[bytes], options, &mut || 5000);
         let error = result.map(drop).expect_err(text).to_string();
         assert!(error.contains(text), "{error}\ndoes not contain: {text}");
     };
@@ -318,9 +312,9 @@ fn synthetic_models_equal_their_files() {
     let want = loaded(Exec::cpu(), &config, &file(&all));
     let scale = (want.iter().map(|v| v * v).sum::<f32>() / want.len() as f32).sqrt();
     assert!((0.1..10.0).contains(&scale), "well scaled: {scale}");
-    let made = |mut exec: Exec, seed, options| {
-        let model = block_on(Synthetic { seed }.model(&mut exec, &config, options)).expect("model");
-        logits(exec, model)
+    let made = |exec: Exec, seed, options| {
+        let model = block_on(Synthetic { seed }.model(exec, &config, options)).expect("model");
+        logits(model)
     };
     assert_eq!(want, made(Exec::cpu(), 3, LoadOptions::default()));
     assert!(close("another seed", &want, &made(Exec::cpu(), 4, LoadOptions::default()), SAME).is_err());
@@ -340,11 +334,10 @@ fn lengths_of_vocabulary_rows() {
     let lengths = numbers.chunks(table.1[1]).map(|row| row.iter().map(|v| v.to_f64().powi(2)).sum::<f64>().sqrt());
     let (low, high) = lengths.fold((f64::MAX, 0.0f64), |(low, high), l| (low.min(l), high.max(l)));
     let loaded = |options| {
-        let mut exec = Exec::cpu();
-        let model =
-            load_options(&mut exec, &config, std::slice::from_ref(&bytes), options, &mut || usize::MAX).expect("model");
-        let [a, b] = model.row_lengths;
-        (a, b, logits(exec, model))
+        let model = load_options(Exec::cpu(), &config, std::slice::from_ref(&bytes), options, &mut || usize::MAX)
+            .expect("model");
+        let [a, b] = model.model().row_lengths;
+        (a, b, logits(model))
     };
     let (a, b, divided) = loaded(LoadOptions::default());
     assert!(
@@ -358,5 +351,5 @@ fn lengths_of_vocabulary_rows() {
     let again: Vec<f32> = divided.iter().zip(norms.iter().cycle()).map(|(v, n)| v * n).collect();
     close("kept", &kept, &again, 1e-5).expect("divided or not");
     assert!(close("kept", &kept, &divided, 1e-2).is_err(), "the division does something");
-    let _ = Loader::new(&config, &[None]).expect("the short form loads as stored");
+    let _ = Loader::new(Exec::cpu(), &config, &[None]).expect("the short form loads as stored");
 }

@@ -13,10 +13,10 @@ fn engine(exec: Exec) -> Engine {
     with_context(exec, CONTEXT)
 }
 
-fn with_context(mut exec: Exec, context: u32) -> Engine {
-    let model = load(&mut exec, "mixed").expect("model");
+fn with_context(exec: Exec, context: u32) -> Engine {
+    let loaded = load(exec, "mixed").expect("model");
     let options = EngineOptions { slots: 3, context, kv: Kv::F32, prefill_rows: Some(16), ..Default::default() };
-    block_on(Engine::new(exec, model, options)).expect("engine")
+    block_on(Engine::new(loaded, options)).expect("engine")
 }
 
 /// On the CPU and on every device, as it is: what is tested here is the host's part.

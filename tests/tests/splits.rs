@@ -29,10 +29,10 @@ struct Outcome {
     tokens: Vec<u32>,
 }
 
-fn outcome(mut exec: Exec) -> Outcome {
-    let model = load_synthetic(&mut exec, CONFIG, 1).expect("model");
+fn outcome(exec: Exec) -> Outcome {
+    let loaded = load_synthetic(exec, CONFIG, 1).expect("model");
     let options = EngineOptions { context: 64, kv: Kv::F32, ..Default::default() };
-    let mut engine = block_on(Engine::new(exec, model, options)).expect("engine");
+    let mut engine = block_on(Engine::new(loaded, options)).expect("engine");
     let explain = engine.explain();
     let parts = ["embedding", "head"]
         .map(|name| explain.parts.iter().find(|part| part.part == name).map_or(0, |part| part.dispatches));
@@ -89,10 +89,10 @@ fn a_quantised_vocabulary_in_two_parts() {
     let options = LoadOptions { quantise, ..Default::default() };
     let second = (128 << 20) / (512 + 32);
     let prompt = [0, second - 1, second, 299_999];
-    let outcome = |mut exec: Exec| {
-        let model = block_on(Synthetic { seed: 5 }.model(&mut exec, config.as_bytes(), options)).expect("model");
+    let outcome = |exec: Exec| {
+        let loaded = block_on(Synthetic { seed: 5 }.model(exec, config.as_bytes(), options)).expect("model");
         let options = EngineOptions { context: 64, kv: Kv::F32, ..Default::default() };
-        let mut engine = block_on(Engine::new(exec, model, options)).expect("engine");
+        let mut engine = block_on(Engine::new(loaded, options)).expect("engine");
         let explain = engine.explain();
         let parts = explain.parts.iter().find(|part| part.part == "head").map_or(0, |part| part.dispatches);
         engine.begin(0, &Sampling::default()).expect("begin");
@@ -113,11 +113,11 @@ fn a_quantised_vocabulary_in_two_parts() {
 }
 
 /// More keys and values than one binding holds: the layer, the need and the limit are named.
-fn too_long(label: &str, mut exec: Exec) {
+fn too_long(label: &str, exec: Exec) {
     let most = exec.caps().max_binding.min(exec.caps().max_buffer);
-    let model = load(&mut exec, "mixed").expect("model");
+    let loaded = load(exec, "mixed").expect("model");
     let options = EngineOptions { slots: 512, context: 1 << 24, ..Default::default() };
-    match block_on(Engine::new(exec, model, options)) {
+    match block_on(Engine::new(loaded, options)) {
         Err(Error::Limit { what, limit, need, have, next }) => {
             assert!(what.contains("layer 4 (attention)") && what.contains("512 slots"), "{label}: {what}");
             // Keys and values of 1 head of 64, two bytes each, for 8 meta tokens too.
@@ -148,9 +148,8 @@ fn options_out_of_range() {
         ("prefill_rows", EngineOptions { prefill_rows: Some(0), ..base }),
         ("prefill_rows", EngineOptions { prefill_rows: Some(513), ..base }),
     ] {
-        let mut exec = Exec::cpu();
-        let model = load(&mut exec, "mixed").expect("model");
-        match block_on(Engine::new(exec, model, options)) {
+        let loaded = load(Exec::cpu(), "mixed").expect("model");
+        match block_on(Engine::new(loaded, options)) {
             Err(Error::Parameter { name, why }) => assert!(name == wrong && why.contains("1 to"), "{name}: {why}"),
             other => panic!("{wrong}: {:?}", other.map(drop)),
         }

@@ -62,8 +62,8 @@ impl Device {
 }
 
 impl Device {
-    /// One to plan for.
-    pub(crate) fn imagined(caps: &Caps) -> Device {
+    /// A device for dry runs, with these limits and features.
+    pub(crate) fn dry(caps: &Caps) -> Device {
         let options =
             Options { cpu: false, software: false, deny_f16: false, deny_subgroups: false, page_subgroups: false };
         Device { exec: Exec::dry(caps), options }

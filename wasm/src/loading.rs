@@ -26,8 +26,9 @@ struct Options {
 #[wasm_bindgen]
 pub struct Loading {
     loader: Loader,
-    device: Device,
     options: Options,
+    /// No GPU is used.
+    cpu: bool,
 }
 
 #[wasm_bindgen]
@@ -35,7 +36,7 @@ impl Loading {
     /// Begins with `config.json`, the length of each file, and options as JSON: `{weights, context, slots, kv_f32}`.
     #[wasm_bindgen(constructor)]
     pub fn new(device: Device, config_json: &[u8], lengths: Vec<f64>, options_json: &str) -> Result<Loading, JsValue> {
-        let options: Options = options(options_json)?;
+        let (options, cpu): (Options, _) = (options(options_json)?, device.is_cpu());
         let bits = match options.weights.as_str() {
             "bf16" => None,
             "q8" => Some(8),
@@ -47,8 +48,8 @@ impl Loading {
             ..Default::default()
         };
         let lengths: Vec<Option<u64>> = lengths.into_iter().map(|length| Some(length as u64)).collect();
-        let loader = Loader::with_options(config_json, &lengths, load).map_err(fail)?;
-        Ok(Loading { loader, device, options })
+        let loader = Loader::with_options(device.exec, config_json, &lengths, load).map_err(fail)?;
+        Ok(Loading { loader, options, cpu })
     }
 
     /// File and offset of the bytes that come next; nothing once all are there.
@@ -63,7 +64,7 @@ impl Loading {
         while let Some(want) = self.loader.wants().filter(|want| want.file == file) {
             let rest = want.offset.checked_sub(start).and_then(|at| bytes.get(usize::try_from(at).ok()?..));
             let Some(rest) = rest.filter(|rest| !rest.is_empty()) else { break };
-            let progress = self.loader.push(&mut self.device.exec, rest).await.map_err(fail)?;
+            let progress = self.loader.push(rest).await.map_err(fail)?;
             state = [progress.done as f64, progress.total as f64];
         }
         Ok(state.to_vec())
@@ -71,26 +72,26 @@ impl Loading {
 
     /// The memory that the engine will need, as [`Session::explain`]. Before all headers are read, it follows from
     /// `config.json` alone.
-    pub async fn rehearse(&self) -> Result<String, JsValue> {
-        let dry = self.dry().await?;
+    pub async fn dry_run(&self) -> Result<String, JsValue> {
+        let dry = self.dry_engine().await?;
         Ok(serde_json::to_string(&dry.explain()).unwrap_or_default())
     }
 
     /// Asks the browser for every kernel that the first answer needs, in the order of first use, and drops the
     /// results. The package makes the browser compile them beside everything else, and keeps them.
     pub async fn announce(&self) -> Result<(), JsValue> {
-        let dry = self.dry().await?;
-        if let (Exec::Gpu(gpu), Exec::Dry(dry)) = (&self.device.exec, dry.exec()) {
+        let dry = self.dry_engine().await?;
+        if let (Exec::Gpu(gpu), Exec::Dry(dry)) = (self.loader.exec(), dry.exec()) {
             gpu.announce(dry.kernels());
         }
         Ok(())
     }
 
     /// The engine, once everything has come.
-    pub async fn finish(mut self, text: Text) -> Result<Session, JsValue> {
+    pub async fn finish(self, text: Text) -> Result<Session, JsValue> {
         let options = self.engine()?;
-        let model = self.loader.finish(&mut self.device.exec).await.map_err(fail)?;
-        let engine = Engine::new(self.device.exec, model, options).await.map_err(fail)?;
+        let loaded = self.loader.finish().await.map_err(fail)?;
+        let engine = Engine::new(loaded, options).await.map_err(fail)?;
         Ok(Session { engine, text, chat: Chat::default() })
     }
 }
@@ -102,15 +103,15 @@ impl Loading {
             slots: self.options.slots,
             context: self.loader.config().and_then(|config| config.context(self.options.context)).map_err(fail)?,
             kv: if self.options.kv_f32 { Kv::F32 } else { Kv::F16 },
-            prefill_rows: self.device.is_cpu().then_some(CPU_ROWS),
+            prefill_rows: self.cpu.then_some(CPU_ROWS),
             clock: Some(|| js_sys::Date::now() / 1e3),
             ..usual
         })
     }
 
-    async fn dry(&self) -> Result<Engine, JsValue> {
-        let (exec, model) = self.loader.imagine(self.device.exec.caps()).await.map_err(fail)?;
-        Engine::new(exec, model, self.engine()?).await.map_err(fail)
+    async fn dry_engine(&self) -> Result<Engine, JsValue> {
+        let dry = self.loader.dry_run().await.map_err(fail)?;
+        Engine::new(dry, self.engine()?).await.map_err(fail)
     }
 }
 
@@ -124,8 +125,8 @@ pub async fn plan(
     options_json: &str,
 ) -> Result<String, JsValue> {
     let caps = Caps { max_binding: max_binding as u64, max_buffer: max_buffer as u64, ..Caps::FLOOR };
-    let device = Device::imagined(&caps);
-    Loading::new(device, config_json, vec![0.0], options_json)?.rehearse().await
+    let device = Device::dry(&caps);
+    Loading::new(device, config_json, vec![0.0], options_json)?.dry_run().await
 }
 
 /// The `config.json` of a published shape: `nemotron-flash-1b`, `nemotron-flash-3b`, `qwen3-0.6b`, `qwen3-1.7b`.

@@ -3,7 +3,7 @@
 use nemoflash::batch::Batch;
 use nemoflash::op::AnyOp;
 use nemoflash::plan::Plan;
-use nemoflash::{Caps, Elem, Engine, EngineOptions, LoadOptions, Loader, Result};
+use nemoflash::{Caps, Elem, Engine, EngineOptions, LoadOptions, Loaded, Result};
 
 /// Bytes of weights that an operator is timed with at least, so that caches do not hold them.
 const BYTES: u64 = 256 << 20;
@@ -25,7 +25,7 @@ pub struct Work {
 /// `depth` each. The first step of a plan first.
 ///
 /// # Errors
-/// As [`Loader::with_options`], [`Engine::new`].
+/// As [`Loaded::dry_run`], [`Engine::new`].
 pub async fn work(
     config: &[u8],
     load: LoadOptions,
@@ -37,8 +37,7 @@ pub async fn work(
     let context = (depth + tokens).max(EngineOptions::default().context);
     let slots = if prompt { 1 } else { tokens };
     let options = EngineOptions { slots, context, ..Default::default() };
-    let (exec, model) = Loader::with_options(config, &[None], load)?.imagine(caps).await?;
-    let engine = Engine::new(exec, model, options).await?;
+    let engine = Engine::new(Loaded::dry_run(caps, config, &[], load).await?, options).await?;
     let position = engine.config().memory_tokens + depth;
     let mut batch = Batch::default();
     match prompt {

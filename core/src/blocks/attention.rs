@@ -5,8 +5,9 @@ use crate::Result;
 use crate::buf::{Buf, Elem};
 use crate::config::AttentionDims;
 use crate::exec::Exec;
-use crate::matrix::{Matrix, Place, Places};
+use crate::matrix::Matrix;
 use crate::ops;
+use crate::place::{Place, Places};
 use crate::plan::Plan;
 
 /// Weights of an attention block.

@@ -5,8 +5,9 @@ use crate::Result;
 use crate::buf::{Buf, Elem};
 use crate::config::DeltaNetDims;
 use crate::exec::Exec;
-use crate::matrix::{Matrix, Place, Places, vector};
+use crate::matrix::{Matrix, vector};
 use crate::ops;
+use crate::place::{Place, Places};
 use crate::plan::Plan;
 
 /// Epsilon of the head norm: a constant of the architecture (spec 1.1).

@@ -5,8 +5,9 @@ use crate::Result;
 use crate::buf::Buf;
 use crate::config::{Activation, FfnDims};
 use crate::exec::Exec;
-use crate::matrix::{Matrix, Part, Places};
+use crate::matrix::{Matrix, Part};
 use crate::ops;
+use crate::place::Places;
 use crate::plan::Plan;
 
 /// Weights of a feed-forward network.

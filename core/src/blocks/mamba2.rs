@@ -5,8 +5,9 @@ use crate::Result;
 use crate::buf::{Buf, Elem};
 use crate::config::Mamba2Dims;
 use crate::exec::Exec;
-use crate::matrix::{Matrix, Part, Place, Places, vector};
+use crate::matrix::{Matrix, Part, vector};
 use crate::ops;
+use crate::place::{Place, Places};
 use crate::plan::Plan;
 
 /// Epsilon of the gated norm: a constant of the architecture (spec 1.1).

@@ -13,8 +13,9 @@ pub use mamba2::Mamba2;
 use crate::buf::{Buf, Elem};
 use crate::config::{BlockKind, Layer};
 use crate::exec::Exec;
-use crate::matrix::{Matrix, Part, Places};
+use crate::matrix::{Matrix, Part};
 use crate::ops;
+use crate::place::Places;
 use crate::plan::Plan;
 use crate::{Result, scratch::Scratch};
 

@@ -21,6 +21,7 @@ use crate::caps::Caps;
 use crate::config::Config;
 use crate::exec::{Exec, Ticket};
 use crate::kernel::{Const, Kernel};
+use crate::loaded::Loaded;
 use crate::model::Model;
 use crate::ops;
 use crate::plan::Plan;
@@ -150,7 +151,8 @@ impl Engine {
     /// # Errors
     /// [`Error::Parameter`] for options out of range, [`Error::Limit`] and [`Error::OutOfMemory`] if the device
     /// cannot hold the context, [`Error::Device`].
-    pub async fn new(mut exec: Exec, model: Model, options: EngineOptions) -> Result<Engine> {
+    pub async fn new(loaded: Loaded, options: EngineOptions) -> Result<Engine> {
+        let Loaded { mut exec, model } = loaded;
         let EngineOptions { slots, context, kv, .. } = options;
         let (prefill_rows, step_rows) = match options.prefill_rows {
             Some(rows) => (rows, rows),

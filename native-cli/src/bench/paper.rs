@@ -8,7 +8,7 @@ use crate::open::{self, Opened};
 use crate::shape::shape;
 use crate::terminal;
 use anyhow::{Result, anyhow};
-use nemoflash::{Caps, Engine, EngineOptions, Error, Exec, Loader};
+use nemoflash::{Caps, Engine, EngineOptions, Error, Exec, Loaded};
 use nemoflash_bench::report::{Kind, Model, Row, Test};
 use nemoflash_bench::{Measured, buffer_bytes, measure};
 use std::ops::ControlFlow;
@@ -120,9 +120,9 @@ async fn most(common: &Common, context: u32) -> Result<u32> {
     let options = common.load();
     // Bytes of an engine with so many sequences, and of the one that all of them are copied from.
     let bytes = async |caps: &Caps, slots| {
-        let (imagined, model) = Loader::with_options(config, &[None], options)?.imagine(caps).await?;
+        let dry = Loaded::dry_run(caps, config, &[], options).await?;
         let options = EngineOptions { slots, context, kv: common.kv(), ..Default::default() };
-        match Engine::new(imagined, model, options).await {
+        match Engine::new(dry, options).await {
             Ok(engine) => {
                 let (weights, arena, scratch) = engine.device_bytes();
                 Ok(weights + arena + scratch + arena / u64::from(slots))

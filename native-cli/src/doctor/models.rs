@@ -19,13 +19,13 @@ const LOGITS: f64 = 2e-3;
 const SMALL: u64 = 64 << 20;
 
 /// Checks the built-in model on a device.
-pub async fn fables(mut exec: Exec, kv: Kv) -> Vec<Item> {
+pub async fn fables(exec: Exec, kv: Kv) -> Vec<Item> {
     let mut engine = None;
     let load = async {
-        let model = Source::fables().load(&mut exec, LoadOptions::default(), &mut |_, _| {}).await?;
-        let bytes = model.bytes();
+        let loaded = Source::fables().load(exec, LoadOptions::default(), &mut |_, _| {}).await?;
+        let bytes = loaded.model().bytes();
         let options = EngineOptions { context: 64, kv, ..Default::default() };
-        engine = Some(Engine::new(exec, model, options).await?);
+        engine = Some(Engine::new(loaded, options).await?);
         Ok(format!("{} of weights", mib(bytes)))
     };
     let mut items = vec![Item::of("fables: load", load).await];
@@ -76,10 +76,10 @@ pub async fn given(common: &Common, open: &impl AsyncFn() -> Result<Exec>) -> Ve
 }
 
 /// The model that the options name.
-async fn load(mut exec: Exec, source: Source, common: &Common) -> Result<Engine> {
-    let model = source.load(&mut exec, common.load(), &mut |_, _| {}).await?;
+async fn load(exec: Exec, source: Source, common: &Common) -> Result<Engine> {
+    let loaded = source.load(exec, common.load(), &mut |_, _| {}).await?;
     let options = EngineOptions { context: 64, kv: common.kv(), ..Default::default() };
-    Ok(Engine::new(exec, model, options).await?)
+    Ok(Engine::new(loaded, options).await?)
 }
 
 /// A few tokens: the logits must be finite, and a small model on a GPU must say what it says on the CPU.

@@ -122,13 +122,13 @@ impl<'a> Lab<'a> {
         Ok(timed)
     }
 
-    async fn engine(&self, mut exec: Exec, stack: &Stack, protocol: &Protocol) -> Result<Engine, Error> {
+    async fn engine(&self, exec: Exec, stack: &Stack, protocol: &Protocol) -> Result<Engine, Error> {
         let config = protocol.shape.config(stack.hidden, &stack.blocks);
-        let model = Synthetic { seed: 0 }.model(&mut exec, config.as_bytes(), self.common.load()).await?;
+        let loaded = Synthetic { seed: 0 }.model(exec, config.as_bytes(), self.common.load()).await?;
         let Protocol { slots, context, .. } = *protocol;
         let options =
             EngineOptions { slots, context, kv: self.common.kv(), clock: Some(seconds), ..Default::default() };
-        let mut engine = Engine::new(exec, model, options).await?;
+        let mut engine = Engine::new(loaded, options).await?;
         engine.wait().await?;
         Ok(engine)
     }
