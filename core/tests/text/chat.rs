@@ -121,7 +121,9 @@ fn constructs_equal_jinja() {
     let options = TemplateOptions { thinking: None, now: Some(LocalTime::new(2026, 11, 29, 5, 25, 0).unwrap()) };
     let render = |source: &str| {
         let mut template = ChatTemplate::new(source)?;
-        [("bos_token", "<s>"), ("eos_token", "</s>")].map(|(name, text)| template.set_token(name, text));
+        for (name, text) in [("bos_token", "<s>"), ("eos_token", "</s>")] {
+            template.set_token(name, text);
+        }
         template.render(&messages, true, &options)
     };
     let cases = table["cases"].as_array().unwrap();

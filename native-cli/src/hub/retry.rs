@@ -95,7 +95,6 @@ fn used_up(value: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use ureq::http::HeaderValue;
 
     #[test]
