@@ -17,9 +17,10 @@ const PIECE: usize = 1 << 20;
 /// Without `--arch`, and if the folder cannot be written.
 pub fn run(common: &Common, args: &Synthesize) -> Result<Exit> {
     let Some(shape) = &common.arch else {
-        return Err(
-            Usage("which shape? Write for example `nemoflash synthesize --arch nemotron-flash-1b OUT`".into()).into()
-        );
+        return Err(Usage(
+            "--arch is missing. Write for example `nemoflash synthesize --arch nemotron-flash-1b OUT`".into(),
+        )
+        .into());
     };
     let config = Config::parse(&shape.config)?;
     let folder = Folder::create(&args.out)?;

@@ -100,7 +100,7 @@ impl Keys {
         }
         let value = by_shapes.ok_or_else(|| missing(key))?;
         let fitting = u32::try_from(value).ok().filter(|v| range.contains(v));
-        fitting.ok_or_else(|| bad(key, format!("missing, and by the tensors' shapes it would make {value}")))
+        fitting.ok_or_else(|| bad(key, format!("missing, and the shapes of the tensors would give {value}")))
     }
 
     /// One token or a list of them. Those that the vocabulary lacks can never come, and are left out: many files say -1,

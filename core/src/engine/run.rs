@@ -40,7 +40,7 @@ impl Engine {
     pub(super) fn rows_for(&self, tokens: usize) -> Result<u32> {
         let most = self.scratch.x.len / u64::from(self.model.config.hidden_size);
         if tokens as u64 > most {
-            return Err(prompt(format!("a step of {tokens} tokens, of at most {most}"), "Use several steps"));
+            return Err(prompt(format!("a step of {tokens} tokens is longer than {most}"), "Use several steps"));
         }
         Ok(bucket(tokens as u32, tokens == 1))
     }
@@ -55,7 +55,10 @@ impl Engine {
         let mut batch = Batch::default();
         for (i, piece) in pieces.iter().enumerate() {
             if pieces[..i].iter().any(|other| other.slot == piece.slot) {
-                return Err(prompt(format!("slot {} twice in one step", piece.slot), "Use one piece for each slot"));
+                return Err(prompt(
+                    format!("slot {} occurs twice in one step", piece.slot),
+                    "Use one piece for each slot",
+                ));
             }
             let position = self.feed(piece.slot, piece.tokens)?;
             batch.push(piece.slot, position, piece.tokens, piece.pick);

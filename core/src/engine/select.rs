@@ -18,7 +18,10 @@ impl Engine {
     pub fn select(&mut self, layers: &[usize]) -> Result<()> {
         let have = self.model.layers.len();
         if let Some(none) = layers.iter().find(|layer| **layer >= have) {
-            return Err(Error::Parameter { name: "layers", why: format!("{none} is none of the model's {have}") });
+            return Err(Error::Parameter {
+                name: "layers",
+                why: format!("there is no layer {none}; the model has {have}"),
+            });
         }
         if layers != self.layers {
             let before = std::mem::replace(&mut self.layers, layers.to_vec());

@@ -138,11 +138,12 @@ fn warnings(law: &Law) -> Vec<String> {
     for (name, factor, exponent) in [("depth", law.a, law.alpha), ("width", law.b, law.beta)] {
         let [low, high] = BOUNDS.map(|bound| (exponent / bound - 1.0).abs() < 1e-3);
         if factor == 0.0 {
-            warnings
-                .push(format!("these points show no loss that more {name} lowers. Give points that differ more in it"));
+            warnings.push(format!(
+                "in these points, more {name} does not lower the loss. Give points that differ more in it"
+            ));
         } else if low || high {
             warnings.push(format!(
-                "the exponent of {name} stands at its bound, {exponent:.2}: these points do not tell it. Give points that \
+                "the exponent of {name} stands at its bound, {exponent:.2}: these points do not determine it. Give points that \
                  differ more in {name}"
             ));
         }

@@ -182,7 +182,7 @@ pub async fn run(common: &Common, args: &Operators, mut lab: Lab<'_>) -> Result<
     };
     let all = held_out(&plan.hidden, &plan.parts, plan.seed);
     if all.len() < ENOUGH {
-        let words = format!("only {} held-out stacks have these kinds of blocks alone", all.len());
+        let words = format!("only {} held-out stacks consist of these kinds of blocks", all.len());
         table.warnings.push(format!("{words}: they say little about others. Measure all --kinds to test the table"));
     }
     for &hidden in &plan.hidden {

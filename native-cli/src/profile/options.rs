@@ -171,7 +171,7 @@ pub struct Pattern(pub Vec<Part>);
 fn pattern(text: &str) -> Result<Pattern, String> {
     match parse_blocks(text) {
         Ok(blocks) if blocks.len() <= 32 => Ok(Pattern(blocks)),
-        Ok(blocks) => Err(format!("{} blocks; at most 32 are a unit", blocks.len())),
+        Ok(blocks) => Err(format!("{} blocks; a unit has at most 32", blocks.len())),
         Err(error) => Err(error.to_string()),
     }
 }

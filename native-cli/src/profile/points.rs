@@ -27,13 +27,13 @@ pub fn read(path: &Path) -> Result<Vec<Point>> {
     let bytes = source::read(path)?;
     let shown = path.display();
     let next = "Give CSV with the columns depth, width and loss, or a JSON list of objects with these";
-    let points = parse(&bytes).with_context(|| format!("--points {shown} is of another form. {next}"))?;
+    let points = parse(&bytes).with_context(|| format!("--points {shown} cannot be read. {next}"))?;
     if points.len() > MOST {
         bail!("--points {shown} has {} points, more than {MOST}. Leave some out", points.len());
     }
     let fits = |point: &Point| [point.depth, point.width, point.loss].iter().all(|x| x.is_finite() && *x > 0.0);
     if let Some(at) = points.iter().position(|point| !fits(point)) {
-        bail!("--points {shown}: a number of point {} is not above 0. Mend it, or leave the point out", at + 1);
+        bail!("--points {shown}: a number of point {} is not above 0. Correct it, or leave the point out", at + 1);
     }
     Ok(points)
 }
