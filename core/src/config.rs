@@ -1,8 +1,8 @@
-//! `config.json`, resolved: what the model is, not what the file says. Spec sections 1 and 3.
+//! `config.json`, resolved: a description of the model that does not depend on how the file writes it. Spec sections
+//! 1 and 3.
 //!
-//! A config is hostile until proven otherwise: every value that is used is range-checked, and the
-//! first that does not fit is named in an [`Error::Config`]. Keys that nothing here uses are
-//! ignored.
+//! A config is not trusted: every value that is used is range-checked, and the first one that is not valid is named
+//! in an [`Error::Config`]. Keys that nothing here uses are ignored.
 
 mod keys;
 mod nemotron_flash;
@@ -33,9 +33,9 @@ pub struct Config {
     pub memory_tokens: u32,
     /// Epsilon of the layers' norms and of the final norm.
     pub rms_norm_eps: f32,
-    /// The longest sequence the model was made for, memory tokens included.
+    /// The longest sequence that the model was made for, meta tokens included.
     pub max_position_embeddings: u32,
-    /// Whether the head is the embedding.
+    /// Whether the head is the same matrix as the embedding.
     pub tie_word_embeddings: bool,
     /// Tokens of the vocabulary that end a text. May be empty.
     pub eos: Vec<u32>,
@@ -44,9 +44,9 @@ pub struct Config {
     /// Whether each logit is divided by the length of its row of the head (spec 3.7). True for
     /// Nemotron-Flash.
     pub divide_logits: bool,
-    /// How matrices are quantised in the checkpoint, where they are.
+    /// How matrices are quantised in the checkpoint, if they are.
     pub quantization: Option<Quantization>,
-    /// What the family calls things that all families have.
+    /// The names that differ from family to family.
     pub names: Names,
 }
 
@@ -98,11 +98,11 @@ pub struct AttentionDims {
     pub rope: Option<Rope>,
     /// Epsilon of the norm of each head's queries and keys, where there is one.
     pub qk_norm_eps: Option<f32>,
-    /// The most steps back that a query sees: a key exactly this far back is still seen. All, where none.
+    /// How many positions back a query sees: a key exactly this far back is still seen. `None` means all.
     pub window: Option<u32>,
 }
 
-/// Rotary position embedding over the whole head, in halves (spec 3.3).
+/// Rotary position embedding of the whole head; the first half is paired with the second (spec 3.3).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rope {
     /// The base of the frequencies, with NTK scaling already in it.
@@ -120,7 +120,7 @@ pub struct Mamba2Dims {
     pub heads: u32,
     /// Inner channels of one head.
     pub head_dim: u32,
-    /// Steps that the convolution sees, the current one among them.
+    /// Number of inputs that the convolution sees, the current one included.
     pub d_conv: u32,
 }
 
@@ -131,7 +131,7 @@ pub struct DeltaNetDims {
     pub heads: u32,
     /// Elements of one head's keys, and of its values.
     pub head_dim: u32,
-    /// Steps that the convolutions see, the current one among them.
+    /// Number of inputs that each convolution sees, the current one included.
     pub d_conv: u32,
 }
 
@@ -165,7 +165,7 @@ fn prefix(index: u32, block: &str) -> String {
 }
 
 impl Config {
-    /// Reads a `config.json` that tells every dimension.
+    /// Reads a `config.json` that states every dimension.
     ///
     /// # Errors
     /// [`Error::Config`] names the first field that is missing, of the wrong type, out of range
@@ -174,9 +174,9 @@ impl Config {
         Self::resolve(json, &[])
     }
 
-    /// Reads a `config.json`, taking the dimensions that it does not tell from the shapes of the
-    /// checkpoint's tensors (spec 1.1, "derive"). What it does tell is not compared here; that
-    /// is [`Config::check`].
+    /// Reads a `config.json`. Dimensions that it does not state are taken from the shapes of the checkpoint's tensors
+    /// (spec 1.1, "derive"). Dimensions that it does state are not compared with the tensors here; [`Config::check`]
+    /// does that.
     ///
     /// # Errors
     /// As [`Config::parse`].

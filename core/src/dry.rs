@@ -11,7 +11,7 @@ use crate::plan::Plan;
 #[derive(Debug)]
 pub struct Dry {
     caps: Caps,
-    /// Buffers so far.
+    /// Number of buffers so far.
     buffers: u32,
     kernels: Vec<(Kernel, Vec<Const>)>,
 }
@@ -48,7 +48,7 @@ impl Dry {
         }
     }
 
-    /// What a step would read: zeros.
+    /// The words that a step would read: zeros.
     pub(crate) fn read(read: Option<(Buf, u64)>) -> Vec<u32> {
         read.map_or(vec![], |(_, words)| vec![0; words as usize])
     }

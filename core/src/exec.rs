@@ -20,13 +20,13 @@ pub enum Exec {
     Dry(Dry),
 }
 
-/// Words on their way back from a device.
+/// The result of a submission, on its way back from the device.
 #[derive(Debug)]
 #[must_use = "collect it with Exec::collect"]
 pub enum Ticket {
-    /// Being copied to a mapped buffer.
+    /// The words are being copied to a mapped buffer.
     Gpu(Pending),
-    /// Here already.
+    /// The words are here already.
     Here(Vec<u32>),
 }
 
@@ -36,7 +36,7 @@ impl Exec {
         Exec::Cpu(Cpu::default())
     }
 
-    /// The CPU twins, with buffers of so many bytes together at most.
+    /// Execution on the CPU twins, with a limit of the bytes of all buffers together.
     pub fn cpu_within(bytes: u64) -> Exec {
         Exec::Cpu(Cpu::within(bytes))
     }
@@ -55,7 +55,8 @@ impl Exec {
         }
     }
 
-    /// Refuses buffers of so many bytes together where it is known that they are too much: before any of them is made.
+    /// Refuses buffers of `bytes` bytes together before any of them is made, where it is known that they are too
+    /// large.
     ///
     /// # Errors
     /// [`Error::Limit`].
@@ -143,7 +144,7 @@ impl Exec {
         }
     }
 
-    /// Waits until everything that was asked of the device is done.
+    /// Waits until everything that was submitted is done.
     pub async fn wait(&mut self) -> Result<()> {
         let ticket = self.submit(&[], None)?;
         self.collect(ticket).await.map(|_| ())
@@ -155,7 +156,7 @@ impl Exec {
         self.collect(ticket).await
     }
 
-    /// Gives the memory of all buffers back; no handle must be used again.
+    /// Frees all buffers. No handle to them may be used again.
     pub(crate) fn clear(&mut self) {
         match self {
             Exec::Gpu(gpu) => gpu.clear(),
@@ -164,7 +165,7 @@ impl Exec {
         }
     }
 
-    /// Gives the memory of a buffer back; the handle must not be used again.
+    /// Frees a buffer. Its handle may not be used again.
     pub fn free(&mut self, buf: Buf) {
         match self {
             Exec::Gpu(gpu) => gpu.free(buf),

@@ -6,10 +6,10 @@ use crate::format::Format;
 use crate::place::{Pieces, Place, Places};
 use crate::{Error, Result};
 
-/// Lines of a matrix that one binding holds.
+/// A part of a matrix: the lines that one binding holds.
 #[derive(Clone, Copy, Debug)]
 pub struct Part {
-    /// The lines. With a gate: `outs` lines of the gate, then `outs` lines of up.
+    /// The lines' numbers. With a gate: `outs` lines of the gate, then `outs` lines of the up projection.
     pub buf: Buf,
     /// First output.
     pub first: u32,
@@ -17,11 +17,11 @@ pub struct Part {
     pub outs: u32,
     /// Lines: `outs`, or twice as many with a gate.
     pub lines: u32,
-    /// How they keep their numbers.
+    /// The format of the lines.
     pub format: Format,
 }
 
-/// A matrix [outs, cols], cut into parts where one binding cannot hold it or the format changes.
+/// A matrix [outs, cols]. It is cut into parts where one binding cannot hold it, or where the format changes.
 #[derive(Clone, Debug)]
 pub struct Matrix {
     /// Outputs.
@@ -33,13 +33,13 @@ pub struct Matrix {
 }
 
 impl Matrix {
-    /// Room for tensors `name` [outs, cols] on top of each other, and their places.
+    /// Allocates a matrix of tensors `name` [outs, cols], stacked on each other, and sets the tensors' places in it.
     pub async fn stack(exec: &mut Exec, places: &mut Places, cols: u32, tensors: &[(String, u32)]) -> Result<Matrix> {
         let tensors: Vec<_> = tensors.iter().map(|(name, outs)| (std::slice::from_ref(name), *outs)).collect();
         Self::alloc(exec, places, cols, &tensors).await
     }
 
-    /// Room for a gate and its up matrix, [outs, cols] both, and their places.
+    /// Allocates a gate and its up projection, [outs, cols] each, and sets the tensors' places.
     pub async fn gated(
         exec: &mut Exec,
         places: &mut Places,

@@ -1,4 +1,5 @@
-//! Chat templates: how a model wants a conversation to be written. Files of strangers, so hostile ones too.
+//! Chat templates: how a model wants a conversation to be written. The files come from strangers, so they may be
+//! hostile.
 
 use std::collections::BTreeMap;
 
@@ -31,7 +32,7 @@ pub struct ChatTemplate {
     jinja: Compiled,
     /// Special tokens by name (`bos_token`).
     tokens: BTreeMap<String, String>,
-    /// What the template has in quotes.
+    /// The quoted texts of the template.
     pub(super) quoted: Vec<String>,
 }
 
@@ -45,7 +46,7 @@ pub struct TemplateOptions {
     pub now: Option<LocalTime>,
 }
 
-/// The files of a checkpoint that can say how a conversation is written. None of them need be there.
+/// The files of a checkpoint that can say how a conversation is written. All of them are optional.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ChatFiles<'a> {
     /// `chat_template.jinja`: the template itself. It comes first.
@@ -58,7 +59,7 @@ pub struct ChatFiles<'a> {
     pub special_tokens_map: Option<&'a [u8]>,
 }
 
-/// What is read of any of the JSON files.
+/// The fields that are read from any of the JSON files.
 #[derive(Default)]
 struct Fields {
     chat_template: Option<Templates>,

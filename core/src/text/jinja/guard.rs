@@ -1,9 +1,9 @@
-//! What a chat template may say, checked and completed before minijinja reads it.
+//! Checks a chat template, and completes it, before minijinja compiles it.
 //!
-//! minijinja's fuel pays for instructions and for data that lies flat. It does not pay for what a value holds inside
-//! when that is printed or compared, nor for the stack: a list that holds itself overflows it, a list that holds one
-//! list twice, forty times over, takes for ever, and so does `x + x`. Nor does it bound how deep an expression nests
-//! when it is compiled. So here
+//! minijinja's fuel counts instructions, and the size of flat data. It does not count what a value contains when that
+//! value is printed or compared, and it does not bound the stack. So a list that contains itself overflows the stack.
+//! A list that contains one list twice, and so on forty times over, takes for ever, and so does `x + x`. Fuel also
+//! does not bound how deep an expression nests while it is compiled. Therefore:
 //!
 //! - tags are short, which bounds the expressions;
 //! - whatever is bound to a name goes through the filter [`KEEP`], which makes it a tree of bounded size: of two
@@ -11,7 +11,7 @@
 //! - what `*` multiplies goes through the filter [`NUMBER`], which refuses lists: a product of lists shares its parts;
 //! - `'...' % values`, which minijinja does not know, becomes the filter [`PERCENT`].
 //!
-//! Each of these has a template in the tests that shows what happens otherwise.
+//! Each of these cases has a template in the tests that shows what happens otherwise.
 
 use super::filters::{NUMBER, PERCENT};
 use super::keep::KEEP;

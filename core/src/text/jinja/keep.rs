@@ -7,14 +7,15 @@ use std::sync::Arc;
 
 use super::arguments::{MAX_BYTES, invalid};
 
-/// The filter behind every name that a template binds.
+/// The filter that is put behind every value that a template binds to a name.
 pub(super) const KEEP: &str = "_keep";
 
-/// What a name may hold: how deep values nest, how many there are, and how long their texts are together.
+/// The limits of a value that is bound to a name: how deep it nests, how many values it has, and how long their texts
+/// are together.
 const MAX_DEPTH: usize = 8;
 const MAX_NODES: usize = 10_000;
 
-/// The value as a tree of its own: no part is part of another, and none is computed later.
+/// The value as a tree of its own: no part is shared with another value, and none is computed later.
 pub(super) fn keep(state: &State, value: &Value) -> Result<Value, Error> {
     let (mut nodes, mut bytes) = (0, 0);
     let kept = copy(value, 0, &mut nodes, &mut bytes)?;

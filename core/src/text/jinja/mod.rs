@@ -23,8 +23,8 @@ use arguments::invalid;
 pub(super) use guard::guard;
 use keep::{KEEP, keep, namespace};
 
-/// What one rendering may cost: an instruction costs 1, data 1 for 64 bytes. A template in the style of Qwen3's takes
-/// 63,000 for a conversation of 501 turns, and 37,000 for one message of 400 KB (measured).
+/// The fuel of one rendering: an instruction costs 1, and data costs 1 for 64 bytes. A template in the style of
+/// Qwen3's takes 63,000 for a conversation of 501 turns, and 37,000 for one message of 400 KB (measured).
 const FUEL: u64 = 100_000;
 /// The name of a template in its environment.
 const NAME: &str = "chat_template";
