@@ -12,7 +12,9 @@ fn git(arguments: &[&str]) -> Option<String> {
 fn main() {
     println!("cargo::rerun-if-env-changed=NEMOFLASH_COMMIT");
     // What is compiled in: a change of it makes `-dirty`, or takes it away.
-    for source in ["src", "Cargo.toml", "../core", "../shaders", "../models", "../Cargo.toml", "../Cargo.lock"] {
+    // The published package has its own folder alone.
+    let all = ["src", "Cargo.toml", "../core", "../shaders", "../models", "../Cargo.toml", "../Cargo.lock"];
+    for source in all.iter().filter(|source| std::path::Path::new(source).exists()) {
         println!("cargo::rerun-if-changed={source}");
     }
     // A copy of the sources in the repository of something else has that one's commit, which says nothing.

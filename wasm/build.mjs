@@ -56,6 +56,9 @@ const out = join(here, 'dist/pkg');
 mkdirSync(out, { recursive: true });
 for (const name of readdirSync(glue)) cpSync(join(glue, name), join(out, name), { recursive: true });
 
+// npm packs no links, so the licences are copied.
+for (const name of ['LICENSE-MIT', 'LICENSE-APACHE']) cpSync(join(root, name), join(here, name));
+
 const bytes = readFileSync(wasm);
 const [raw, gzip, brotli] = [bytes.length, gzipSync(bytes, { level: 9 }).length, brotliCompressSync(bytes).length];
 writeFileSync(join(here, 'dist/size.json'), JSON.stringify({ raw, gzip, brotli }) + '\n');

@@ -10,18 +10,16 @@
 //!
 //! ```
 //! use nemoflash::{Engine, EngineOptions, Event, Exec, Loader, Result, Sampling, Tokenizer, Want};
+//! use nemoflash_fables::{CONFIG, TOKENIZER, WEIGHTS}; // or the files config.json, tokenizer.json, model.safetensors
 //! use std::ops::ControlFlow;
 //!
-//! # const DIR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/fables/");
 //! async fn story() -> Result<String> {
-//!     let read = |name: &str| std::fs::read(format!("{DIR}{name}")).expect("the model's folder");
-//!     let weights = read("model.safetensors");
-//!     let tokenizer = Tokenizer::from_bytes(&read("tokenizer.json"))?;
+//!     let tokenizer = Tokenizer::from_bytes(TOKENIZER)?;
 //!
 //!     // A GPU would be `Exec::Gpu(Box::new(Gpu::new(&GpuOptions::default()).await?))`.
-//!     let mut loader = Loader::new(Exec::cpu(), &read("config.json"), &[Some(weights.len() as u64)])?;
+//!     let mut loader = Loader::new(Exec::cpu(), CONFIG, &[Some(WEIGHTS.len() as u64)])?;
 //!     while let Some(Want { offset, .. }) = loader.wants() {
-//!         let rest = &weights[offset as usize..];
+//!         let rest = &WEIGHTS[offset as usize..];
 //!         loader.push(&rest[..rest.len().min(1 << 20)]).await?;
 //!     }
 //!     let loaded = loader.finish().await?;
@@ -49,8 +47,8 @@
 //!
 //! [`Gpu`] and [`Exec`] are where things run, [`Loader`], [`Loaded`] and [`Model`] the weights, [`Engine`] the sequences,
 //! [`Tokenizer`], [`ChatTemplate`], [`TextStream`] and [`StopMatcher`] the text. [`ops`] lists the operators; an operator is a struct of
-//! the numbers of its kernel ([`op::Op`]). Sections named "spec" in these pages are those of the computation's
-//! specification; the equations stand beside the code that computes them. Every failure is an [`Error`], with a
+//! the numbers of its kernel ([`op::Op`]). "Spec 3.4" in these pages is section 3.4 of the
+//! specification of the computation, which is the page [`spec`]; the equations stand beside the code that computes them. Every failure is an [`Error`], with a
 //! stable [`Error::code`].
 #![deny(unsafe_code)]
 
@@ -85,6 +83,7 @@ pub mod plan;
 mod rotary;
 pub mod sampling;
 mod scratch;
+pub mod spec;
 mod synthetic;
 mod text;
 

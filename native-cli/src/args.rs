@@ -2,6 +2,8 @@
 
 use crate::bench::Bench;
 use crate::hub::is_revision;
+use crate::logits::Logits;
+use crate::manual::{Completions, Man};
 use crate::profile::Profile;
 use crate::report::EXIT_CODES;
 use crate::shape::{self, Shape};
@@ -112,6 +114,16 @@ pub enum Command {
     /// Check a model's files: checksums of a download, headers, lengths, tensors
     #[command(after_help = EXIT_CODES)]
     Verify,
+    /// Print the completions of a shell: commands and options, as its Tab key completes them
+    ///
+    /// In bash: nemoflash completions bash > ~/.local/share/bash-completion/completions/nemoflash
+    #[command(after_help = EXIT_CODES)]
+    Completions(Completions),
+    /// Print the manual page, or write a page for every command into a folder
+    ///
+    /// To read it: nemoflash man | man -l -
+    #[command(after_help = EXIT_CODES)]
+    Man(Man),
 }
 
 /// Options of every command.
@@ -356,23 +368,6 @@ fn revision(text: &str) -> Result<String, String> {
 fn random_seed() -> u64 {
     use std::hash::{BuildHasher as _, RandomState};
     RandomState::new().hash_one(std::process::id()) >> 40
-}
-
-#[derive(Debug, Args)]
-#[command(group(clap::ArgGroup::new("input").required(true)))]
-pub struct Logits {
-    /// Token ids, separated by commas
-    #[arg(long, value_name = "1,2,3", value_delimiter = ',', group = "input")]
-    pub ids: Vec<u32>,
-    /// A safetensors file whose tensor `ids` holds them (I32)
-    #[arg(long, value_name = "FILE", group = "input")]
-    pub ids_file: Option<PathBuf>,
-    /// Also continue greedily by this many tokens
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub greedy: u32,
-    /// The safetensors file to write: `logits` (ids x vocabulary, F32) and `greedy` (N, I32)
-    #[arg(long, value_name = "FILE")]
-    pub out: PathBuf,
 }
 
 #[derive(Debug, Args)]

@@ -1,14 +1,32 @@
 //! `nemoflash logits`: ids in, logits and the greedy continuation out, as safetensors.
 
-use crate::args::{Common, Logits};
+use crate::args::Common;
 use crate::report::Exit;
 use crate::{open, source, terminal};
 use anyhow::{Context as _, Result, bail};
+use clap::Args;
 use nemoflash::{Event, Sampling};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("input").required(true)))]
+pub struct Logits {
+    /// Token ids, separated by commas
+    #[arg(long, value_name = "1,2,3", value_delimiter = ',', group = "input")]
+    pub ids: Vec<u32>,
+    /// A safetensors file whose tensor `ids` holds them (I32)
+    #[arg(long, value_name = "FILE", group = "input")]
+    pub ids_file: Option<PathBuf>,
+    /// Also continue greedily by this many tokens
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub greedy: u32,
+    /// The safetensors file to write: `logits` (ids x vocabulary, F32) and `greedy` (N, I32)
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+}
 
 /// Runs the command.
 ///

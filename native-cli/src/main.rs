@@ -17,6 +17,7 @@ mod hub;
 mod interrupt;
 mod lines;
 mod logits;
+mod manual;
 mod memory;
 mod open;
 mod page;
@@ -63,5 +64,7 @@ async fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Profile(args) => profile::run(common, &args).await,
         Command::Perplexity(args) => perplexity::run(common, &args).await,
         Command::Verify => verify::run(common),
+        Command::Completions(args) => manual::completions(&args),
+        Command::Man(args) => manual::man(&args),
     }
 }

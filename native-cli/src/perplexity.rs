@@ -138,10 +138,10 @@ async fn score(engine: &mut Engine, ids: &[u32], prefix: &[u32], window: usize) 
 mod tests {
     use super::*;
 
-    const TEXT: &str = include_str!("../../models/fables/held-out.txt");
+    const TEXT: &str = nemoflash_fables::HELD_OUT;
 
     fn tokenizer() -> Tokenizer {
-        Tokenizer::from_bytes(include_bytes!("../../models/fables/tokenizer.json")).unwrap()
+        Tokenizer::from_bytes(nemoflash_fables::TOKENIZER).unwrap()
     }
 
     #[test]

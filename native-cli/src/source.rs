@@ -35,8 +35,6 @@ pub const WEIGHTS: &str = "model.safetensors";
 /// the list of the files that hold them.
 pub const INDEX: &str = "model.safetensors.index.json";
 
-const FABLES_TOKENIZER: &[u8] = include_bytes!("../../models/fables/tokenizer.json");
-
 /// The small files of a model, beside config.json.
 pub const SMALL: [&str; 6] = [
     TOKENIZER,
@@ -154,9 +152,9 @@ impl Source {
         Source {
             name: "fables".into(),
             folder: None,
-            config: include_bytes!("../../models/fables/config.json").to_vec(),
+            config: nemoflash_fables::CONFIG.to_vec(),
             optional: Optional::default(),
-            weights: vec![Weights::BuiltIn(include_bytes!("../../models/fables/model.safetensors"))],
+            weights: vec![Weights::BuiltIn(nemoflash_fables::WEIGHTS)],
         }
     }
 
@@ -184,7 +182,7 @@ impl Source {
     /// If one cannot be read.
     pub fn beside(&self) -> Result<Vec<(String, Vec<u8>)>> {
         let Some(folder) = &self.folder else {
-            return Ok(vec![(TOKENIZER.to_owned(), FABLES_TOKENIZER.to_vec())]);
+            return Ok(vec![(TOKENIZER.to_owned(), nemoflash_fables::TOKENIZER.to_vec())]);
         };
         let there = SMALL.iter().chain(&PAPERS).filter(|name| folder.join(name).exists());
         there.map(|name| Ok(((*name).to_owned(), read(&folder.join(name))?))).collect()
@@ -202,7 +200,7 @@ impl Source {
         match (&self.folder, &self.weights[..]) {
             (Some(folder), _) => read(&folder.join(TOKENIZER)),
             (None, [Weights::Random]) => Ok(tokenizer_json(Config::parse(&self.config)?.vocab_size)),
-            (None, _) => Ok(FABLES_TOKENIZER.to_vec()),
+            (None, _) => Ok(nemoflash_fables::TOKENIZER.to_vec()),
         }
     }
 

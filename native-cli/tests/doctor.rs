@@ -3,9 +3,23 @@
 
 mod common;
 
-use common::{Run, cpu, fables, finish, nemoflash, not_a_number, too_large};
+use common::{Run, cpu, fables, finish, nemoflash, not_a_number, root, too_large};
+use nemoflash_bench::{GOLDEN, PROMPT};
+use safetensors::SafeTensors;
 use serde_json::Value;
 use std::fs;
+
+/// The tokens that `doctor` and `bench` look for are those of the golden file.
+#[test]
+fn golden_tokens_are_the_references() {
+    let bytes = fs::read(root().join("tests/golden/fables.safetensors")).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let words = |name: &str| bytemuck::pod_collect_to_vec::<u8, u32>(file.tensor(name).unwrap().data());
+    assert_eq!(words("0.ids"), PROMPT);
+    assert_eq!(words("0.greedy")[..GOLDEN.len()], GOLDEN);
+    let gaps: Vec<f32> = bytemuck::cast_vec(words("0.gap"));
+    assert!(gaps[..GOLDEN.len()].iter().all(|gap| *gap > 0.022), "{gaps:?}");
+}
 
 fn doctor(arguments: &[&str]) -> Run {
     finish(nemoflash(&[&["doctor"], arguments].concat()).spawn().unwrap())
