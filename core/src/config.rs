@@ -4,6 +4,7 @@
 //! A config is not trusted: every value that is used is range-checked, and the first one that is not valid is named
 //! in an [`Error::Config`]. Keys that nothing here uses are ignored.
 
+mod generation;
 mod keys;
 mod nemotron_flash;
 mod quantization;
@@ -14,7 +15,8 @@ use serde_json::Value;
 use crate::checkpoint::{Header, shown};
 use crate::inventory::Shapes;
 use crate::json;
-use crate::{Error, Result};
+use crate::{Error, Result, defaults};
+pub use generation::Generation;
 use keys::{Architecture, Keys, bad};
 pub use quantization::Quantization;
 
@@ -199,15 +201,14 @@ impl Config {
         Ok(Config { quantization, ..config? })
     }
 
-    /// Tokens of text that a sequence may have: the wanted ones, or 4096 where the model allows it.
+    /// Tokens of text that a sequence may have: the wanted ones, or [`defaults::CONTEXT`] where the model allows it.
     ///
     /// # Errors
     /// [`Error::Parameter`] for more than the model was made for.
     pub fn context(&self, wanted: Option<u32>) -> Result<u32> {
-        const USUAL: u32 = 4096;
         let most = self.max_position_embeddings.saturating_sub(self.memory_tokens).max(1);
         match wanted {
-            None => Ok(USUAL.min(most)),
+            None => Ok(defaults::CONTEXT.min(most)),
             Some(context) if context <= most => Ok(context),
             Some(context) => {
                 let why = format!("{context} is more than the {most} tokens that this model is made for");
@@ -215,33 +216,4 @@ impl Config {
             }
         }
     }
-}
-
-/// Tokens that end a text according to a `generation_config.json`.
-///
-/// # Errors
-/// [`Error::Config`] if it cannot be read.
-pub fn generation_eos(json: &[u8]) -> Result<Vec<u32>> {
-    #[derive(serde::Deserialize)]
-    struct Generation {
-        eos_token_id: Option<Ids>,
-    }
-    // Numbers that no token has (some files say -1) are read, and left out.
-    #[derive(serde::Deserialize)]
-    #[serde(untagged)]
-    enum Ids {
-        One(i64),
-        Several(Vec<i64>),
-    }
-    let bad = |why: String| bad("generation_config.json", why);
-    if json.len() > MAX_FILE {
-        return Err(bad(format!("{} bytes are more than any such file has", json.len())));
-    }
-    let file: Generation = serde_json::from_slice(&json::plain(json)).map_err(|e| bad(e.to_string()))?;
-    let ids = match file.eos_token_id {
-        None => vec![],
-        Some(Ids::One(id)) => vec![id],
-        Some(Ids::Several(ids)) => ids,
-    };
-    Ok(ids.into_iter().filter_map(|id| u32::try_from(id).ok()).collect())
 }

@@ -50,6 +50,14 @@ pub enum Error {
         /// Its size.
         bytes: u64,
     },
+    /// A file of a model that the caller lends is missing, or cannot be read.
+    #[error("{name}: {why}. A model's folder holds config.json, tokenizer.json, and model.safetensors or its parts")]
+    File {
+        /// The file's name.
+        name: String,
+        /// The system's own words, or what is wrong.
+        why: String,
+    },
     /// `config.json` cannot be used.
     #[error("config.json: `{field}`: {why}. Use the unmodified config.json of a Nemotron-Flash or Qwen3 checkpoint")]
     Config {
@@ -118,6 +126,7 @@ impl Error {
             Error::Device { .. } => "device",
             Error::Limit { .. } => "limit",
             Error::OutOfMemory { .. } => "out_of_memory",
+            Error::File { .. } => "file",
             Error::Config { .. } => "config",
             Error::Checkpoint { .. } => "checkpoint",
             Error::Tensors(_) => "tensors",

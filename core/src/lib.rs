@@ -9,43 +9,28 @@
 //! # Example
 //!
 //! ```
-//! use nemoflash::{Engine, EngineOptions, Event, Exec, Loader, Result, Sampling, Tokenizer, Want};
-//! use nemoflash_fables::{CONFIG, TOKENIZER, WEIGHTS}; // or the files config.json, tokenizer.json, model.safetensors
-//! use std::ops::ControlFlow;
+//! use nemoflash::{ChatOptions, Exec, Generator};
+//! use std::{fs::File, path::Path};
 //!
-//! async fn story() -> Result<String> {
-//!     let tokenizer = Tokenizer::from_bytes(TOKENIZER)?;
-//!
-//!     // A GPU would be `Exec::Gpu(Box::new(Gpu::new(&GpuOptions::default()).await?))`.
-//!     let mut loader = Loader::new(Exec::cpu(), CONFIG, &[Some(WEIGHTS.len() as u64)])?;
-//!     while let Some(Want { offset, .. }) = loader.wants() {
-//!         let rest = &WEIGHTS[offset as usize..];
-//!         loader.push(&rest[..rest.len().min(1 << 20)]).await?;
-//!     }
-//!     let loaded = loader.finish().await?;
-//!
-//!     let mut engine = Engine::new(loaded, EngineOptions { context: 256, ..Default::default() }).await?;
-//!     engine.begin(0, &Sampling { temperature: 0.8, top_k: 40, seed: 7, ..Default::default() })?;
-//!     let prompt = tokenizer.encode("Once upon a time", true)?;
-//!     let (mut stream, mut text) = (tokenizer.stream(true), String::new());
-//!     let mut on_event = |event| {
-//!         if let Event::Token(id) = event {
-//!             text += &stream.push(id).unwrap_or_default();
-//!         }
-//!         ControlFlow::Continue(())
-//!     };
-//!     engine.generate(0, &prompt, 20, &mut on_event).await?;
-//!     Ok(text + &stream.finish())
+//! # const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/fables");
+//! async fn story(folder: &Path) -> nemoflash::Result<()> {
+//!     // On a GPU: `Exec::Gpu(Box::new(Gpu::new(&GpuOptions::default()).await?))`.
+//!     let mut model = Generator::open(Exec::cpu(), |name| File::open(folder.join(name))).await?;
+//!     let options = ChatOptions { seed: 7, ..Default::default() };
+//!     model.generate("Once upon a time", &options, |text| print!("{text}")).await?;
+//!     Ok(())
 //! }
-//!
-//! let text = pollster::block_on(story())?;
-//! assert!(text.len() > 20);
+//! # pollster::block_on(story(Path::new(FOLDER)))?;
 //! # Ok::<(), nemoflash::Error>(())
 //! ```
 //!
+//! `core/examples/` has a story, a conversation, and the steps below these few lines: a loader that is pushed bytes, an
+//! engine with several sequences.
+//!
 //! # Map
 //!
-//! [`Gpu`] and [`Exec`] are where things run, [`Loader`], [`Loaded`] and [`Model`] the weights, [`Engine`] the sequences,
+//! [`Generator`] opens a model and writes, [`Chat`] is a conversation, [`ChatOptions`] what can be chosen for an answer and
+//! [`defaults`] what holds otherwise. Below them, [`Gpu`] and [`Exec`] are where things run, [`Loader`], [`Loaded`] and [`Model`] the weights, [`Engine`] the sequences,
 //! [`Tokenizer`], [`ChatTemplate`], [`TextStream`] and [`StopMatcher`] the text. [`ops`] lists the operators; an operator is a struct of
 //! the numbers of its kernel ([`op::Op`]). "Spec 3.4" in these pages is section 3.4 of the
 //! specification of the computation, which is the page [`spec`]; the equations stand beside the code that computes them. Every failure is an [`Error`], with a
@@ -62,6 +47,7 @@ pub mod check;
 pub mod checkpoint;
 pub mod config;
 mod cpu;
+pub mod defaults;
 mod dry;
 mod engine;
 mod error;
@@ -90,7 +76,7 @@ mod text;
 pub use blocks::Scan;
 pub use buf::{Buf, Elem};
 pub use caps::{Caps, Deny};
-pub use chat::{Answer, Chat, ChatEvent, ChatFormat, ChatOptions, ModelText, TextFiles};
+pub use chat::{Answer, Chat, ChatEvent, ChatFormat, ChatOptions, Generator, ModelText, TextFiles};
 pub use config::Config;
 pub use cpu::{Cpu, Pause};
 pub use dry::Dry;

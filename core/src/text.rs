@@ -129,6 +129,11 @@ impl Tokenizer {
         Ok(ids)
     }
 
+    /// Every added token, special or not: its id, and how text spells it.
+    pub(crate) fn added_tokens(&self) -> impl Iterator<Item = (u32, &str)> {
+        self.added.iter().map(|(&id, text)| (id, text.as_str()))
+    }
+
     /// The special tokens as text spells them.
     fn special_texts(&self) -> impl Iterator<Item = &str> {
         self.added.iter().filter(|(id, _)| self.is_special(**id)).map(|(_, text)| text.as_str())
@@ -157,15 +162,11 @@ impl Tokenizer {
     /// The text of `ids`. Bytes that are not UTF-8 become U+FFFD. With `skip_special`, special
     /// tokens are left out.
     ///
-    /// # Errors
-    ///
-    /// [`Error::Tokenizer`] if an id is not in the file.
-    pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String> {
-        let mut bytes = Vec::new();
-        for &id in ids {
-            bytes.extend_from_slice(self.pieces.get(id, skip_special)?);
-        }
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    /// An id without a token has no text, as in tokenizers and transformers: many models have more rows in their
+    /// embedding than their tokenizer has tokens (Qwen3: 151,936 and 151,669), and any of these rows can be chosen.
+    pub fn decode(&self, ids: &[u32], skip_special: bool) -> String {
+        let bytes: Vec<u8> = ids.iter().flat_map(|&id| self.pieces.get(id, skip_special)).copied().collect();
+        String::from_utf8_lossy(&bytes).into_owned()
     }
 
     /// A decoder for tokens as they come. Its whole output equals [`Tokenizer::decode`].

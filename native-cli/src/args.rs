@@ -1,5 +1,9 @@
 //! The command line.
 
+mod writing;
+
+pub use writing::{Writing, whole};
+
 use crate::bench::Bench;
 use crate::hub::is_revision;
 use crate::logits::Logits;
@@ -10,9 +14,7 @@ use crate::shape::{self, Shape};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
-use nemoflash::{
-    ChatFormat, ChatOptions, Deny, GpuOptions, Kv, LoadOptions, Message, Quant, Role, Sampling, TemplateOptions,
-};
+use nemoflash::{Deny, GpuOptions, Kv, LoadOptions, Quant, defaults};
 use std::path::PathBuf;
 
 const USAGE: &str = "nemoflash [OPTIONS] [PROMPT]\n       nemoflash COMMAND [OPTIONS]";
@@ -166,7 +168,7 @@ pub struct Common {
     #[arg(long, global = true)]
     pub kv: Option<KvArg>,
     /// Longest text in tokens, prompt and answer together [default: 4096, or what the model allows]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), global = true)]
+    #[arg(long, value_name = "N", value_parser = whole::<u32>(1, "Leave --context out for what the model allows"), allow_negative_numbers = true, global = true)]
     pub context: Option<u32>,
     /// Print JSON on stdout instead of text
     #[arg(long, global = true)]
@@ -213,16 +215,13 @@ pub enum Weights {
     Q4,
 }
 
-/// Weights of a group where nobody asks for another number.
-pub const GROUP_SIZE: u32 = 64;
-
 impl Common {
     /// What to make of the checkpoint.
     pub fn load(&self) -> LoadOptions {
         let quantise = match self.weights {
             None | Some(Weights::Bf16) => None,
-            Some(Weights::Q8) => Some(Quant { bits: 8, group: GROUP_SIZE, scale_f16: false }),
-            Some(Weights::Q4) => Some(Quant { bits: 4, group: GROUP_SIZE, scale_f16: false }),
+            Some(Weights::Q8) => Some(Quant { bits: 8, group: defaults::GROUP_SIZE, scale_f16: false }),
+            Some(Weights::Q4) => Some(Quant { bits: 4, group: defaults::GROUP_SIZE, scale_f16: false }),
         };
         LoadOptions { quantise, keep_logits: self.keep_logits }
     }
@@ -266,108 +265,11 @@ pub struct Chat {
     pub writing: Writing,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// Plain text: what you write is continued, and continued again
-    Text,
-    /// Questions and answers: `User: ...`, `Assistant:`
-    Instruct,
-    /// Questions and answers as the model's own chat template writes them
-    Template,
-}
-
-impl Format {
-    fn core(self) -> ChatFormat {
-        match self {
-            Format::Text => ChatFormat::Text,
-            Format::Instruct => ChatFormat::Instruct,
-            Format::Template => ChatFormat::Template,
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Switch {
-    On,
-    Off,
-}
-
-/// How text is written: the options that generate and chat share.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Options of the text")]
-pub struct Writing {
-    /// How text is put to the model [default: text; in a chat, template if the model has one, or instruct if its name
-    /// contains "Instruct"]
-    #[arg(long)]
-    pub format: Option<Format>,
-    /// What holds for the whole conversation, for models with a chat template
-    #[arg(long, value_name = "TEXT")]
-    pub system: Option<String>,
-    /// Whether the model thinks before it answers. Chat templates see it as `enable_thinking` [default: as the template says]
-    #[arg(long, value_name = "on|off", hide_possible_values = true)]
-    pub thinking: Option<Switch>,
-    /// Longest answer in tokens
-    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
-    pub max_tokens: u32,
-    /// 0 always takes the most probable token; the higher, the more surprising
-    #[arg(long, value_name = "F", default_value_t = 0.8, allow_negative_numbers = true)]
-    pub temperature: f32,
-    /// Choose among the N most probable tokens; 0 is off
-    #[arg(long, value_name = "N", default_value_t = 40)]
-    pub top_k: u32,
-    /// Choose among the most probable tokens that have this probability together; 1 is off
-    #[arg(long, value_name = "F", default_value_t = 1.0, allow_negative_numbers = true)]
-    pub top_p: f32,
-    /// Leave out tokens below this fraction of the largest probability; 0 is off
-    #[arg(long, value_name = "F", default_value_t = 0.0, allow_negative_numbers = true)]
-    pub min_p: f32,
-    /// Make tokens that the text already holds less probable; 1 is off
-    #[arg(long, value_name = "F", default_value_t = 1.0, allow_negative_numbers = true)]
-    pub repetition_penalty: f32,
-    /// The same seed, prompt, model and device give the same text [default: random, told at the end]
-    #[arg(long, value_name = "N")]
-    pub seed: Option<u64>,
-    /// Stop in front of this text; may be given several times
-    #[arg(long, value_name = "TEXT")]
-    pub stop: Vec<String>,
-}
-
-impl Writing {
-    /// What an answer is asked for with; a seed is drawn where none is given.
-    pub fn options(&self) -> ChatOptions {
-        ChatOptions {
-            format: self.format.map(Format::core),
-            template: TemplateOptions { thinking: self.thinking.map(|switch| switch == Switch::On), now: None },
-            sampling: Sampling {
-                temperature: self.temperature,
-                top_k: self.top_k,
-                top_p: self.top_p,
-                min_p: self.min_p,
-                repetition_penalty: self.repetition_penalty,
-                seed: self.seed.unwrap_or_else(random_seed),
-            },
-            max_tokens: self.max_tokens,
-            stop: self.stop.clone(),
-        }
-    }
-
-    /// The messages that every conversation begins with: what `--system` says.
-    pub fn beginning(&self) -> Vec<Message> {
-        self.system.iter().map(|text| Message::new(Role::System, text)).collect()
-    }
-}
-
 fn revision(text: &str) -> Result<String, String> {
     match is_revision(text) {
         true => Ok(text.to_owned()),
         false => Err("not the name of a branch, a tag or a commit".to_owned()),
     }
-}
-
-/// Short enough to be typed again.
-fn random_seed() -> u64 {
-    use std::hash::{BuildHasher as _, RandomState};
-    RandomState::new().hash_one(std::process::id()) >> 40
 }
 
 #[derive(Debug, Args)]
@@ -379,7 +281,7 @@ pub struct Quantize {
     #[arg(long, value_name = "4|8", default_value_t = 4)]
     pub bits: u32,
     /// Weights that share a scale and a bias
-    #[arg(long, value_name = "32|64|128", default_value_t = GROUP_SIZE)]
+    #[arg(long, value_name = "32|64|128", default_value_t = defaults::GROUP_SIZE)]
     pub group_size: u32,
 }
 
@@ -414,7 +316,11 @@ impl Cli {
         arguments: impl IntoIterator<Item = T>,
     ) -> Result<Cli, clap::Error> {
         let mut command = Cli::command();
-        let matches = command.try_get_matches_from_mut(arguments).map_err(quotes)?;
+        let arguments: Vec<T> = arguments.into_iter().collect();
+        let matches = match command.try_get_matches_from_mut(arguments.clone()) {
+            Ok(matches) => matches,
+            Err(error) => return Err(a_word_too_many(error, arguments)),
+        };
         if let Some(name) = matches.subcommand_name() {
             let own = Generate::augment_args(clap::Command::new("generate"));
             let given = |id: &&clap::Arg| matches.value_source(id.get_id().as_str()) == Some(ValueSource::CommandLine);
@@ -432,15 +338,24 @@ impl Cli {
     }
 }
 
-/// A word too many is most often a prompt without quotes.
-fn quotes(error: clap::Error) -> clap::Error {
+/// A word too many is most often a prompt without quotes; behind a command that takes no prompt, it is something else.
+fn a_word_too_many<T: Into<std::ffi::OsString> + Clone>(error: clap::Error, arguments: Vec<T>) -> clap::Error {
     let word = [ContextKind::InvalidArg, ContextKind::InvalidSubcommand].into_iter().find_map(|kind| error.get(kind));
     match (error.kind(), word) {
         (ErrorKind::UnknownArgument | ErrorKind::InvalidSubcommand, Some(ContextValue::String(word)))
             if !word.starts_with('-') =>
         {
-            let why = format!("unexpected word `{word}`. Put a prompt of several words in quotes");
-            Cli::command().error(ErrorKind::UnknownArgument, why)
+            let read = Cli::command().ignore_errors(true).try_get_matches_from(arguments).ok();
+            let next = match read.as_ref().and_then(clap::ArgMatches::subcommand_name) {
+                None | Some("generate") => "Put a prompt of several words in quotes".to_owned(),
+                Some("chat") => {
+                    "`chat` asks for each turn itself, or reads one on each line of its input. For one answer, \
+                    write `nemoflash` in front of the text, without `chat`"
+                        .to_owned()
+                }
+                Some(name) => format!("`nemoflash {name} --help` shows what `{name}` takes"),
+            };
+            Cli::command().error(ErrorKind::UnknownArgument, format!("unexpected word `{word}`. {next}"))
         }
         _ => error,
     }
@@ -449,6 +364,7 @@ fn quotes(error: clap::Error) -> clap::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nemoflash::ChatOptions;
 
     fn parse(line: &[&str]) -> Result<Cli, clap::Error> {
         Cli::parse_strictly([&["nemoflash"], line].concat())
@@ -466,6 +382,57 @@ mod tests {
         for (name, _) in nemoflash::ARCHS {
             let (family, size) = name.rsplit_once('-').unwrap();
             assert!(help.contains(name) || (help.contains(family) && help.contains(&format!("-{size}"))), "{name}");
+        }
+    }
+
+    /// What the help promises is what the core does.
+    #[test]
+    fn help_tells_the_defaults_of_the_core() {
+        let mut command = Cli::command();
+        command.build();
+        let help = command.find_subcommand_mut("chat").expect("a command").render_long_help().to_string();
+        let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        let usual = defaults::SAMPLING;
+        for (option, value) in [
+            ("--temperature", usual.temperature.to_string()),
+            ("--top-k", usual.top_k.to_string()),
+            ("--top-p", usual.top_p.to_string()),
+            ("--min-p", usual.min_p.to_string()),
+            ("--repetition-penalty", usual.repetition_penalty.to_string()),
+        ] {
+            let (_, rest) = help.split_once(&format!(" {option} <")).expect(option);
+            let (_, rest) = rest.split_once("generation_config.json says, or ").expect(option);
+            assert_eq!(rest.split_once(']').expect(option).0, value, "{option}");
+        }
+        for word in [format!("[default: {}]", defaults::MAX_TOKENS), format!("[default: {}, or", defaults::CONTEXT)] {
+            assert!(help.contains(&word), "{word}");
+        }
+        // Without options, nothing is chosen here but the seed.
+        let Some(Command::Chat(Chat { writing })) = parse(&["chat"]).unwrap().command else { panic!("a chat") };
+        let options = writing.options();
+        assert_eq!(options, ChatOptions { seed: options.seed, ..ChatOptions::default() });
+    }
+
+    #[test]
+    fn advice_fits_the_mistake() {
+        for (line, words) in [
+            (&["chat", "hello there"][..], &["`hello there`", "`chat` asks for each turn"][..]),
+            (&["devices", "now"], &["`now`", "nemoflash devices --help"]),
+            (&["Once", "upon"], &["`upon`", "in quotes"]),
+            (&["generate", "Once", "upon"], &["`upon`", "in quotes"]),
+            (&["--seed", "-1", "Once"], &["--seed", "whole number of at least 0", "Leave --seed out"]),
+            (&["--seed", "1.5", "Once"], &["--seed", "whole number of at least 0"]),
+            (&["--seed", "18446744073709551616", "Once"], &["--seed", "whole number"]),
+            (&["--top-k", "-1", "Once"], &["--top-k", "0 chooses among all tokens"]),
+            (&["chat", "--top-k", "4294967296"], &["--top-k", "too large"]),
+            (&["chat", "--max-tokens", "-1"], &["--max-tokens", "write a large number"]),
+            (&["--max-tokens", "0", "Once"], &["--max-tokens", "at least 1"]),
+            (&["explain", "--context", "-1"], &["--context", "Leave --context out"]),
+        ] {
+            let error = parse(line).unwrap_err().to_string();
+            assert!(words.iter().all(|word| error.contains(word)), "{line:?}: {error}");
+            // Negative control: each advice stands with its own mistake alone.
+            assert!(words[0] == "`upon`" || !error.contains("in quotes"), "{line:?}: {error}");
         }
     }
 

@@ -7,7 +7,7 @@ use crate::report::{Exit, print_error};
 use crate::{generate, lines, open, terminal};
 use anyhow::{Result, anyhow};
 use etcetera::BaseStrategy as _;
-use nemoflash::{Chat, ChatFormat, End, Error};
+use nemoflash::{Chat, ChatFormat, End, Error, defaults};
 use rustyline::error::ReadlineError;
 use rustyline::{Behavior, Config, DefaultEditor};
 use std::io::{self, IsTerminal as _};
@@ -23,9 +23,10 @@ Ctrl-C stops an answer. Pasted text may have several lines.";
 /// Runs the command.
 ///
 /// # Errors
-/// See [`open`] and [`Chat::say`]; a text that does not fit is one only where nobody sits at the terminal.
+/// See [`open`] and [`Chat::say`]. A turn that cannot be put to the model, such as one that does not fit any more, is told,
+/// and the chat goes on: `/reset` may come. Where nobody sits at the terminal, the exit code is 1 then.
 pub async fn run(common: &Common, args: &args::Chat) -> Result<Exit> {
-    args.writing.options().sampling.validate()?;
+    args.writing.options().sampling(&defaults::SAMPLING).validate()?;
     let (opened, text, options) = open::to_write(common, &args.writing, true).await?;
     let plain = options.format == Some(ChatFormat::Text);
     let open::Opened { mut engine, adapter, name, load } = opened;
@@ -39,7 +40,7 @@ pub async fn run(common: &Common, args: &args::Chat) -> Result<Exit> {
         };
         terminal::note(&format!("{name} on {adapter}. {what} /help for help, Ctrl-D to leave."));
     }
-    let mut json_load = Some(load);
+    let (mut json_load, mut failed) = (Some(load), false);
     while let Some(line) = input.next()? {
         match line.trim() {
             "/exit" | "/quit" => break,
@@ -50,9 +51,7 @@ pub async fn run(common: &Common, args: &args::Chat) -> Result<Exit> {
             }
             // In plain text, an empty line means "go on".
             "" if !plain || !chat.has_begun() => {}
-            command if command.starts_with('/') && !command.contains(char::is_whitespace) => {
-                terminal::note(&format!("there is no command {command}; /help lists them"));
-            }
+            // Any other word with a slash in front is a turn: `/no_think` means something to a model, `/etc/passwd` is a path.
             _ => {
                 let mut show = |text: &str| if common.json { Ok(()) } else { terminal::print(text) };
                 let mut shown = Show::begin(&mut show);
@@ -60,20 +59,26 @@ pub async fn run(common: &Common, args: &args::Chat) -> Result<Exit> {
                 let turn = chat.say(&mut engine, &text, &line, &options, &mut on_event).await;
                 let answer = match shown.end(turn) {
                     Ok(answer) => answer,
-                    Err(error) if input.is_editor() && is_prompt(&error) => {
+                    Err(error) if is_prompt(&error) => {
                         print_error(&error);
+                        if common.json {
+                            let row =
+                                serde_json::json!({ "error": error.to_string(), "code": "prompt", "model": name });
+                            terminal::print(&format!("{row}\n"))?;
+                        }
+                        failed = true;
                         continue;
                     }
                     Err(error) => return Err(error),
                 };
                 if common.json {
                     let load = json_load.take().unwrap_or(Duration::ZERO);
-                    let line = generate::json(&answer, &name, &adapter, load, options.sampling.seed);
+                    let line = generate::json(&answer, &name, &adapter, load, options.seed);
                     terminal::print(&format!("{line}\n"))?;
                 } else {
                     terminal::print("\n")?;
                     if terminal::watched() {
-                        terminal::note(&answer.speed(None, &adapter, options.sampling.seed));
+                        terminal::note(&answer.speed(None, &adapter, options.seed));
                     }
                 }
                 if answer.said.end == End::Interrupted && !input.is_editor() {
@@ -83,7 +88,8 @@ pub async fn run(common: &Common, args: &args::Chat) -> Result<Exit> {
         }
     }
     input.close();
-    Ok(Exit::Done)
+    // A person at the editor has seen it.
+    Ok(if failed && !input.is_editor() { Exit::Failed } else { Exit::Done })
 }
 
 fn is_prompt(error: &anyhow::Error) -> bool {
@@ -106,6 +112,9 @@ impl Input {
         let config = Config::builder().behavior(Behavior::PreferTerm).auto_add_history(true).max_history_size(1000);
         let config = config.map(rustyline::config::Builder::build).map_err(editor)?;
         let mut editor_ = DefaultEditor::with_config(config).map_err(editor)?;
+        // Without it the chat goes on; only a kill leaves the terminal as the editor wants it.
+        #[cfg(unix)]
+        let _ = interrupt::give_terminal_back();
         let history = history_file().filter(|path| {
             // A first run has no file to load; what matters is whether one can be written.
             let _ = editor_.load_history(path);

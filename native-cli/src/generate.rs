@@ -6,7 +6,7 @@ use crate::interrupt::{self, Idle};
 use crate::report::{Exit, Usage};
 use crate::{lines, open, terminal};
 use anyhow::Result;
-use nemoflash::{Chat, ChatFormat, End, Error, Message, Role};
+use nemoflash::{Chat, ChatFormat, End, Error, Message, Role, defaults};
 use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use std::time::Duration;
 /// # Errors
 /// See [`open`], [`lines`] and [`Chat::answer`].
 pub async fn run(common: &Common, args: &Generate) -> Result<Exit> {
-    args.writing.options().sampling.validate()?;
+    args.writing.options().sampling(&defaults::SAMPLING).validate()?;
     // The prompt comes first: whoever forgot it should not wait for the model.
     let prompt = match args.prompt.as_deref() {
         Some(text) if text != "-" => text.to_owned(),
@@ -40,7 +40,7 @@ pub async fn run(common: &Common, args: &Generate) -> Result<Exit> {
     let mut shown = Show::begin(&mut show);
     let mut on_event = |event| shown.on_event(event);
     let turn = Chat::default().answer(&mut opened.engine, &text, messages, &options, &mut on_event).await;
-    let (answer, seed) = (shown.end(turn)?, options.sampling.seed);
+    let (answer, seed) = (shown.end(turn)?, options.seed);
     if common.json {
         terminal::print(&format!("{:#}\n", json(&answer, &opened.name, &opened.adapter, opened.load, seed)))?;
     } else {

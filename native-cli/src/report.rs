@@ -19,6 +19,8 @@ Exit codes:
 pub enum Exit {
     /// Everything was done.
     Done,
+    /// A part of it failed; each failure was told when it happened.
+    Failed,
     /// Ctrl-C.
     Interrupted,
 }
@@ -32,6 +34,7 @@ pub struct Usage(pub String);
 pub fn exit(result: anyhow::Result<Exit>) -> ExitCode {
     let error = match result {
         Ok(Exit::Done) => return ExitCode::SUCCESS,
+        Ok(Exit::Failed) => return ExitCode::from(1),
         Ok(Exit::Interrupted) => return ExitCode::from(130),
         Err(error) => error,
     };

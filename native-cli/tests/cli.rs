@@ -222,6 +222,34 @@ fn chat_reads_lines_from_a_pipe() {
     run("a b c d e f g h\n", &["--context", "6"]).refused(1, &["conversation is full", "/reset"]);
 }
 
+/// Commands are the words that `/help` lists. Anything else with a slash in front is a turn.
+#[test]
+fn every_turn_of_a_pipe_has_a_row() {
+    let rows = |input: &str, more: &[&str]| {
+        let options = ["chat", "--temperature", "0", "--max-tokens", "6", "--kv", "f32", "--json"];
+        let run = cpu_with_stdin(&[&options, more].concat(), input.as_bytes());
+        (run.code, run.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Value>>(), run.err)
+    };
+    let (code, said, _) = rows("/etc/passwd\n/reset\n/no_think\n /reset \n/etc/passwd\n", &[]);
+    assert_eq!((code, said.len()), (Some(0), 3));
+    assert_eq!(said[0]["ids"], said[2]["ids"]);
+    assert_ne!(said[0]["ids"], said[1]["ids"]);
+    assert_eq!(
+        cpu(&["/no_think", "--temperature", "0", "--max-tokens", "6", "--kv", "f32", "--json"]).json()["ids"],
+        said[1]["ids"]
+    );
+
+    // A turn that does not fit has a row too, and what comes behind it is read.
+    let long = "a b c d e f g h i j k l\n";
+    let (code, said, told) = rows(&format!("Once\n{long}/reset\nOnce\n"), &["--context", "12"]);
+    assert_eq!((code, said.len()), (Some(1), 3), "{told}");
+    assert_eq!(said[0]["ids"], said[2]["ids"]);
+    assert_eq!((&said[1]["code"], &said[1]["text"]), (&Value::from("prompt"), &Value::Null));
+    assert!(
+        said[1]["error"].as_str().unwrap().contains("conversation is full") && told.contains("conversation is full")
+    );
+}
+
 #[test]
 fn wrong_usage_is_code_2() {
     for arguments in [

@@ -184,6 +184,28 @@ fn the_files_say_what_ends_an_answer() {
     cpu(&["--model", &model, "x"]).refused(1, &["generation_config.json"]);
 }
 
+/// What a model's makers recommend holds where nobody chooses, and an option goes first.
+#[test]
+fn generation_config_says_how_tokens_are_chosen() {
+    let folder = fables();
+    let model = folder.path().to_str().unwrap();
+    let ids = |more: &[&str]| {
+        let common =
+            ["--model", model, "--kv", "f32", "--json", "--max-tokens", "12", "--seed", "5", "Once upon a time"];
+        cpu(&[&common[..], more].concat()).json()["ids"].clone()
+    };
+    let usual = ids(&[]);
+    assert_eq!(usual, ids(&["--temperature", "0.8", "--top-k", "40", "--top-p", "1", "--min-p", "0"]));
+    write(folder.path(), "generation_config.json", &json!({"temperature": 0, "do_sample": true}));
+    assert_eq!(ids(&[]), ids(&["--temperature", "0"]));
+    assert_ne!(ids(&[]), usual);
+    assert_eq!(ids(&["--temperature", "0.8"]), usual);
+    write(folder.path(), "generation_config.json", &json!({"temperature": 3.0, "top_k": 1}));
+    assert_eq!(ids(&[]), ids(&["--temperature", "0"]));
+    write(folder.path(), "generation_config.json", &json!({"top_p": "most"}));
+    cpu(&["--model", model, "x"]).refused(1, &["generation_config.json", "top_p"]);
+}
+
 #[test]
 fn a_bad_template_is_told_and_can_be_passed_by() {
     for (source, words) in [

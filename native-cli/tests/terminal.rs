@@ -5,7 +5,7 @@
 mod common;
 
 use common::nemoflash;
-use rexpect::process::WaitStatus;
+use rexpect::process::{Signal, WaitStatus};
 use rexpect::session::{PtySession, spawn_command};
 use std::path::Path;
 use std::process::Stdio;
@@ -55,8 +55,6 @@ fn commands_and_history() {
     chat.exp_string("> ").unwrap();
     chat.send_line("/help").unwrap();
     chat.exp_string("forget the conversation").unwrap();
-    chat.send_line("/nonsense").unwrap();
-    chat.exp_string("there is no command /nonsense").unwrap();
     chat.send_line("/reset").unwrap();
     chat.exp_string("a new conversation").unwrap();
     chat.send_line("Once upon a time").unwrap();
@@ -84,6 +82,32 @@ fn commands_and_history() {
     chat.send_control('d').unwrap();
     chat.exp_eof().unwrap();
     assert_eq!(code(&chat), Some(0));
+}
+
+/// Whether the terminal gives lines, as a shell needs it; a line editor takes every key.
+fn gives_lines(session: &PtySession) -> bool {
+    let terminal = session.process().get_file_handle().unwrap();
+    rustix::termios::tcgetattr(&terminal).unwrap().local_modes.contains(rustix::termios::LocalModes::ICANON)
+}
+
+#[test]
+fn a_chat_that_is_told_to_end_gives_the_terminal_back() {
+    let state = tempfile::tempdir().unwrap();
+    for signal in [Signal::SIGTERM, Signal::SIGHUP] {
+        let mut chat = start(state.path(), &["chat", "--max-tokens", "3"]);
+        chat.exp_string("> ").unwrap();
+        // Negative control: at the prompt it does not give lines.
+        while gives_lines(&chat) {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        chat.process_mut().signal(signal).unwrap();
+        chat.exp_string("\x1b[?2004l").unwrap();
+        match chat.process().wait() {
+            Ok(WaitStatus::Signaled(_, by, _)) => assert_eq!(by, signal),
+            other => panic!("{other:?}"),
+        }
+        assert!(gives_lines(&chat), "after {signal}");
+    }
 }
 
 #[test]

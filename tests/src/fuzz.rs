@@ -222,19 +222,18 @@ pub fn tokenizer(data: &[u8]) {
         for add_special in [false, true] {
             let Some(ids) = accepted(tokenizer.encode(text, add_special)) else { continue };
             assert!(ids.iter().all(|&id| tokenizer.token(id).is_some()), "an id without a token");
-            streams(&tokenizer, &ids, |ids, skip| tokenizer.decode(ids, skip).expect("ids of the file"));
+            streams(&tokenizer, &ids, |ids, skip| tokenizer.decode(ids, skip));
         }
     }
-    let ids: Vec<u32> =
-        data.iter().map(|&b| u32::from(b)).filter(|&id| tokenizer.decode(&[id], false).is_ok()).collect();
-    streams(&tokenizer, &ids, |ids, skip| tokenizer.decode(ids, skip).expect("known ids"));
+    let ids: Vec<u32> = data.iter().map(|&b| u32::from(b)).collect();
+    streams(&tokenizer, &ids, |ids, skip| tokenizer.decode(ids, skip));
 }
 
 /// Panics unless the stream of `ids` gives what `decode` does.
 pub fn streams(tokenizer: &Tokenizer, ids: &[u32], decode: impl Fn(&[u32], bool) -> String) {
     for skip_special in [false, true] {
         let mut stream = tokenizer.stream(skip_special);
-        let mut text: String = ids.iter().map(|&id| stream.push(id).expect("a known id")).collect();
+        let mut text: String = ids.iter().map(|&id| stream.push(id)).collect();
         text += &stream.finish();
         assert_eq!(text, decode(ids, skip_special));
     }
@@ -270,7 +269,7 @@ pub fn template_by(data: &[u8], encode: impl Fn(&ChatTemplate, &Tokenizer, &[Mes
         let Some(text) = accepted(template.render(&messages, true, &TemplateOptions::default())) else { continue };
         assert!(text.len() <= 1 << 20, "{} bytes", text.len());
         let Some(ids) = encode(&template, tokenizer, &messages) else { continue };
-        assert_eq!(tokenizer.decode(&ids, false).expect("ids of the file"), text);
+        assert_eq!(tokenizer.decode(&ids, false), text);
         // Only a template that writes a `<`, in whatever way, can write a control token of this tokenizer.
         let forged = !source.iter().any(|b| b"<\\".contains(b)) && ids.iter().any(|&id| tokenizer.is_special(id));
         assert!(!forged, "a message forged a control token: {ids:?}");

@@ -3,7 +3,7 @@
 
 use nemoflash::{
     Answer, Chat, ChatEvent, ChatFiles, ChatFormat, ChatOptions, End, Engine, EngineOptions, Error, Exec, Kv, Message,
-    ModelText, Result, Role, TextFiles,
+    ModelText, Result, Role, TextFiles, defaults,
 };
 use nemoflash_tests::{load, model_dir};
 use pollster::block_on;
@@ -25,7 +25,7 @@ fn text() -> ModelText {
 }
 
 fn options(format: ChatFormat) -> ChatOptions {
-    ChatOptions { format: Some(format), max_tokens: 6, ..Default::default() }
+    ChatOptions { format: Some(format), max_tokens: 6, temperature: Some(0.0), ..Default::default() }
 }
 
 fn user(text: &str) -> Message {
@@ -159,4 +159,35 @@ fn events_are_the_answer_and_break_ends_it() {
         assert_eq!(answer.end, if most == 3 { End::Interrupted } else { End::Stop });
         assert!(!answer.text.contains("King"), "{}", answer.text);
     }
+}
+
+/// JavaScript's interface and the page tell the numbers of the core.
+#[test]
+fn defaults_are_told_alike() {
+    let read = |path: &str| {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../").to_owned() + path;
+        std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
+    };
+    let (types, page, local) = (read("wasm/js/types.ts"), read("web-demo/index.html"), read("wasm/js/local.ts"));
+    let usual = defaults::SAMPLING;
+    // The comment in front of an option ends with its default; an empty box of the page shows it.
+    for (option, id, value) in [
+        ("temperature", "temperature", usual.temperature.to_string()),
+        ("topK", "top-k", usual.top_k.to_string()),
+        ("topP", "top-p", usual.top_p.to_string()),
+        ("minP", "min-p", usual.min_p.to_string()),
+        ("repetitionPenalty", "penalty", usual.repetition_penalty.to_string()),
+        ("maxTokens", "max-tokens", defaults::MAX_TOKENS.to_string()),
+    ] {
+        let told = |value: &str| types.contains(&format!(" {value}. */\n  {option}?: number;"));
+        assert!(told(&value), "types.ts: {option} is {value}");
+        assert!(!told(&format!("{value}1")), "negative control");
+        assert!(page.contains(&format!(r#"id="{id}" type="number""#)), "the page has a box {id}");
+        let (_, tag) = page.split_once(&format!(r#"id="{id}""#)).expect(id);
+        let tag = tag.split_once("/>").expect(id).0;
+        assert!(tag.contains(&format!(r#"placeholder="{value}""#)) && !tag.contains("value="), "{tag}");
+        // The package leaves them to the core.
+        assert!(local.contains(&format!("options.{option} ?? null,")), "local.ts: {option}");
+    }
+    assert!(types.contains(&format!("Default {}, or what the model allows. */\n  context?", defaults::CONTEXT)));
 }

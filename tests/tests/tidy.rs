@@ -197,7 +197,7 @@ fn absent(text: &str, wanted: &str) -> Vec<String> {
 /// The layers of the core, lowest first: a module knows those of its own layer and of lower ones.
 const LAYERS: [&[&str]; 11] = [
     &["error", "buf", "batch", "json", "spec"],
-    &["caps", "kernel", "format", "checkpoint", "config", "inventory", "sampling", "text"],
+    &["caps", "kernel", "format", "checkpoint", "config", "inventory", "sampling", "defaults", "text"],
     &["op"],
     &["ops"],
     &["gpu", "cpu", "dry", "plan", "exec"],

@@ -21,7 +21,7 @@ const bench = (page, load, options) =>
     const engine = await open('/fables/', load);
     const [progress, rows] = [[], []];
     const report = await engine.bench({ ...options, onProgress: (at) => progress.push(at), onRow: (row) => rows.push(row) });
-    const { ids } = await engine.generate('Once upon a time', { maxTokens: 3 }).usage;
+    const { ids } = await engine.generate('Once upon a time', { temperature: 0, maxTokens: 3 }).usage;
     const { device, caps } = await engine.info();
     await engine.close();
     return { report, progress, rows, ids, device, timestamps: caps.timestamps };
@@ -139,7 +139,7 @@ for (const where of ['worker', 'page']) {
         const options = { prompt: 4, tokens: 2000, runs: 50, signal: stop.signal, onProgress, onRow: ({ test }) => rows.push(test.name) };
         const code = await engine.bench(options).then(() => 'no error', ({ code }) => code);
         const late = await engine.bench({ signal: stop.signal }).then(() => 'no error', ({ code }) => code);
-        return { code, late, rows, ids: (await engine.generate('Once upon a time', { maxTokens: 2 }).usage).ids };
+        return { code, late, rows, ids: (await engine.generate('Once upon a time', { temperature: 0, maxTokens: 2 }).usage).ids };
       }, where);
       assert.deepEqual(got, { code: 'aborted', late: 'aborted', rows: ['load', 'first token', 'pp4'], ids: [15, 273] });
     }));

@@ -18,7 +18,7 @@ const ENTRY = `
   import { load } from 'nemoflash';
   globalThis.ids = (async () => {
     const engine = await load('/fables/', { device: 'cpu' });
-    const answer = engine.generate('Once upon a time', { maxTokens: ${TOKENS} });
+    const answer = engine.generate('Once upon a time', { temperature: 0, maxTokens: ${TOKENS} });
     for await (const _ of answer);
     await engine.close();
     return (await answer.usage).ids;

@@ -56,7 +56,7 @@ export const tell = (page, { source = '/fables/', tokens = GOLDEN.length, ...opt
       const onProgress = ({ notice, stage }) => (notice && notices.push(notice), stages.at(-1) !== stage && stages.push(stage));
       try {
         const engine = await load(source, { device: 'cpu', ...options, onProgress });
-        const answer = engine.generate('Once upon a time', { maxTokens: tokens });
+        const answer = engine.generate('Once upon a time', { temperature: 0, maxTokens: tokens });
         let text = '';
         for await (const chunk of answer) text += chunk.text;
         const { ids, end } = await answer.usage;

@@ -26,7 +26,7 @@ const prepare = (page, options) =>
     globalThis.load = async (source) => (await import('/nemoflash/index.js')).load(source, { device: 'gpu', ...options });
     globalThis.engine = await globalThis.load('/fables/');
     globalThis.ids = async (options) => {
-      const answer = engine.generate('Once upon a time', { maxTokens: 6, ...options });
+      const answer = engine.generate('Once upon a time', { temperature: 0, maxTokens: 6, ...options });
       for await (const _ of answer);
       return (await answer.usage).ids;
     };
@@ -52,7 +52,7 @@ test('the GPU', { timeout: 900_000 }, (t) =>
     await t.test('stop', async () => {
       const got = await page.evaluate(async () => {
         const stop = new AbortController();
-        const answer = engine.generate('Once upon a time', { maxTokens: 200, signal: stop.signal });
+        const answer = engine.generate('Once upon a time', { temperature: 0, maxTokens: 200, signal: stop.signal });
         for await (const { tokens } of answer) if (tokens === 3) stop.abort();
         const { end, ids } = await answer.usage;
         return { end, some: ids.length };
@@ -119,7 +119,7 @@ test('files of one\'s own', () =>
       const names = ['config.json', 'tokenizer.json', 'model.safetensors'];
       const files = await Promise.all(names.map(async (name) => new File([await (await fetch(`/fables/${name}`)).blob()], name)));
       const engine = await load({ files }, { device: 'cpu' });
-      const answer = engine.generate('Once upon a time', { maxTokens: 8 });
+      const answer = engine.generate('Once upon a time', { temperature: 0, maxTokens: 8 });
       for await (const _ of answer);
       const missing = await load({ files: files.slice(1) }).catch(({ code, message }) => `${code}: ${message}`);
       return { ids: (await answer.usage).ids, missing };
@@ -134,13 +134,13 @@ test('broken off, busy, a panic, what cannot be: the engine goes on', () =>
       const { load } = await import('/nemoflash/index.js');
       const engine = await load('/fables/', { device: 'cpu', context: 256 });
       const ids = async (options) => {
-        const answer = engine.generate('Once upon a time', { maxTokens: 6, ...options });
+        const answer = engine.generate('Once upon a time', { temperature: 0, maxTokens: 6, ...options });
         for await (const _ of answer);
         return (await answer.usage).ids;
       };
       const code = (promise) => promise.then(() => 'no error', ({ code }) => code);
       // Breaking out of the loop stops it too.
-      const broken = engine.generate('Once upon a time', { maxTokens: 200 });
+      const broken = engine.generate('Once upon a time', { temperature: 0, maxTokens: 200 });
       for await (const _ of broken) break;
       const { end } = await broken.usage;
       const afterBreak = await ids();
@@ -224,7 +224,7 @@ test('a turn of a chat reads only what is new', () =>
       const engine = await load('/fables/', { device: 'cpu' });
       const messages = [{ role: 'user', content: 'Once upon a time there was a King who had three daughters.' }];
       const turn = async () => {
-        const { prefillTokens, ids } = await engine.generate(messages, { maxTokens: 12, format: 'instruct' }).usage;
+        const { prefillTokens, ids } = await engine.generate(messages, { temperature: 0, maxTokens: 12, format: 'instruct' }).usage;
         return [prefillTokens, ids.length];
       };
       const first = await turn();
@@ -234,6 +234,34 @@ test('a turn of a chat reads only what is new', () =>
     // The first time nothing can be taken over; then what was behind the last turn's beginning; then one token.
     assert.ok(read.again[0] < read.second[0], JSON.stringify(read));
     assert.equal(read.once[0], 1, JSON.stringify(read));
+  }));
+
+test('what nobody chooses is what the command takes', () =>
+  fresh(async (page) => {
+    const got = await page.evaluate(async () => {
+      const { load } = await import('/nemoflash/index.js');
+      const names = ['config.json', 'tokenizer.json', 'model.safetensors'];
+      const files = await Promise.all(names.map(async (name) => new File([await (await fetch(`/fables/${name}`)).blob()], name)));
+      const answer = async (engine, prompt, options) => engine.generate(prompt, { maxTokens: 6, ...options }).usage;
+      const engine = await load({ files, name: 'Fables-Instruct' }, { device: 'cpu' });
+      const { defaults } = await engine.info();
+      const random = await answer(engine, 'Once');
+      const again = await answer(engine, 'Once', { seed: random.seed, temperature: 0.8, topK: 40, topP: 1, minP: 0, repetitionPenalty: 1 });
+      const asked = [{ role: 'user', content: 'Who are you?' }];
+      const formats = [undefined, 'instruct', 'text'];
+      const conversation = [];
+      for (const format of formats) conversation.push((await answer(engine, asked, { temperature: 0, format })).ids);
+      const text = (await answer(engine, 'Who are you?', { temperature: 0 })).ids;
+      return { defaults, random: random.ids, again: again.ids, conversation, text };
+    });
+    assert.deepEqual(got.defaults, {
+      temperature: 0.8, topK: 40, topP: 1, minP: 0, repetitionPenalty: 1, maxTokens: 200, format: 'instruct',
+    });
+    assert.deepEqual(got.random, got.again);
+    const [open, instruct, text] = got.conversation;
+    assert.deepEqual(open, instruct);
+    assert.notDeepEqual(open, text);
+    assert.deepEqual(got.text, text);
   }));
 
 test('the wasm is small', () => {

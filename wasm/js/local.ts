@@ -261,6 +261,7 @@ export class LocalEngine implements Engine {
         caps,
         capabilities: this.offered,
         chatTemplate: this.session!.has_template(),
+        defaults: JSON.parse(this.session!.defaults()) as Info['defaults'],
         loadSeconds: this.loadSeconds,
         cached: this.kept,
         wasmBytes: this.memory.buffer.byteLength,
@@ -289,18 +290,18 @@ export class LocalEngine implements Engine {
     stopped: () => boolean,
   ): Promise<Usage> {
     const messages = typeof prompt === 'string' ? [{ role: 'user', content: prompt }] : prompt;
-    const conversation = typeof prompt !== 'string' && this.session!.has_template();
-    const seed = BigInt.asUintN(64, BigInt(Math.trunc(options.seed ?? 0)));
+    const seed = Math.trunc(options.seed ?? crypto.getRandomValues(new Uint32Array(1))[0]!);
     const settings = {
-      max_tokens: options.maxTokens ?? 256,
-      temperature: options.temperature ?? 0,
-      top_k: options.topK ?? 0,
-      top_p: options.topP ?? 1,
-      min_p: options.minP ?? 0,
-      repetition_penalty: options.repetitionPenalty ?? 1,
-      seed: seed.toString(),
+      // What is left open is decided in the core, as it is for the command.
+      max_tokens: options.maxTokens ?? null,
+      temperature: options.temperature ?? null,
+      top_k: options.topK ?? null,
+      top_p: options.topP ?? null,
+      min_p: options.minP ?? null,
+      repetition_penalty: options.repetitionPenalty ?? null,
+      seed: BigInt.asUintN(64, BigInt(seed)).toString(),
       stop: options.stop ?? [],
-      format: options.format ?? (conversation ? 'template' : 'text'),
+      format: options.format ?? (typeof prompt === 'string' ? 'text' : null),
       thinking: options.thinking ?? null,
     };
     const begun = now();
@@ -324,14 +325,15 @@ export class LocalEngine implements Engine {
     };
     if (options.signal?.aborted) throw aborted();
     const end = (await this.session!.generate(JSON.stringify(messages), JSON.stringify(settings), onEvent)) as Usage['end'];
-    return this.usage(end, ids, times, prefillTokens, first ? first - begun : 0);
+    return this.usage(end, ids, times, prefillTokens, first ? first - begun : 0, seed);
   }
 
-  private usage(end: Usage['end'], ids: number[], times: number[], prefillTokens: number, first: number): Usage {
+  private usage(end: Usage['end'], ids: number[], times: number[], prefillTokens: number, first: number, seed: number): Usage {
     const rate = (tokens: number, seconds: number) => (tokens > 0 && seconds > 0 ? tokens / seconds : null);
     return {
       end,
       ids,
+      seed,
       loadSeconds: this.loadSeconds,
       firstTokenSeconds: first,
       prefillTokens,

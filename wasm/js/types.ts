@@ -60,19 +60,26 @@ export interface Message {
 
 export interface GenerateOptions {
   signal?: AbortSignal;
-  /** Default 256. */
+  /** Longest answer in tokens. Default 200. */
   maxTokens?: number;
-  /** 0 (default) is greedy. */
+  /** 0 always takes the most probable token. Default: as the model's generation_config.json says, or 0.8. */
   temperature?: number;
+  /** Choose among so many of the most probable tokens; 0 is off. Default: as generation_config.json says, or 40. */
   topK?: number;
+  /** Choose among the most probable tokens that have this probability together. Default: as generation_config.json says, or 1. */
   topP?: number;
+  /** Leave out tokens below this fraction of the largest probability. Default: as generation_config.json says, or 0. */
   minP?: number;
+  /** Make tokens that the text already holds less probable. Default: as generation_config.json says, or 1. */
   repetitionPenalty?: number;
-  /** The same seed, prompt, model and device give the same text. Default 0. */
+  /** The same seed, prompt, model and device give the same text. Default: random, and told in `usage`. */
   seed?: number;
   /** Texts that end the answer. */
   stop?: readonly string[];
-  /** How messages are written for the model. Default: its chat template if it has one, else `text`. */
+  /**
+   * How the prompt is written for the model. Default: a text is continued as it is; messages are written by the model's chat
+   * template if it has one, as `instruct` if its name contains "instruct", and as `text` otherwise.
+   */
   format?: 'text' | 'instruct' | 'template';
   /** Whether the model thinks before it answers: its chat template sees it as `enable_thinking`. Default: as the template says. */
   thinking?: boolean;
@@ -94,6 +101,8 @@ export interface Chunk {
 export interface Usage {
   end: 'eos' | 'stop' | 'length' | 'context' | 'aborted';
   ids: number[];
+  /** The seed that was used. */
+  seed: number;
   loadSeconds: number;
   firstTokenSeconds: number;
   prefillTokens: number;
@@ -145,6 +154,8 @@ export interface Info {
   caps: Record<string, unknown>;
   capabilities: Capabilities;
   chatTemplate: boolean;
+  /** What holds where `generate` is not told otherwise; `format` is that of a list of messages. */
+  defaults: Required<Pick<GenerateOptions, 'temperature' | 'topK' | 'topP' | 'minP' | 'repetitionPenalty' | 'maxTokens' | 'format'>>;
   loadSeconds: number;
   /** Whether the files are stored for the next time. */
   cached: boolean;

@@ -4,7 +4,7 @@ use crate::device::Device;
 use crate::session::Session;
 use crate::text::Text;
 use crate::{coded, fail, options};
-use nemoflash::{Caps, Chat, Engine, EngineOptions, Exec, Kv, LoadOptions, Loader, Quant};
+use nemoflash::{Caps, Chat, Engine, EngineOptions, Exec, Kv, LoadOptions, Loader, Quant, defaults};
 use serde::Deserialize;
 use wasm_bindgen::prelude::*;
 
@@ -44,7 +44,7 @@ impl Loading {
             other => return Err(coded("parameter", &format!("`weights`: `{other}` is not one of bf16, q8, q4"))),
         };
         let load = LoadOptions {
-            quantise: bits.map(|bits| Quant { bits, group: 64, scale_f16: false }),
+            quantise: bits.map(|bits| Quant { bits, group: defaults::GROUP_SIZE, scale_f16: false }),
             ..Default::default()
         };
         let lengths: Vec<Option<u64>> = lengths.into_iter().map(|length| Some(length as u64)).collect();

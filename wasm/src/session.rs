@@ -4,8 +4,8 @@ use crate::device::describe;
 use crate::text::{Text, messages};
 use crate::{fail, options};
 use js_sys::{Date, Function};
-use nemoflash::{Chat, ChatEvent, ChatFormat, ChatOptions, End, Engine, LocalTime, Sampling, TemplateOptions};
-use serde::Deserialize;
+use nemoflash::{Chat, ChatEvent, ChatFormat, ChatOptions, End, Engine, LocalTime, TemplateOptions, defaults};
+use serde::{Deserialize, Serialize};
 use std::ops::ControlFlow;
 use wasm_bindgen::prelude::*;
 
@@ -20,17 +20,30 @@ pub struct Session {
 
 #[derive(Deserialize)]
 struct Options {
-    max_tokens: u32,
+    max_tokens: Option<u32>,
+    temperature: Option<f32>,
+    top_k: Option<u32>,
+    top_p: Option<f32>,
+    min_p: Option<f32>,
+    repetition_penalty: Option<f32>,
+    /// As text: JSON's numbers end at 2^53.
+    seed: String,
+    stop: Vec<String>,
+    format: Option<ChatFormat>,
+    thinking: Option<bool>,
+}
+
+/// What holds where nobody chooses, in JavaScript's names.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Defaults {
     temperature: f32,
     top_k: u32,
     top_p: f32,
     min_p: f32,
     repetition_penalty: f32,
-    /// As text: JSON's numbers end at 2^53.
-    seed: String,
-    stop: Vec<String>,
+    max_tokens: u32,
     format: ChatFormat,
-    thinking: Option<bool>,
 }
 
 /// The date and time here, which chat templates may ask for.
@@ -57,6 +70,23 @@ impl Session {
         matches!(self.text.0.template(), Ok(Some(_)))
     }
 
+    /// What holds where `generate` is not told otherwise, as JSON: the sampling, the longest answer, and the format of a
+    /// conversation.
+    pub fn defaults(&self) -> Result<String, JsValue> {
+        let format = self.text.0.format(&ChatOptions::default()).map_err(fail)?;
+        let usual = self.text.0.usual();
+        let defaults = Defaults {
+            temperature: usual.temperature,
+            top_k: usual.top_k,
+            top_p: usual.top_p,
+            min_p: usual.min_p,
+            repetition_penalty: usual.repetition_penalty,
+            max_tokens: defaults::MAX_TOKENS,
+            format,
+        };
+        Ok(serde_json::to_string(&defaults).unwrap_or_default())
+    }
+
     /// Answers a conversation (JSON: a list of `{role, content}`); what it has in common with the last one is not read
     /// again. `on_event` is called with ("prefill", done, total), ("token", id, text) and at the end, if text was held back,
     /// ("held", 0, text), and returns whether to stop. Returns what ended the answer.
@@ -68,17 +98,15 @@ impl Session {
     ) -> Result<String, JsValue> {
         let wanted: Options = options(&options_json)?;
         let chosen = ChatOptions {
-            format: Some(wanted.format),
+            format: wanted.format,
             template: TemplateOptions { thinking: wanted.thinking, now: local_time() },
-            sampling: Sampling {
-                temperature: wanted.temperature,
-                top_k: wanted.top_k,
-                top_p: wanted.top_p,
-                min_p: wanted.min_p,
-                repetition_penalty: wanted.repetition_penalty,
-                seed: wanted.seed.parse().unwrap_or(0),
-            },
-            max_tokens: wanted.max_tokens,
+            max_tokens: wanted.max_tokens.unwrap_or(defaults::MAX_TOKENS),
+            temperature: wanted.temperature,
+            top_k: wanted.top_k,
+            top_p: wanted.top_p,
+            min_p: wanted.min_p,
+            repetition_penalty: wanted.repetition_penalty,
+            seed: wanted.seed.parse().unwrap_or(0),
             stop: wanted.stop,
         };
         let mut thrown = None;

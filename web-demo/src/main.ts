@@ -5,7 +5,7 @@ import { hideError, showError, type Failure } from './errors.js';
 import { begin, progress } from './loading.js';
 import { choose, chosen, fit, list, ready, smaller, source, type Model } from './models.js';
 import { cached, device, selfCheck } from './panels.js';
-import { Writer, newSeed } from './writer.js';
+import { Writer, newSeed, suggest } from './writer.js';
 
 let offered: Capabilities;
 let engine: Engine | null = null;
@@ -47,8 +47,9 @@ async function start(model: Model = chosen(), on: Where = WHERE): Promise<void> 
     await before?.close();
     const made = (engine = await load(source(model), { device: on, weights: model.weights, deny: DENY, signal: stopping.signal, onProgress: progress }));
     const info = await made.info();
-    const instruct = info.model.toLowerCase().includes('instruct');
-    const format = info.chatTemplate && (model.chat || model.id === 'own') ? 'template' : instruct ? 'instruct' : 'text';
+    // A model that is offered here as a storyteller stays one, whatever its files say.
+    const format = model.chat || model.id === 'own' ? info.defaults.format : 'text';
+    suggest(info.defaults);
     writer = new Writer(made, format !== 'text', format, () => void start(model, on));
     byId<HTMLTextAreaElement>('prompt').value = model.prompt;
     byId('status').textContent = `${info.model} is ready on ${info.device} (${info.loadSeconds.toFixed(1)} s).`;

@@ -1,6 +1,6 @@
 // Story and chat: prompts in, text out, as text.
 
-import type { Engine, GenerateOptions, Message } from 'nemoflash';
+import type { Engine, GenerateOptions, Info, Message } from 'nemoflash';
 import { button, byId, element, input } from './dom.js';
 import { hideError, showError, type Failure } from './errors.js';
 
@@ -159,6 +159,15 @@ function settings(): GenerateOptions {
     maxTokens: number('max-tokens'),
     seed: number('seed'),
   };
+}
+
+/** Shows in each empty box what holds for this model. */
+export function suggest(defaults: Info['defaults']): void {
+  const boxes = {
+    temperature: defaults.temperature, 'top-k': defaults.topK, 'top-p': defaults.topP, 'min-p': defaults.minP,
+    penalty: defaults.repetitionPenalty, 'max-tokens': defaults.maxTokens,
+  };
+  for (const [id, value] of Object.entries(boxes)) input(id).placeholder = String(value);
 }
 
 export function newSeed(): void {

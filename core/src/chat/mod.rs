@@ -4,9 +4,11 @@
 //! conversations can share one. [`Chat`] is one conversation in one slot of an engine. It remembers what the model
 //! has read, so that each turn reads only what is new.
 
+mod generator;
 mod options;
 mod text;
 
+pub use generator::Generator;
 pub use options::{ChatFormat, ChatOptions};
 pub use text::{ModelText, TextFiles};
 
@@ -154,34 +156,37 @@ impl Chat {
         on_event: &mut dyn FnMut(ChatEvent) -> ControlFlow<()>,
     ) -> Result<Answer> {
         let mut writer = text.writer(engine.config(), options)?;
-        let (mut shown, mut new_tokens, mut failed) = (String::new(), ids.len(), None);
+        let (mut shown, mut new_tokens) = (String::new(), ids.len());
         let mut take = |event| {
             let told = match event {
                 Event::Prefill { done, total } => {
                     new_tokens = total;
                     on_event(ChatEvent::Prefill { done, total })
                 }
-                Event::Token(id) => match writer.push(id) {
-                    Ok(_) if writer.end() == Some(End::Eos) => ControlFlow::Continue(()),
-                    Ok(text) => {
-                        shown += &text;
-                        on_event(ChatEvent::Token { id, text })
+                Event::Token(id) => {
+                    let text = writer.push(id);
+                    shown += &text;
+                    match writer.end() {
+                        Some(End::Eos) => ControlFlow::Continue(()),
+                        _ => on_event(ChatEvent::Token { id, text }),
                     }
-                    Err(error) => {
-                        failed = Some(error);
-                        ControlFlow::Break(())
-                    }
-                },
+                }
             };
             if told.is_break() {
                 writer.interrupt();
             }
             if writer.end().is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        engine.answer(self.slot, &mut self.transcript, &options.sampling, ids, options.max_tokens, &mut take).await?;
-        if let Some(error) = failed {
-            return Err(error);
-        }
+        engine
+            .answer(
+                self.slot,
+                &mut self.transcript,
+                &options.sampling(text.usual()),
+                ids,
+                options.max_tokens,
+                &mut take,
+            )
+            .await?;
         let (rest, answer, end) = writer.finish();
         shown += &rest;
         if !rest.is_empty() {

@@ -1,5 +1,6 @@
 //! What a caller may choose for an answer.
 
+use crate::defaults;
 use crate::sampling::Sampling;
 use crate::text::TemplateOptions;
 use serde::{Deserialize, Serialize};
@@ -16,17 +17,59 @@ pub enum ChatFormat {
     Template,
 }
 
-/// What a caller may choose for an answer.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// What a caller may choose for an answer. The default leaves every choice to the model's files and to [`defaults`].
+#[derive(Clone, Debug, PartialEq)]
 pub struct ChatOptions {
     /// How the conversation becomes one text; see [`ModelText::format`](super::ModelText::format).
     pub format: Option<ChatFormat>,
     /// What the caller chooses for chat templates.
     pub template: TemplateOptions,
-    /// How tokens are chosen.
-    pub sampling: Sampling,
     /// Longest answer in tokens.
     pub max_tokens: u32,
+    /// As [`Sampling::temperature`]. `None`, here and in the next four, is what the model's `generation_config.json` says,
+    /// or else [`defaults::SAMPLING`].
+    pub temperature: Option<f32>,
+    /// As [`Sampling::top_k`].
+    pub top_k: Option<u32>,
+    /// As [`Sampling::top_p`].
+    pub top_p: Option<f32>,
+    /// As [`Sampling::min_p`].
+    pub min_p: Option<f32>,
+    /// As [`Sampling::repetition_penalty`].
+    pub repetition_penalty: Option<f32>,
+    /// The same seed, conversation, model and device give the same answer. The default is 0: whoever wants chance draws one.
+    pub seed: u64,
     /// Texts that end the answer. They are not part of it.
     pub stop: Vec<String>,
+}
+
+impl Default for ChatOptions {
+    fn default() -> Self {
+        ChatOptions {
+            format: None,
+            template: TemplateOptions::default(),
+            max_tokens: defaults::MAX_TOKENS,
+            temperature: None,
+            top_k: None,
+            top_p: None,
+            min_p: None,
+            repetition_penalty: None,
+            seed: 0,
+            stop: vec![],
+        }
+    }
+}
+
+impl ChatOptions {
+    /// How tokens are chosen; `usual` has what the caller leaves open.
+    pub fn sampling(&self, usual: &Sampling) -> Sampling {
+        Sampling {
+            temperature: self.temperature.unwrap_or(usual.temperature),
+            top_k: self.top_k.unwrap_or(usual.top_k),
+            top_p: self.top_p.unwrap_or(usual.top_p),
+            min_p: self.min_p.unwrap_or(usual.min_p),
+            repetition_penalty: self.repetition_penalty.unwrap_or(usual.repetition_penalty),
+            seed: self.seed,
+        }
+    }
 }

@@ -1,9 +1,11 @@
 //! The text side of a model: how messages become tokens, and what ends an answer.
 
 use super::options::{ChatFormat, ChatOptions};
-use crate::config::{Config, generation_eos};
+use crate::config::{Config, Generation};
+use crate::sampling::Sampling;
 use crate::text::{ChatFiles, ChatTemplate, Message, Tokenizer, USER_AGAIN, Until, Writer, instruct};
 use crate::{Error, Result};
+use std::sync::OnceLock;
 
 /// The small files of a model that say how text is put to it. Only the tokenizer has to be there.
 #[derive(Clone, Copy, Debug, Default)]
@@ -25,8 +27,9 @@ pub struct ModelText {
     tokenizer: Tokenizer,
     /// The template, or what is wrong with it: that matters only to those who use it.
     template: Result<Option<ChatTemplate>, String>,
-    /// Tokens that end an answer according to `generation_config.json`.
-    eos: Vec<u32>,
+    generation: Generation,
+    /// The token that ends a turn of the template, once somebody asked.
+    turn_end: OnceLock<Option<u32>>,
 }
 
 impl ModelText {
@@ -42,8 +45,8 @@ impl ModelText {
             Err(Error::Template { why }) => Err(why),
             Err(other) => return Err(other),
         };
-        let eos = files.generation_config.map_or(Ok(vec![]), generation_eos)?;
-        Ok(ModelText { name: files.name.to_owned(), tokenizer, template, eos })
+        let generation = files.generation_config.map_or_else(|| Ok(Generation::default()), Generation::read)?;
+        Ok(ModelText { name: files.name.to_owned(), tokenizer, template, generation, turn_end: OnceLock::new() })
     }
 
     /// The tokenizer.
@@ -101,6 +104,12 @@ impl ModelText {
         }
     }
 
+    /// How tokens are chosen where the caller leaves it open: what `generation_config.json` says, or else
+    /// [`defaults::SAMPLING`](crate::defaults::SAMPLING).
+    pub fn usual(&self) -> &Sampling {
+        &self.generation.sampling
+    }
+
     /// What turns the tokens of an answer into text, and notices its end.
     ///
     /// # Errors
@@ -109,15 +118,17 @@ impl ModelText {
         let format = self.format(options)?;
         let mut until = Until {
             max_tokens: options.max_tokens,
-            eos: [&config.eos[..], &self.eos].concat(),
+            eos: [&config.eos[..], &self.generation.eos].concat(),
             stops: options.stop.clone(),
         };
         match format {
             ChatFormat::Text => {}
             ChatFormat::Instruct => until.stops.push(USER_AGAIN.to_owned()),
             ChatFormat::Template => {
-                let token = self.template()?.and_then(ChatTemplate::eos_token);
-                until.eos.extend(token.and_then(|token| self.tokenizer.id(token)));
+                let template = self.template()?;
+                let named = template.and_then(ChatTemplate::eos_token).and_then(|token| self.tokenizer.id(token));
+                let written = self.turn_end.get_or_init(|| template?.turn_end(&self.tokenizer, &options.template));
+                until.eos.extend(named.into_iter().chain(*written));
             }
         }
         Writer::new(&self.tokenizer, until)

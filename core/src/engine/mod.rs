@@ -77,7 +77,14 @@ pub struct EngineOptions {
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        EngineOptions { slots: 1, context: 4096, kv: Kv::F16, scan: Scan::Serial, prefill_rows: None, clock: None }
+        EngineOptions {
+            slots: 1,
+            context: crate::defaults::CONTEXT,
+            kv: Kv::F16,
+            scan: Scan::Serial,
+            prefill_rows: None,
+            clock: None,
+        }
     }
 }
 

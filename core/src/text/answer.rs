@@ -32,9 +32,14 @@ pub struct Until {
 }
 
 /// From tokens to text that may be shown: whole characters, and nothing that may become a stop text.
+///
+/// Special tokens are not shown, but stop texts see them: `<|im_end|>` ends an answer whose model chooses that token.
 #[derive(Debug)]
 pub struct Writer {
+    /// Without special tokens.
     stream: TextStream,
+    /// Special tokens alone.
+    special: TextStream,
     matcher: StopMatcher,
     until: Until,
     ids: Vec<u32>,
@@ -48,24 +53,25 @@ impl Writer {
     /// As [`StopMatcher::new`].
     pub fn new(tokenizer: &Tokenizer, until: Until) -> Result<Writer> {
         let matcher = StopMatcher::new(until.stops.clone())?;
-        Ok(Writer { stream: tokenizer.stream(true), matcher, until, ids: vec![], end: None })
+        let [stream, special] = [tokenizer.stream(true), tokenizer.stream(false)];
+        Ok(Writer { stream, special, matcher, until, ids: vec![], end: None })
     }
 
     /// Takes the next token, and gives the text that may be shown now.
-    ///
-    /// # Errors
-    /// As [`TextStream::push`].
-    pub fn push(&mut self, id: u32) -> Result<String> {
+    pub fn push(&mut self, id: u32) -> String {
         if self.until.eos.contains(&id) {
             self.end.get_or_insert(End::Eos);
-            return Ok(String::new());
+            return String::new();
         }
         self.ids.push(id);
-        let (safe, found) = self.matcher.push(&self.stream.push(id)?);
+        let (shown, found) = match self.stream.is_special(id) {
+            true => self.matcher.push_hidden(&self.special.push(id)),
+            false => self.matcher.push(&self.stream.push(id)),
+        };
         if found {
             self.end.get_or_insert(End::Stop);
         }
-        Ok(safe)
+        shown
     }
 
     /// The person wants no more.

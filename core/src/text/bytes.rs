@@ -1,8 +1,5 @@
 //! The byte-level alphabet and the bytes of every token.
 
-use super::wrong::tokenizer as bad;
-use crate::Result;
-
 /// The character that stands for each byte: printable Latin-1 for itself, the others from
 /// U+0100 on (the alphabet of GPT-2's encoder).
 pub(crate) const BYTE_CHARS: [char; 256] = {
@@ -86,15 +83,15 @@ impl Pieces {
         self.kind(id) != Kind::Unused
     }
 
-    /// The bytes of an id; none for a special one if these are skipped.
-    pub(super) fn get(&self, id: u32, skip_special: bool) -> Result<&[u8]> {
+    /// The bytes of an id: none for an id without a token, and none for a special one if these are skipped.
+    pub(super) fn get(&self, id: u32, skip_special: bool) -> &[u8] {
         match self.kind(id) {
-            Kind::Unused => Err(bad(format!("no token has id {id} (ids end at {})", self.len().saturating_sub(1)))),
-            Kind::Special if skip_special => Ok(&[]),
+            Kind::Unused => &[],
+            Kind::Special if skip_special => &[],
             _ => {
                 let id = id as usize;
                 let start = if id == 0 { 0 } else { self.ends[id - 1] };
-                Ok(&self.bytes[start..self.ends[id]])
+                &self.bytes[start..self.ends[id]]
             }
         }
     }

@@ -57,6 +57,23 @@ impl ChatTemplate {
         Err(bad("it changes what a message says, which then cannot be told from control tokens"))
     }
 
+    /// The token that the template writes behind an answer, white space aside: there the model's turn ends, whatever the
+    /// files name as the end of a text. A base model that was trained on ChatML still names `<|endoftext|>`, and its turns
+    /// end with `<|im_end|>`. Nothing if there is no such token, or the template refuses the conversation.
+    pub fn turn_end(&self, tokenizer: &Tokenizer, options: &TemplateOptions) -> Option<u32> {
+        // A character that no template writes by itself.
+        const ANSWER: &str = "\u{F8FF}";
+        let said = [(Role::User, "Hello"), (Role::Assistant, ANSWER), (Role::User, "Hello again")];
+        let messages = said.map(|(role, text)| Message::new(role, text));
+        // A conversation that goes on shows more, but not every template takes one that ends with a question.
+        let texts = [3, 2].map(|count| self.render(&messages[..count], false, options));
+        let text = texts.into_iter().find_map(Result::ok)?;
+        let (_, behind) = text.rsplit_once(ANSWER)?;
+        let behind = behind.trim_start();
+        let tokens = tokenizer.added_tokens().filter(|(_, token)| !token.is_empty() && behind.starts_with(token));
+        tokens.max_by_key(|(_, token)| token.len()).map(|(id, _)| id)
+    }
+
     /// What the template has in quotes and a message contains, without what could be a part of a special token.
     fn harmless<'a>(&'a self, special: &[&str], messages: &[Message]) -> Vec<&'a str> {
         let said = |text: &&str| messages.iter().any(|message| message.content.contains(*text));

@@ -1,5 +1,7 @@
 //! Stop strings in streamed text.
 
+use std::collections::VecDeque;
+
 use crate::{Error, Result};
 
 /// Most stop strings, and the longest in bytes.
@@ -14,17 +16,18 @@ const MAX_STOP: usize = 4096;
 #[derive(Debug)]
 pub struct StopMatcher {
     stops: Vec<Stop>,
-    held: String,
+    /// Characters that may belong to a stop string, and whether they are ever shown.
+    held: VecDeque<(char, bool)>,
     stopped: bool,
 }
 
 /// One stop string under the Knuth-Morris-Pratt search.
 #[derive(Debug)]
 struct Stop {
-    text: Vec<u8>,
+    text: Vec<char>,
     /// For each prefix, the length of its longest proper border.
     borders: Vec<usize>,
-    /// How many of its bytes the end of the text so far matches.
+    /// How many of its characters the end of the text so far matches.
     matched: usize,
 }
 
@@ -45,28 +48,42 @@ impl StopMatcher {
         if let Some(long) = stops.iter().find(|s| s.len() > MAX_STOP) {
             return refuse(format!("a stop string has {} bytes, more than {MAX_STOP}", long.len()));
         }
-        Ok(StopMatcher { stops: stops.into_iter().map(Stop::new).collect(), held: String::new(), stopped: false })
+        Ok(StopMatcher { stops: stops.into_iter().map(Stop::new).collect(), held: VecDeque::new(), stopped: false })
     }
 
     /// Takes more text; gives what is safe to print, and whether a stop string was found. The
     /// stop string and what follows it are never given.
     pub fn push(&mut self, text: &str) -> (String, bool) {
+        self.take(text, true)
+    }
+
+    /// As [`StopMatcher::push`], of text that is looked at and never given: a special token.
+    pub fn push_hidden(&mut self, text: &str) -> (String, bool) {
+        self.take(text, false)
+    }
+
+    fn take(&mut self, text: &str, shown: bool) -> (String, bool) {
         if self.stopped {
             return (String::new(), true);
         }
-        let before = self.held.len();
-        self.held.push_str(text);
-        for (i, byte) in text.bytes().enumerate() {
-            let found = self.stops.iter_mut().filter_map(|s| s.push(byte)).max();
+        for c in text.chars() {
+            self.held.push_back((c, shown));
+            let found = self.stops.iter_mut().filter_map(|stop| stop.push(c)).max();
             if let Some(length) = found {
                 self.stopped = true;
-                self.held.truncate(before + i + 1 - length);
-                return (std::mem::take(&mut self.held), true);
+                let safe = self.release(length);
+                self.held.clear();
+                return (safe, true);
             }
         }
-        let hold = self.stops.iter().map(|s| s.matched).max().unwrap_or(0);
-        let rest = self.held.split_off(self.held.len() - hold);
-        (std::mem::replace(&mut self.held, rest), false)
+        let hold = self.stops.iter().map(|stop| stop.matched).max().unwrap_or(0);
+        (self.release(hold), false)
+    }
+
+    /// Gives what is held but for the last `hold` characters.
+    fn release(&mut self, hold: usize) -> String {
+        let safe = self.held.drain(..self.held.len() - hold);
+        safe.filter_map(|(c, shown)| shown.then_some(c)).collect()
     }
 
     /// Ends the text: what was held back, or nothing after a stop string. The matcher can then
@@ -74,13 +91,13 @@ impl StopMatcher {
     pub fn finish(&mut self) -> String {
         self.stopped = false;
         self.stops.iter_mut().for_each(|s| s.matched = 0);
-        std::mem::take(&mut self.held)
+        self.release(0)
     }
 }
 
 impl Stop {
     fn new(text: String) -> Stop {
-        let text = text.into_bytes();
+        let text: Vec<char> = text.chars().collect();
         let mut borders = vec![0; text.len()];
         let mut k = 0;
         for i in 1..text.len() {
@@ -93,12 +110,12 @@ impl Stop {
         Stop { text, borders, matched: 0 }
     }
 
-    /// Takes a byte; gives the length of the stop string if it is now complete.
-    fn push(&mut self, byte: u8) -> Option<usize> {
-        while self.matched > 0 && self.text[self.matched] != byte {
+    /// Takes a character; gives the length of the stop string if it is now complete.
+    fn push(&mut self, c: char) -> Option<usize> {
+        while self.matched > 0 && self.text[self.matched] != c {
             self.matched = self.borders[self.matched - 1];
         }
-        self.matched += usize::from(self.text[self.matched] == byte);
+        self.matched += usize::from(self.text[self.matched] == c);
         (self.matched == self.text.len()).then_some(self.matched)
     }
 }

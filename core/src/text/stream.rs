@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::bytes::Pieces;
-use crate::Result;
 
 /// Decodes tokens as they come; made by [`Tokenizer::stream`](super::Tokenizer::stream).
 ///
@@ -22,14 +21,13 @@ impl TextStream {
         TextStream { pieces, skip_special, held: Vec::new() }
     }
 
-    /// The text that `id` completes; empty while a character is incomplete.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Tokenizer`](crate::Error::Tokenizer) if the id is not in the file; the stream
-    /// goes on as if it had not been pushed.
-    pub fn push(&mut self, id: u32) -> Result<String> {
-        self.held.extend_from_slice(self.pieces.get(id, self.skip_special)?);
+    pub(super) fn is_special(&self, id: u32) -> bool {
+        self.pieces.is_special(id)
+    }
+
+    /// The text that `id` completes; empty while a character is incomplete, and for an id without a token.
+    pub fn push(&mut self, id: u32) -> String {
+        self.held.extend_from_slice(self.pieces.get(id, self.skip_special));
         let mut text = String::new();
         let mut rest = self.held.as_slice();
         while let Err(e) = std::str::from_utf8(rest) {
@@ -47,7 +45,7 @@ impl TextStream {
         }
         let done = self.held.len() - rest.len();
         self.held.drain(..done);
-        Ok(text)
+        text
     }
 
     /// Ends the text: U+FFFD if a character stayed incomplete, else nothing. The stream can then

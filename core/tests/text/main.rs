@@ -1,6 +1,7 @@
 //! Tokenizer, streaming decoder and stop strings. The oracle is the `tokenizers` crate's own
 //! pipeline, on files that do not make it panic.
 
+mod answer;
 mod bombs;
 mod chat;
 mod hostile;
@@ -197,10 +198,10 @@ fn text_survives_and_decoding_equals_upstream() {
     let mut random = Random(2);
     for i in 0..500 {
         let text = random.text(i % 80);
-        assert_eq!(ours.decode(&ours.encode(&text, true).unwrap(), true).unwrap(), text);
+        assert_eq!(ours.decode(&ours.encode(&text, true).unwrap(), true), text);
         let ids: Vec<u32> = (0..i % 40).map(|_| random.below(ours.vocab_size()) as u32).collect();
         for skip in [false, true] {
-            assert_eq!(ours.decode(&ids, skip).unwrap(), upstream.decode(&ids, skip).unwrap());
+            assert_eq!(ours.decode(&ids, skip), upstream.decode(&ids, skip).unwrap());
         }
     }
 }
@@ -217,7 +218,8 @@ fn tokens_by_id() {
         assert_eq!(t.id(&t.token(id).unwrap()), Some(id));
     }
     assert_eq!((t.token(4096), t.id("no such token")), (None, None));
-    assert!(matches!(t.decode(&[5, 4096], false), Err(Error::Tokenizer { .. })));
+    // An id without a token has no text.
+    assert_eq!(t.decode(&[5, 4096, u32::MAX, 5], false), t.decode(&[5, 5], false));
 }
 
 #[test]

@@ -214,7 +214,7 @@ fn not_finite(dtype: Dtype, bytes: &[u8]) -> u64 {
 /// A text must come back from its ids.
 fn tokenizer(tokenizer: &Tokenizer) -> Result<String> {
     const TEXT: &str = "Once upon a time, in 1884:\n\u{201c}\u{e4}\u{201d} 火";
-    let back = tokenizer.decode(&tokenizer.encode(TEXT, false)?, false)?;
+    let back = tokenizer.decode(&tokenizer.encode(TEXT, false)?, false);
     // Some put a space in front.
     match back.trim_start() == TEXT {
         true => Ok(format!("{} entries", tokenizer.vocab_size())),
