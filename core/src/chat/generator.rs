@@ -2,7 +2,7 @@
 
 use super::{Answer, Chat, ChatEvent, ChatFormat, ChatOptions, ModelText, TextFiles};
 use crate::text::{ChatFiles, Message, Role};
-use crate::{Engine, EngineOptions, Error, Exec, LoadOptions, Loader, Model, Result, Want, checkpoint};
+use crate::{Engine, EngineOptions, Error, Exec, LoadOptions, Loaded, Loader, Model, Result, Want, checkpoint};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::ops::ControlFlow;
 
@@ -56,16 +56,16 @@ impl Generator {
     /// # Errors
     /// As [`Generator::open`], and those of `engine`.
     pub async fn open_with<F: Read + Seek>(
-        mut exec: Exec,
+        exec: Exec,
         open: impl FnMut(&str) -> io::Result<F>,
         load: LoadOptions,
         engine: impl FnOnce(&Model) -> Result<EngineOptions>,
     ) -> Result<Generator> {
         let mut files = Files { open };
         let text = files.text()?;
-        let model = files.model(&mut exec, load).await?;
-        let options = engine(&model)?;
-        Ok(Generator { engine: Engine::new(exec, model, options).await?, text, chat: Chat::default() })
+        let loaded = files.load(exec, load).await?;
+        let options = engine(loaded.model())?;
+        Ok(Generator { engine: Engine::new(loaded, options).await?, text, chat: Chat::default() })
     }
 
     /// Continues a text; with another format in the options, answers a single question. `show` gets the answer in pieces as
@@ -167,7 +167,7 @@ impl<F: Read + Seek, O: FnMut(&str) -> io::Result<F>> Files<O> {
         })
     }
 
-    async fn model(&mut self, exec: &mut Exec, load: LoadOptions) -> Result<Model> {
+    async fn load(mut self, exec: Exec, load: LoadOptions) -> Result<Loaded> {
         let config = self.needed("config.json")?;
         let mut files = vec![];
         if let Some(file) = self.open(WEIGHTS)? {
@@ -188,7 +188,7 @@ impl<F: Read + Seek, O: FnMut(&str) -> io::Result<F>> Files<O> {
         for (name, file) in &mut files {
             lengths.push(Some(file.seek(SeekFrom::End(0)).map_err(|error| failed(name, &error))?));
         }
-        let mut loader = Loader::with_options(&config, &lengths, load)?;
+        let mut loader = Loader::with_options(exec, &config, &lengths, load)?;
         let mut piece = vec![];
         while let Some(Want { file, offset }) = loader.wants() {
             let (name, file) = &mut files[file];
@@ -200,8 +200,8 @@ impl<F: Read + Seek, O: FnMut(&str) -> io::Result<F>> Files<O> {
                 // The file ends here; the loader says what is missing.
                 break;
             }
-            loader.push(exec, &piece).await?;
+            loader.push(&piece).await?;
         }
-        loader.finish(exec).await
+        loader.finish().await
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Tokenizer;
-use super::message::Message;
+use super::message::{Message, Role};
 use super::template::{ChatTemplate, TemplateOptions};
 use super::wrong::template as bad;
 use crate::Result;
