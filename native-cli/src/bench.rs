@@ -16,7 +16,7 @@ use crate::args::Common;
 use crate::interrupt::{self, Answering, Idle};
 use crate::report::Exit;
 use crate::terminal;
-use crate::{compare, page};
+use crate::{compare, outfile, page};
 use anyhow::{Result, bail};
 use nemoflash_bench::report::Gate;
 use options::{Output as Format, Table};
@@ -28,7 +28,18 @@ use output::Output;
 /// What is wrong with an option, the model or the device; after all rows have been written, if one of them has no result
 /// or the golden tokens did not come out.
 pub async fn run(common: &Common, bench: &Bench) -> Result<Exit> {
-    bench.html.as_deref().map_or(Ok(()), page::named)?;
+    let mut used = outfile::inputs(common);
+    if let Some(file) = &bench.file {
+        outfile::check(file, &used)?;
+        used.push(file.clone());
+    }
+    if let Some(html) = &bench.html {
+        page::named(html)?;
+        outfile::check(html, &used)?;
+    }
+    if let Some(path) = &bench.browser {
+        browser::check(common, bench, path.as_deref())?;
+    }
     let tests = bench.lists().tests();
     let format = if common.json { Format::Json } else { bench.output };
     let mut output = Output::new(format, bench.file.as_deref())?;

@@ -13,7 +13,7 @@ mod text;
 
 use crate::args::Common;
 use crate::report::Exit;
-use crate::{page, terminal};
+use crate::{outfile, page, terminal};
 use anyhow::{Result, bail};
 use nemoflash_bench::report::Row;
 use std::path::{Path, PathBuf};
@@ -38,7 +38,10 @@ pub struct Compare {
 /// # Errors
 /// If a file cannot be read or is of another schema, or the page cannot be written.
 pub fn run(common: &Common, args: &Compare) -> Result<Exit> {
-    args.html.as_deref().map_or(Ok(()), page::named)?;
+    if let Some(html) = &args.html {
+        page::named(html)?;
+        outfile::check(html, &args.files)?;
+    }
     let read::Rows { rows, notes } = read::all(&args.files)?;
     let files: Vec<String> = args.files.iter().map(|path| name(path)).collect();
     let comparison = table::Comparison::new(rows, &files, notes);
@@ -79,7 +82,7 @@ pub fn measured(rows: Vec<Row>, file: &str, mut notes: Vec<String>, html: Option
 }
 
 fn write(comparison: &table::Comparison, path: &Path) -> Result<()> {
-    page::write(path, &html::page(comparison)?)
+    outfile::write(path, html::page(comparison)?.as_bytes())
 }
 
 /// A file's name without its folder: what a page may show.

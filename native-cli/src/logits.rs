@@ -2,7 +2,7 @@
 
 use crate::args::Common;
 use crate::report::Exit;
-use crate::{open, source, terminal};
+use crate::{open, outfile, source, terminal};
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use nemoflash::{Event, Sampling};
@@ -33,6 +33,8 @@ pub struct Logits {
 /// # Errors
 /// What is wrong with the ids, the model or the file that is written.
 pub async fn run(common: &Common, args: &Logits) -> Result<Exit> {
+    let inputs: Vec<_> = outfile::inputs(common).into_iter().chain(args.ids_file.clone()).collect();
+    outfile::check(&args.out, &inputs)?;
     let ids = match &args.ids_file {
         Some(path) => read_ids(path)?,
         None => args.ids.clone(),
@@ -66,7 +68,7 @@ pub async fn run(common: &Common, args: &Logits) -> Result<Exit> {
     ];
     let bytes = safetensors::serialize(tensors, None)?;
     let shown = args.out.display();
-    std::fs::write(&args.out, bytes).with_context(|| format!("cannot write {shown}. Choose another --out"))?;
+    outfile::write(&args.out, &bytes)?;
     let (tokens, chosen) = (ids.len(), greedy.len());
     if common.json {
         let summary = serde_json::json!({ "out": args.out, "tokens": tokens, "vocab": vocab, "greedy": greedy });

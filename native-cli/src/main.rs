@@ -20,6 +20,7 @@ mod logits;
 mod manual;
 mod memory;
 mod open;
+mod outfile;
 mod page;
 mod perplexity;
 mod profile;

@@ -55,12 +55,3 @@ pub fn named(path: &Path) -> Result<()> {
     }
     Err(Usage(format!("--html {} does not end in .html. Give the page a name that does", path.display())).into())
 }
-
-/// Writes a page.
-///
-/// # Errors
-/// If that fails.
-pub fn write(path: &Path, page: &str) -> Result<()> {
-    let shown = path.display();
-    std::fs::write(path, page).with_context(|| format!("cannot write {shown}. Check the folder and the disk"))
-}

@@ -14,11 +14,13 @@ pub use options::Profile;
 
 use crate::args::Common;
 use crate::interrupt::{self, Answering, Idle};
+use crate::outfile::{self, Growing};
 use crate::page;
 use crate::report::{Exit, Usage};
 use anyhow::Result;
 use lab::Lab;
 use options::Study;
+use std::path::PathBuf;
 
 /// Runs the command.
 ///
@@ -31,15 +33,23 @@ pub async fn run(common: &Common, profile: &Profile) -> Result<Exit> {
         return Err(Usage(why.into()).into());
     }
     let output = profile.study.output();
-    output.html.as_deref().map_or(Ok(()), page::named)?;
-    output.file.as_deref().map_or(Ok(()), output::touch)?;
+    let mut used: Vec<PathBuf> = profile.study.points_file().into_iter().collect();
+    if let Some(file) = &output.file {
+        outfile::check(file, &used)?;
+        used.push(file.clone());
+    }
+    if let Some(html) = &output.html {
+        page::named(html)?;
+        outfile::check(html, &used)?;
+    }
     let points = profile.study.points()?;
     interrupt::install(Idle::Exit)?;
     let answering = Answering::begin();
     let stopped = || answering.stopped();
+    let file = output.file.as_deref().map(Growing::new).transpose()?;
     let lab = Lab::open(common, output.skip_gate, &stopped).await?;
     match &profile.study {
-        Study::Operators(args) => operators::run(common, args, lab).await,
-        Study::DepthWidth(args) => depth_width::run(common, args, points, lab).await,
+        Study::Operators(args) => operators::run(common, args, lab, file).await,
+        Study::DepthWidth(args) => depth_width::run(common, args, points, lab, file).await,
     }
 }

@@ -39,6 +39,8 @@ const NAMES: [&str; 8] = [
     r"C:\Program Files (x86)\Microsoft\Edge\Application\msedge.exe",
 ];
 
+const NO_BROWSER: &str = "no Chromium, Chrome or Edge is where programs are. Name one with --browser=PATH";
+
 /// What the page sends.
 #[derive(Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -67,11 +69,44 @@ impl Drop for Browser {
     }
 }
 
+/// What can be known before anything is measured: that there are a built page, a browser, and weights that a page can load.
+///
+/// # Errors
+/// If one of them is missing.
+pub fn check(common: &Common, bench: &Bench, path: Option<&Path>) -> Result<()> {
+    if common.arch.is_some() {
+        bail!("a page has no random weights. Use --model DIR with --browser, or neither --model nor --arch for fables");
+    }
+    if !bench.page.join("index.html").is_file() {
+        let shown = bench.page.display();
+        bail!("{shown} holds no built page. Build it (docs/web.md says how), or name its folder with --page");
+    }
+    match path {
+        Some(path) if !there(path) => bail!("cannot start {}: no such program. Name a Chromium", path.display()),
+        None if !NAMES.iter().any(|name| there(Path::new(name))) => bail!(NO_BROWSER),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a program is where it is named, or in one of the folders of PATH.
+fn there(program: &Path) -> bool {
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    let file = |folder: PathBuf| {
+        let path = folder.join(program);
+        path.is_file() || path.with_extension(std::env::consts::EXE_EXTENSION).is_file()
+    };
+    // A name with a folder does not ask PATH.
+    match program.components().count() {
+        1 => std::env::split_paths(&folders).any(file),
+        _ => file(PathBuf::new()),
+    }
+}
+
 /// Measures in the browser at `path`, or in an installed one, until it is done or stopped; with all backends, on its
 /// GPU and on the CPU. A failure in the page or of the browser becomes a row. Returns notes about what is missing.
 ///
 /// # Errors
-/// If the page is not built, there is no browser, or the model is random weights; and those of `write`.
+/// If the browser cannot be started ([`check`] comes first); and those of `write`.
 pub fn measure(
     common: &Common,
     bench: &Bench,
@@ -99,14 +134,7 @@ fn page(
     if stopped() {
         return Ok(None);
     }
-    if common.arch.is_some() {
-        bail!("a page has no random weights. Use --model DIR with --browser, or neither --model nor --arch for fables");
-    }
     let page = &bench.page;
-    if !page.join("index.html").is_file() {
-        let shown = page.display();
-        bail!("{shown} holds no built page. Build it (docs/web.md says how), or name its folder with --page");
-    }
     let source = Source::open(common)?;
     let server =
         Server::http("127.0.0.1:0").map_err(|error| anyhow!("cannot serve the page on this machine: {error}"))?;
@@ -229,7 +257,7 @@ fn start(path: Option<&Path>, profile: &Path, url: &str) -> Result<Browser> {
         Some(path) => run(path).with_context(|| format!("cannot start {}. Name a Chromium", path.display())),
         None => {
             let found = NAMES.iter().find_map(|name| run(Path::new(name)).ok());
-            found.context("no Chromium, Chrome or Edge is where programs are. Name one with --browser=PATH")
+            found.context(NO_BROWSER)
         }
     }
 }

@@ -1,30 +1,29 @@
-//! Writes rows one by one, so that a run that ends early has written what it measured.
+//! Writes rows one by one, so that a run that ends early has written what it measured. A file is written when all rows are
+//! there; until then they stand in `FILE.part` as JSON lines, whatever the format of the file.
 
 use super::options::Output as Format;
+use crate::outfile::Growing;
 use crate::terminal;
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use nemoflash_bench::report::{Gate, Report, Row, SCHEMA};
 use serde_json::Value;
-use std::fs::{self, File};
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Where rows go: stdout, and a file if one is wanted.
 #[derive(Debug)]
 pub struct Output {
     stdout: Writer,
-    file: Option<(PathBuf, Writer)>,
+    file: Option<(Growing, Writer)>,
 }
 
 impl Output {
-    /// Makes the file, so that a wrong path is told before anything is measured.
+    /// Makes the file's part, if a file is wanted.
     ///
     /// # Errors
-    /// If it cannot be written.
+    /// As [`Growing::new`].
     pub fn new(format: Format, file: Option<&Path>) -> Result<Output> {
         let Some(path) = file else { return Ok(Output { stdout: Writer::new(format), file: None }) };
-        File::create(path).with_context(|| cannot(path))?;
-        Ok(Output { stdout: Writer::new(Format::Md), file: Some((path.to_owned(), Writer::new(format))) })
+        Ok(Output { stdout: Writer::new(Format::Md), file: Some((Growing::new(path)?, Writer::new(format))) })
     }
 
     /// Writes a row.
@@ -32,14 +31,9 @@ impl Output {
     /// # Errors
     /// If that fails.
     pub fn row(&mut self, row: Row) -> Result<()> {
-        if let Some((path, writer)) = &mut self.file {
-            let text = writer.row(row.clone())?;
-            let written = match writer.format {
-                // A file is a whole report at any time.
-                Format::Json => fs::write(&*path, writer.end()?),
-                _ => File::options().append(true).open(&*path).and_then(|mut file| file.write_all(text.as_bytes())),
-            };
-            written.with_context(|| cannot(path))?;
+        if let Some((growing, writer)) = &mut self.file {
+            growing.add(&json_line(&row)?)?;
+            writer.rows.push(row.clone());
         }
         if self.stdout.format == Format::Md {
             // The table has no room for them. What holds for all rows is said once.
@@ -56,18 +50,16 @@ impl Output {
     /// # Errors
     /// If that fails.
     pub fn end(self) -> Result<Vec<Row>> {
-        if let Some((path, writer)) = &self.file
-            && writer.format == Format::Json
-        {
-            fs::write(path, writer.end()?).with_context(|| cannot(path))?;
+        if let Some((growing, writer)) = self.file {
+            growing.finish(&writer.whole()?)?;
         }
         terminal::print(&self.stdout.end()?)?;
         Ok(self.stdout.rows)
     }
 }
 
-fn cannot(path: &Path) -> String {
-    format!("cannot write {}. Check the path, its permissions and the disk", path.display())
+fn json_line(row: &Row) -> Result<String> {
+    Ok(format!("{}\n", serde_json::to_string(row)?))
 }
 
 /// Rows of one format.
@@ -90,11 +82,18 @@ impl Writer {
             Format::Md => self.table(&row),
             Format::Csv if self.rows.is_empty() => format!("{}{}", csv(&head())?, csv(&cells(&row)?)?),
             Format::Csv => csv(&cells(&row)?)?,
-            Format::Jsonl => format!("{}\n", serde_json::to_string(&row)?),
+            Format::Jsonl => json_line(&row)?,
             Format::Json => String::new(),
         };
         self.rows.push(row);
         Ok(text)
+    }
+
+    /// All rows in one text.
+    fn whole(self) -> Result<String> {
+        let mut again = Writer::new(self.format);
+        let rows: Result<String> = self.rows.into_iter().map(|row| again.row(row)).collect();
+        Ok(rows? + &again.end()?)
     }
 
     /// The text behind the last row.

@@ -9,6 +9,7 @@ use super::sections;
 use super::study::{Choice, DepthWidth as Results, Measured, SCHEMA, SweetSpot};
 use crate::args::Common;
 use crate::bench::{software, today, weights_name};
+use crate::outfile::Growing;
 use crate::page::units::{digits, seconds};
 use crate::report::Exit;
 use anyhow::{Result, bail};
@@ -27,7 +28,13 @@ const NEAR: f64 = 0.1;
 /// # Errors
 /// If the points do not tell a law, results cannot be written, or the device cannot be opened any more; after everything has
 /// been written, if nothing was measured.
-pub async fn run(common: &Common, args: &DepthWidth, points: Option<Vec<Point>>, mut lab: Lab<'_>) -> Result<Exit> {
+pub async fn run(
+    common: &Common,
+    args: &DepthWidth,
+    points: Option<Vec<Point>>,
+    mut lab: Lab<'_>,
+    mut file: Option<Growing>,
+) -> Result<Exit> {
     let law = points.as_deref().map(Law::fit).transpose()?;
     let small = lab.small;
     let [tokens, runs, vocab, before] = if small { [8, 7, 4096, 0] } else { [128, 5, 131_072, 448] };
@@ -74,12 +81,12 @@ pub async fn run(common: &Common, args: &DepthWidth, points: Option<Vec<Point>>,
         };
         let loss = results.law.as_ref().map(|law| law.loss(depth.into(), width.into()));
         results.stacks.push(Measured { seconds: Summary::of(&samples), samples, loss, error, ..stack });
-        output::keep(&args.output, &results)?;
+        output::keep(&mut file, &results)?;
     }
     results.warnings.extend(doubts(&results.stacks));
     results.sweet_spots = args.budget.iter().map(|ms| sweet_spot(&results, ms / 1e3)).collect();
     let page = || sections::depth_width(&results);
-    output::write(common, &args.output, &results, &results.warnings, || text(&results), page)?;
+    output::write(common, &args.output, file, &results, &results.warnings, || text(&results), page)?;
     if lab.stopped() {
         return Ok(Exit::Interrupted);
     }

@@ -6,6 +6,7 @@ use super::output;
 use super::sections;
 use crate::args::Common;
 use crate::bench::{software, today, weights_name};
+use crate::outfile::Growing;
 use crate::page::units::{digits, seconds};
 use crate::report::Exit;
 use anyhow::{Result, bail};
@@ -158,7 +159,7 @@ impl Plan {
 /// # Errors
 /// If results cannot be written or the device cannot be opened any more; after everything has been written, if nothing was
 /// measured or a held-out stack was predicted worse than promised.
-pub async fn run(common: &Common, args: &Operators, mut lab: Lab<'_>) -> Result<Exit> {
+pub async fn run(common: &Common, args: &Operators, mut lab: Lab<'_>, mut file: Option<Growing>) -> Result<Exit> {
     let plan = Plan::new(common, args, lab.small);
     let Protocol { shape, context, tokens, runs, .. } = plan.protocol;
     let mut table = Table {
@@ -191,13 +192,13 @@ pub async fn run(common: &Common, args: &Operators, mut lab: Lab<'_>) -> Result<
         if lab.stopped() {
             break;
         }
-        output::keep(&args.output, &table)?;
+        output::keep(&mut file, &table)?;
     }
     table.entries.sort_by_key(|entry| (entry.hidden, entry.batch, entry.part, entry.depth));
     table.warnings.extend(lost(&table.entries));
     table.accuracy = Accuracy::of(&table.held_out);
     let page = || sections::operators(&table);
-    output::write(common, &args.output, &table, &table.warnings, || text(&table), page)?;
+    output::write(common, &args.output, file, &table, &table.warnings, || text(&table), page)?;
     if lab.stopped() {
         return Ok(Exit::Interrupted);
     }

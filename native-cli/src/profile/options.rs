@@ -55,15 +55,20 @@ impl Study {
         }
     }
 
+    /// Where the losses are.
+    pub fn points_file(&self) -> Option<PathBuf> {
+        match self {
+            Study::DepthWidth(args) => args.points.clone(),
+            Study::Operators(_) => None,
+        }
+    }
+
     /// The file of losses, read before anything is measured.
     ///
     /// # Errors
     /// If it cannot be read or used.
     pub fn points(&self) -> Result<Option<Vec<Point>>> {
-        match self {
-            Study::DepthWidth(DepthWidth { points: Some(path), .. }) => points::read(path).map(Some),
-            _ => Ok(None),
-        }
+        self.points_file().map(|path| points::read(&path)).transpose()
     }
 }
 

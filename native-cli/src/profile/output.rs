@@ -2,31 +2,18 @@
 
 use super::options::Output;
 use crate::args::Common;
-use crate::{page, terminal};
-use anyhow::{Context as _, Result};
+use crate::outfile::{self, Growing};
+use crate::terminal;
+use anyhow::Result;
 use serde::Serialize;
-use std::fs;
-use std::path::Path;
 
-/// Makes the file, so that a wrong path is told before anything is measured.
+/// Writes what is known so far beside the file, if one is wanted.
 ///
 /// # Errors
 /// If it cannot be written.
-pub fn touch(path: &Path) -> Result<()> {
-    fs::write(path, "").with_context(|| cannot(path))
-}
-
-fn cannot(path: &Path) -> String {
-    format!("cannot write {}. Check the path, its permissions and the disk", path.display())
-}
-
-/// Writes what is known so far into the file, if one is wanted.
-///
-/// # Errors
-/// If it cannot be written.
-pub fn keep(output: &Output, results: &impl Serialize) -> Result<()> {
-    let Some(path) = &output.file else { return Ok(()) };
-    fs::write(path, format!("{}\n", serde_json::to_string_pretty(results)?)).with_context(|| cannot(path))
+pub fn keep(file: &mut Option<Growing>, results: &impl Serialize) -> Result<()> {
+    let text = format!("{}\n", serde_json::to_string_pretty(results)?);
+    file.as_mut().map_or(Ok(()), |file| file.keep(&text))
 }
 
 /// Writes everything: file, page, and JSON or a text on stdout.
@@ -36,17 +23,19 @@ pub fn keep(output: &Output, results: &impl Serialize) -> Result<()> {
 pub fn write(
     common: &Common,
     output: &Output,
+    file: Option<Growing>,
     results: &impl Serialize,
     warnings: &[String],
     text: impl FnOnce() -> String,
     page: impl FnOnce() -> Result<String>,
 ) -> Result<()> {
-    keep(output, results)?;
+    let json = format!("{}\n", serde_json::to_string_pretty(results)?);
+    file.map_or(Ok(()), |file| file.finish(&json))?;
     if let Some(path) = &output.html {
-        page::write(path, &page()?)?;
+        outfile::write(path, page()?.as_bytes())?;
     }
     match common.json {
-        true => terminal::print(&format!("{}\n", serde_json::to_string_pretty(results)?))?,
+        true => terminal::print(&json)?,
         false => {
             warnings.iter().for_each(|warning| terminal::note(&format!("note: {warning}")));
             terminal::print(&text())?;

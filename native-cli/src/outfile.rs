@@ -1,0 +1,275 @@
+//! Files that commands write. A file is written beside its place and renamed when it is whole, so an old one stays until then,
+//! whatever happens. What a long run has measured so far stands in `FILE.part`.
+
+use crate::args::Common;
+use crate::report::Usage;
+use crate::terminal;
+use anyhow::{Context as _, Result, bail};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
+
+/// Most unfinished runs that are kept beside one file.
+const MOST_PARTS: u32 = 100;
+
+/// Where a path leads: links followed, also of a file that does not exist yet.
+fn place(path: &Path) -> io::Result<PathBuf> {
+    match fs::canonicalize(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let name = path.file_name().ok_or(error)?;
+            Ok(fs::canonicalize(folder(path))?.join(name))
+        }
+        other => other,
+    }
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// A terminal, a pipe or a device: it cannot be replaced, so it is written into.
+fn special(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|data| !data.is_file() && !data.is_dir())
+}
+
+fn cannot(path: &Path) -> String {
+    format!("cannot write {}. Check the path, its permissions and the disk", path.display())
+}
+
+/// The files of `--model` and `--arch`, which no output may replace.
+pub fn inputs(common: &Common) -> Vec<PathBuf> {
+    let entries = common.model.iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten().flatten();
+    let kinds = ["safetensors", "json", "jinja", "txt"];
+    let known = |path: &PathBuf| path.extension().is_some_and(|kind| kinds.iter().any(|known| kind == *known));
+    let arch = common.arch.iter().map(|shape| PathBuf::from(&shape.given));
+    entries.map(|entry| entry.path()).filter(known).chain(arch).collect()
+}
+
+/// Asks, before anything is computed, whether a file can be written. Nothing of it is changed.
+///
+/// # Errors
+/// If it cannot, or if it is one of the `inputs`, or of the other outputs that are named among them.
+pub fn check(path: &Path, inputs: &[impl AsRef<Path>]) -> Result<()> {
+    if special(path) {
+        return Ok(());
+    }
+    let target = place(path).with_context(|| cannot(path))?;
+    for input in inputs.iter().map(AsRef::as_ref) {
+        if place(input).is_ok_and(|input| input == target) {
+            let (shown, input) = (path.display(), input.display());
+            let why = format!("{shown} cannot be written: this run also uses it as {input}. Choose another name");
+            return Err(Usage(why).into());
+        }
+    }
+    match OpenOptions::new().append(true).open(&target) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error).with_context(|| cannot(path)),
+        _ => {}
+    }
+    beside(&target).map(drop).with_context(|| cannot(path))
+}
+
+/// An empty file beside `target`, with the permissions of the one that it will replace.
+fn beside(target: &Path) -> io::Result<tempfile::NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    let usual = std::os::unix::fs::PermissionsExt::from_mode(0o666);
+    #[cfg(unix)]
+    builder.permissions(usual);
+    let file = builder.prefix(".nemoflash-").suffix(".tmp").tempfile_in(folder(target))?;
+    if let Ok(old) = fs::metadata(target) {
+        fs::set_permissions(file.path(), old.permissions())?;
+    }
+    Ok(file)
+}
+
+fn replace(target: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = beside(target)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(target).map_err(|error| error.error)?;
+    // The new name, too, survives a loss of power. Where folders cannot be opened, the system sees to it.
+    let _ = File::open(folder(target)).and_then(|folder| folder.sync_all());
+    Ok(())
+}
+
+/// Writes a whole file: the old one stays if that fails.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    let written = match special(path) {
+        true => OpenOptions::new().write(true).open(path).and_then(|mut file| file.write_all(bytes)),
+        false => place(path).and_then(|target| replace(&target, bytes)),
+    };
+    written.with_context(|| cannot(path))
+}
+
+/// A file that a long run will write, and what it knows so far, line by line ([`Growing::add`]) or as a whole text
+/// ([`Growing::keep`]): in `FILE.part`, or `FILE.part2` where an earlier run that was
+/// killed left the first one behind.
+#[derive(Debug)]
+pub struct Growing {
+    path: PathBuf,
+    /// None for a terminal, a pipe or a device.
+    part: Option<Part>,
+}
+
+#[derive(Debug)]
+struct Part {
+    path: PathBuf,
+    file: File,
+    /// Bytes that are whole.
+    len: u64,
+}
+
+impl Growing {
+    /// Makes the part. [`check`] comes first.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub fn new(path: &Path) -> Result<Growing> {
+        let path = path.to_owned();
+        if special(&path) {
+            return Ok(Growing { path, part: None });
+        }
+        let target = place(&path).with_context(|| cannot(&path))?;
+        for number in 1..=MOST_PARTS {
+            let mut name = target.clone().into_os_string();
+            name.push(if number == 1 { ".part".to_owned() } else { format!(".part{number}") });
+            match OpenOptions::new().append(true).create_new(true).open(&name) {
+                Ok(file) => return Ok(Growing { path, part: Some(Part { path: name.into(), file, len: 0 }) }),
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error).with_context(|| cannot(&path)),
+            }
+        }
+        bail!("{MOST_PARTS} unfinished runs stand beside {} (.part). Remove those that you do not need", path.display())
+    }
+
+    /// Adds a line to the part. A line is in it as a whole or not at all.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn add(&mut self, line: &str) -> Result<()> {
+        let Some(Part { path, file, len }) = &mut self.part else { return Ok(()) };
+        if let Err(error) = file.write_all(line.as_bytes()) {
+            // Half a line would be taken for a damaged file. If cutting it fails too, `compare` still leaves it out.
+            let _ = file.set_len(*len);
+            return Err(error).with_context(|| cannot(path));
+        }
+        *len += line.len() as u64;
+        Ok(())
+    }
+
+    /// Puts a whole text in the place of what the part holds.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn keep(&mut self, text: &str) -> Result<()> {
+        let Some(Part { path, len, .. }) = &mut self.part else { return Ok(()) };
+        replace(path, text.as_bytes()).with_context(|| cannot(path))?;
+        *len = text.len() as u64;
+        Ok(())
+    }
+
+    /// Writes the file and removes the part, which stays if that fails.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn finish(mut self, text: &str) -> Result<()> {
+        write(&self.path, text.as_bytes())?;
+        if let Some(Part { path, .. }) = self.part.take() {
+            fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Growing {
+    /// A run that failed: what it knew is kept, and nothing is left of one that knew nothing.
+    fn drop(&mut self) {
+        match &self.part {
+            Some(Part { path, len: 0, .. }) => drop(fs::remove_file(path)),
+            Some(Part { path, .. }) => terminal::note(&format!("[what was measured is in {}]", path.display())),
+            None => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = entries.collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn an_old_file_stays_until_the_new_one_is_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rows");
+        fs::write(&path, "old").unwrap();
+        let none: [&Path; 0] = [];
+        check(&path, &none).unwrap();
+        assert_eq!((names(folder.path()), fs::read_to_string(&path).unwrap().as_str()), (vec!["rows".into()], "old"));
+        let mut first = Growing::new(&path).unwrap();
+        first.add("1\n").unwrap();
+        // A run beside it, or after it was killed.
+        let mut second = Growing::new(&path).unwrap();
+        second.keep("a whole\n").unwrap();
+        second.keep("text\n").unwrap();
+        let part = folder.path().join("rows.part");
+        assert_eq!(names(folder.path()), ["rows", "rows.part", "rows.part2"]);
+        assert_eq!(
+            ["rows", "rows.part", "rows.part2"].map(|name| fs::read_to_string(folder.path().join(name)).unwrap()),
+            ["old", "1\n", "text\n"]
+        );
+        second.finish("new").unwrap();
+        drop(first);
+        assert_eq!(
+            (names(folder.path()), fs::read_to_string(&path).unwrap().as_str()),
+            (vec!["rows".into(), "rows.part".into()], "new")
+        );
+        fs::remove_file(part).unwrap();
+        // Who knew nothing leaves nothing.
+        drop(Growing::new(&path).unwrap());
+        assert_eq!(names(folder.path()), ["rows"]);
+    }
+
+    #[test]
+    fn inputs_are_not_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let (input, other) = (folder.path().join("in"), folder.path().join("sub/../out"));
+        fs::create_dir(folder.path().join("sub")).unwrap();
+        fs::write(&input, "").unwrap();
+        assert!(check(&folder.path().join("sub/../in"), &[&input]).unwrap_err().is::<Usage>());
+        // Two outputs of one name, neither of which exists.
+        assert!(check(&folder.path().join("out"), &[&other]).unwrap_err().is::<Usage>());
+        check(&folder.path().join("out"), &[&input]).unwrap();
+        assert!(check(folder.path(), &[&input]).is_err(), "a folder");
+        assert!(check(&folder.path().join("no/such"), &[&input]).is_err());
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn links_and_permissions_stay() {
+        use std::os::unix::fs::{PermissionsExt as _, symlink};
+        let folder = tempfile::tempdir().unwrap();
+        let (file, link) = (folder.path().join("file"), folder.path().join("link"));
+        fs::write(&file, "old").unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+        symlink(&file, &link).unwrap();
+        write(&link, b"new").unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::read_to_string(&file).unwrap(), "new");
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o640);
+        // A new file has what the user's mask leaves of the usual permissions.
+        let [new, usual] = ["new", "usual"].map(|name| folder.path().join(name));
+        fs::write(&usual, "").unwrap();
+        write(&new, b"").unwrap();
+        let mode = |path| fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode(new), mode(usual));
+    }
+}
