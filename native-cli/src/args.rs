@@ -11,8 +11,8 @@ use crate::manual::{Completions, Man};
 use crate::profile::Profile;
 use crate::report::EXIT_CODES;
 use crate::shape::{self, Shape};
+use crate::unused;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::parser::ValueSource;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use nemoflash::{Deny, GpuOptions, Kv, LoadOptions, Quant, defaults};
 use std::path::PathBuf;
@@ -89,8 +89,9 @@ pub enum Command {
     /// `bench --all-backends --browser --html report.html` measures all that this machine can do, each adapter, the CPU
     /// and the built page in a Chromium, and writes one page that compares them.
     ///
-    /// A row has everything that its numbers depend on, so rows of several machines can stand in one file. Each is written
-    /// when it is measured; Ctrl-C keeps those. The exit code is 1 if a row has no result or a marked one.
+    /// A row has everything that its numbers depend on, so rows of several machines can stand in one file. Ctrl-C keeps the
+    /// rows so far. While it measures, they stand in FILE.part as JSON lines, which `compare` reads, also after a crash. The
+    /// exit code is 1 if a row has no result or a marked one.
     #[command(after_help = EXIT_CODES)]
     Bench(Box<Bench>),
     /// Repeat the paper's two studies of latency: a look-up table of blocks, and depth against width
@@ -311,7 +312,7 @@ impl Cli {
         Cli::parse_strictly(std::env::args_os())
     }
 
-    /// As clap's, and refuses options of `generate` in front of another command: they would do nothing there.
+    /// As clap's, and refuses options that would do nothing.
     fn parse_strictly<T: Into<std::ffi::OsString> + Clone>(
         arguments: impl IntoIterator<Item = T>,
     ) -> Result<Cli, clap::Error> {
@@ -321,19 +322,7 @@ impl Cli {
             Ok(matches) => matches,
             Err(error) => return Err(a_word_too_many(error, arguments)),
         };
-        if let Some(name) = matches.subcommand_name() {
-            let own = Generate::augment_args(clap::Command::new("generate"));
-            let given = |id: &&clap::Arg| matches.value_source(id.get_id().as_str()) == Some(ValueSource::CommandLine);
-            if let Some(arg) = own.get_arguments().find(given) {
-                let what = match arg.get_long() {
-                    Some(long) => format!("`--{long}`"),
-                    None => "a prompt".to_owned(),
-                };
-                let why =
-                    format!("{what} in front of `{name}` has no effect; write it after `{name}`, or leave it out");
-                return Err(command.error(ErrorKind::ArgumentConflict, why));
-            }
-        }
+        unused::refuse(&mut command, &matches)?;
         Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
     }
 }
@@ -447,9 +436,9 @@ mod tests {
 
     #[test]
     fn common_options_go_anywhere() {
-        for line in [["--device", "cpu", "devices"], ["devices", "--device", "cpu"]] {
+        for line in [["--backend", "gl", "devices"], ["devices", "--backend", "gl"]] {
             let cli = parse(&line).unwrap();
-            assert!(matches!(cli.command, Some(Command::Devices)) && cli.common.device == Some(Device::Cpu));
+            assert!(matches!(cli.command, Some(Command::Devices)) && cli.common.backend == Some(Backend::Gl));
         }
     }
 

@@ -31,6 +31,7 @@ mod shape;
 mod source;
 mod synthesize;
 mod terminal;
+mod unused;
 mod verify;
 
 use args::{Cli, Command};

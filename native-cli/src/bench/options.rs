@@ -13,7 +13,7 @@ const MOST: i64 = 1 << 24;
 #[derive(Clone, Debug, Args)]
 pub struct Bench {
     /// Measure a whole table instead of single tests
-    #[arg(conflicts_with_all = ["all_backends", "sweep", "browser", "model"])]
+    #[arg(conflicts_with_all = ["all_backends", "sweep", "browser", "model", "n_prompt", "pg"])]
     pub table: Option<Table>,
     /// Prompt lengths, in tokens, whose prefill is timed (pp); 0 for none
     #[arg(short = 'p', long, value_name = "LIST", value_delimiter = ',', default_value = "512", value_parser = clap::value_parser!(u32).range(..=MOST))]
@@ -45,7 +45,7 @@ pub struct Bench {
     /// Format of the results; --json means json
     #[arg(short, long, default_value = "md", conflicts_with = "json")]
     pub output: Output,
-    /// Write the results to this file, and a table to stdout
+    /// Write the results to this file when all are there (until then FILE.part has them), and a table to stdout
     #[arg(long, value_name = "FILE")]
     pub file: Option<PathBuf>,
     /// Also write the HTML report of `nemoflash compare`
@@ -61,7 +61,7 @@ pub struct Bench {
     #[arg(long, value_name = "PATH", num_args = 0..=1, require_equals = true)]
     pub browser: Option<Option<PathBuf>>,
     /// Folder of the built web demo, for --browser
-    #[arg(long, value_name = "DIR", default_value = "web-demo/dist")]
+    #[arg(long, value_name = "DIR", default_value = "web-demo/dist", requires = "browser")]
     pub page: PathBuf,
 }
 

@@ -29,9 +29,17 @@ pub struct Run {
     pub err: String,
 }
 
+/// The option that runs a command on the CPU. Commands that run no model do not take it.
+pub fn on_cpu(arguments: &[&str]) -> &'static [&'static str] {
+    match arguments.first() {
+        Some(&("devices" | "compare" | "verify")) => &[],
+        _ => &["--device", "cpu"],
+    }
+}
+
 /// Runs on the CPU.
 pub fn cpu(arguments: &[&str]) -> Run {
-    finish(nemoflash(&[&["--device", "cpu"], arguments].concat()).spawn().expect("the binary runs"))
+    finish(nemoflash(&[on_cpu(arguments), arguments].concat()).spawn().expect("the binary runs"))
 }
 
 /// Runs on the CPU with this on stdin.

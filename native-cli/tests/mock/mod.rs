@@ -4,7 +4,7 @@
 
 pub mod proxy;
 
-use super::common::{Run, finish, nemoflash, root};
+use super::common::{Run, finish, nemoflash, on_cpu, root};
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
 use sha1::Sha1;
@@ -261,7 +261,7 @@ pub fn weights(change: impl Fn(Answer, &Request) -> Answer) -> impl Fn(&Request)
 
 /// A run of the binary that knows only this hub and this home.
 pub fn command(hub: &str, home: &Path, arguments: &[&str]) -> Command {
-    let mut command = nemoflash(&[arguments, &["--device", "cpu", "--model", ID]].concat());
+    let mut command = nemoflash(&[arguments, on_cpu(arguments), &["--model", ID]].concat());
     for (name, _) in std::env::vars_os() {
         let upper = name.to_string_lossy().to_ascii_uppercase();
         let hub = ["HF_", "HUGGING", "TRANSFORMERS_", "XDG_CACHE_HOME"].iter().any(|begin| upper.starts_with(begin));

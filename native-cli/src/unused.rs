@@ -1,0 +1,120 @@
+//! Options that a command would ignore: it refuses them, because whoever gives one expects something of it.
+
+use crate::args::Generate;
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args as _, Command, Error};
+
+/// Of the options of every command, those that say which model and what becomes of its weights,
+const MODEL: [&str; 6] = ["model", "arch", "weights", "keep_logits", "revision", "accept_license"];
+/// and those that say where and how it runs.
+const RUN: [&str; 6] = ["device", "backend", "adapter", "deny", "kv", "context"];
+
+/// The options of every command that this one ignores.
+fn ignored(name: &str) -> Vec<&'static str> {
+    match name {
+        "devices" => [&MODEL[..], &RUN].concat().into_iter().filter(|id| *id != "backend").collect(),
+        "compare" => [&MODEL[..], &RUN].concat(),
+        // The weights are looked at in the files, where they lie.
+        "verify" => [&["arch", "weights", "keep_logits", "accept_license"][..], &RUN].concat(),
+        // It asks a few tokens only, of the built-in model and of `--model`.
+        "doctor" => vec!["arch", "context"],
+        // It makes its stacks itself.
+        "profile" => vec!["model", "arch", "revision", "accept_license"],
+        _ => vec![],
+    }
+}
+
+/// Refuses options that would do nothing: options of `generate` in front of another command, and those of every command that
+/// this one ignores.
+///
+/// # Errors
+/// Names the first such option.
+pub fn refuse(command: &mut Command, matches: &ArgMatches) -> Result<(), Error> {
+    let Some(name) = matches.subcommand_name() else { return Ok(()) };
+    let given = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
+    let own = Generate::augment_args(Command::new("generate"));
+    let why = if let Some(arg) = own.get_arguments().find(|arg| given(arg.get_id().as_str())) {
+        let what = arg.get_long().map_or("a prompt".to_owned(), |long| format!("`--{long}`"));
+        format!("{what} in front of `{name}` has no effect; write it after `{name}`, or leave it out")
+    } else if let Some(id) = ignored(name).into_iter().find(|id| given(id)) {
+        format!("`--{}` has no effect on `{name}`. Leave it out", id.replace('_', "-"))
+    } else {
+        return Ok(());
+    };
+    Err(command.error(ErrorKind::ArgumentConflict, why))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::Cli;
+    use clap::CommandFactory as _;
+
+    fn parse(line: &str) -> Result<(), Error> {
+        let mut command = Cli::command();
+        let words = ["nemoflash"].into_iter().chain(line.split_whitespace());
+        let matches = command.try_get_matches_from_mut(words)?;
+        refuse(&mut command, &matches)
+    }
+
+    /// Every option of every command, with a value.
+    const OPTIONS: [&str; 12] = [
+        "--model x",
+        "--arch qwen3-0.6b",
+        "--weights q4",
+        "--keep-logits",
+        "--revision main",
+        "--accept-license",
+        "--device cpu",
+        "--backend gl",
+        "--adapter 0",
+        "--deny f16",
+        "--kv f32",
+        "--context 9",
+    ];
+
+    /// Which of these each command takes, in their order; `--json` and `--verbose` go with all.
+    #[test]
+    fn what_a_command_ignores_is_refused() {
+        for (name, line, takes) in [
+            ("generate", "generate x", "111111111111"),
+            ("chat", "chat", "111111111111"),
+            ("explain", "explain", "111111111111"),
+            ("logits", "logits --ids 1 --out x", "111111111111"),
+            ("perplexity", "perplexity --text x", "111111111111"),
+            ("bench", "bench", "111111111111"),
+            ("quantize", "quantize x", "111111111111"),
+            ("synthesize", "synthesize x", "111111111111"),
+            ("doctor", "doctor", "101111111110"),
+            ("profile", "profile operators", "001100111111"),
+            ("verify", "verify", "100010000000"),
+            ("devices", "devices", "000000010000"),
+            ("compare", "compare x", "000000000000"),
+        ] {
+            assert!(parse(&format!("{line} --json --verbose")).is_ok(), "{name}");
+            for (option, takes) in OPTIONS.iter().zip(takes.chars()) {
+                // Options of every command may stand on either side of it.
+                for line in [format!("{line} {option}"), format!("{option} {line}")] {
+                    assert_eq!(parse(&line).is_ok(), takes == '1', "{line}");
+                }
+            }
+        }
+        // A new command, or a new option of every command, needs its place in the table.
+        let command = Cli::command();
+        assert_eq!(command.get_subcommands().count(), 13);
+        let globals = command.get_arguments().filter(|arg| arg.is_global_set()).count();
+        assert_eq!(globals, OPTIONS.len() + 2, "--json and --verbose beside these");
+        assert_eq!(globals, MODEL.len() + RUN.len() + 2);
+    }
+
+    #[test]
+    fn what_bench_ignores_is_refused() {
+        for line in ["bench --page x", "bench paper -p 8", "bench paper --pg 1,2", "bench -o md --json"] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+        for line in ["bench --page x --browser", "bench paper -n 8", "bench -p 8 --pg 1,2"] {
+            parse(line).unwrap();
+        }
+    }
+}
