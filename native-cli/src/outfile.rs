@@ -39,8 +39,12 @@ fn cannot(path: &Path) -> String {
 /// The files of `--model` and `--arch`, which no output may replace.
 pub fn inputs(common: &Common) -> Vec<PathBuf> {
     let entries = common.model.iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten().flatten();
-    let kinds = ["safetensors", "json", "jinja", "txt"];
-    let known = |path: &PathBuf| path.extension().is_some_and(|kind| kinds.iter().any(|known| kind == *known));
+    // Others may lie there too, such as logits that were written before.
+    let known = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let weights = name.starts_with("model") && name.ends_with(".safetensors");
+        weights || [".json", ".jinja"].iter().any(|end| name.ends_with(end))
+    };
     let arch = common.arch.iter().map(|shape| PathBuf::from(&shape.given));
     entries.map(|entry| entry.path()).filter(known).chain(arch).collect()
 }

@@ -16,7 +16,7 @@ use crate::args::Common;
 use crate::interrupt::{self, Answering, Idle};
 use crate::outfile::{self, Growing};
 use crate::page;
-use crate::report::{Exit, Usage};
+use crate::report::Exit;
 use anyhow::Result;
 use lab::Lab;
 use options::Study;
@@ -28,10 +28,6 @@ use std::path::PathBuf;
 /// What is wrong with an option or the device; after everything has been written, if nothing was measured or the table predicts
 /// a held-out stack worse than it promises.
 pub async fn run(common: &Common, profile: &Profile) -> Result<Exit> {
-    if common.model.is_some() || common.arch.is_some() {
-        let why = "profile makes its own stacks with random weights. Leave --model and --arch out";
-        return Err(Usage(why.into()).into());
-    }
     let output = profile.study.output();
     let mut used: Vec<PathBuf> = profile.study.points_file().into_iter().collect();
     if let Some(file) = &output.file {

@@ -201,7 +201,7 @@ fn mistakes_are_refused_before_anything_is_measured() {
     for (line, code, words) in [
         (&["operators", "--html", "page.txt"][..], 2, "does not end in .html"),
         (&["operators", "--file", "/no/such/folder/x.json"], 1, "cannot write"),
-        (&["operators", "--arch", "qwen3-0.6b"], 2, "Leave --model and --arch out"),
+        (&["operators", "--arch", "qwen3-0.6b"], 2, "`--arch` has no effect on `profile`"),
         (&["depth-width", "--points", &few], 1, "too few for the law's five constants"),
         (&["depth-width", "--points", &odd], 1, "columns depth, width and loss"),
         (&["depth-width", "--points", &below], 1, "not above 0"),

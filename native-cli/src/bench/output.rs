@@ -93,7 +93,8 @@ impl Writer {
     fn whole(self) -> Result<String> {
         let mut again = Writer::new(self.format);
         let rows: Result<String> = self.rows.into_iter().map(|row| again.row(row)).collect();
-        Ok(rows? + &again.end()?)
+        // A table's last line says what ran, and is for stdout.
+        Ok(rows? + &if self.format == Format::Json { again.end()? } else { String::new() })
     }
 
     /// The text behind the last row.
