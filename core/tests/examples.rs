@@ -28,14 +28,14 @@ fn a_story() {
 #[test]
 fn a_conversation() {
     let mut text = String::new();
-    let options = ChatOptions { format: Some(ChatFormat::Instruct), ..greedy(6) };
+    let options = ChatOptions { format: Some(ChatFormat::Instruct), ..greedy(24) };
     block_on(chat::chat(Path::new(FABLES), &options, &b"Who are you?\nAnd you?\n"[..], |piece| text += piece))
         .expect("a chat");
-    assert_eq!(text.matches('\n').count(), 2, "{text}");
     // One turn after the other, and not two conversations.
     let mut alone = String::new();
     block_on(chat::chat(Path::new(FABLES), &options, &b"And you?\n"[..], |piece| alone += piece)).expect("a chat");
-    assert!(!text.ends_with(&alone), "{text}");
+    assert!(text.len() > alone.len() + 10, "two answers: {text}");
+    assert!(alone.len() > 10 && !text.ends_with(&alone), "{text}");
 }
 
 /// Files need not be on a disk, and every failure names its file.
