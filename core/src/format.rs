@@ -1,9 +1,14 @@
-//! How a matrix keeps its numbers on a device: bf16 as published, or integers that share a scale and a bias by
-//! groups, the affine scheme of MLX's quantised folders. `shaders/lib/weights_*.wgsl` read the same layouts.
+//! How a matrix keeps its numbers on a device: the floats of the checkpoint, or integers that share a scale and a bias by
+//! groups, the affine scheme of MLX's quantised folders. `shaders/lib/weights_*.wgsl` read the same layouts; [`packed`]
+//! says how MLX's other schemes become one of these.
 
+pub(crate) mod packed;
+
+use crate::checkpoint::Dtype;
 use crate::kernel::Const;
 use crate::{Error, Result};
 use half::{bf16, f16};
+use nemoflash_shaders as wgsl;
 use std::fmt;
 
 /// The format of a matrix [lines, cols].
@@ -11,6 +16,10 @@ use std::fmt;
 pub enum Format {
     /// Two bf16 in a word, the first in the low half.
     Bf16,
+    /// Two f16 in a word, the first in the low half.
+    F16,
+    /// An f32 in a word.
+    F32,
     /// Integers with scales and biases.
     Quant(Quant),
 }
@@ -18,32 +27,76 @@ pub enum Format {
 /// Integers of `bits` bits; `group` neighbours in a line share a scale and a bias: `weight = scale · q + bias`.
 ///
 /// First all integers, [lines, cols · bits / 32] words with the first in the lowest bits, then one word for each
-/// group, [lines, cols / group], with the scale in its low half and the bias in its high half.
+/// group, [lines, cols / group], with the scale in its low half and the bias in its high half; or two words, where both
+/// are f32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Quant {
     /// Bits of an integer: 4 or 8.
     pub bits: u32,
-    /// Integers that share a scale and a bias: 32, 64 or 128.
+    /// Integers that share a scale and a bias: 32, 64 or 128, with 8 bits 16 too.
     pub group: u32,
-    /// Scales and biases are f16 instead of bf16.
-    pub scale_f16: bool,
+    /// What scales and biases are.
+    pub scales: Scales,
+}
+
+/// The type of scales and biases.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Scales {
+    /// bf16, which `--weights` and `quantize` make.
+    #[default]
+    Bf16,
+    /// f16.
+    F16,
+    /// f32.
+    F32,
+}
+
+impl Scales {
+    /// Words of a scale and a bias.
+    pub(crate) fn words(self) -> u32 {
+        if self == Scales::F32 { 2 } else { 1 }
+    }
+
+    /// The scales of a checkpoint.
+    pub(crate) fn of(dtype: Dtype) -> Option<Scales> {
+        match dtype {
+            Dtype::BF16 => Some(Scales::Bf16),
+            Dtype::F16 => Some(Scales::F16),
+            Dtype::F32 => Some(Scales::F32),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for Format {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Format::Bf16 => f.write_str("bf16"),
+            Format::F16 => f.write_str("f16"),
+            Format::F32 => f.write_str("f32"),
             Format::Quant(Quant { bits, group, .. }) => write!(f, "{bits} bits in groups of {group}"),
         }
     }
 }
 
 impl Format {
+    /// The floats of a checkpoint as they are stored.
+    pub(crate) fn float(dtype: Dtype) -> Option<Format> {
+        match dtype {
+            Dtype::BF16 => Some(Format::Bf16),
+            Dtype::F16 => Some(Format::F16),
+            Dtype::F32 => Some(Format::F32),
+            _ => None,
+        }
+    }
+
     /// The format as an operator's number: 0 is bf16.
     pub fn code(self) -> u32 {
         match self {
             Format::Bf16 => 0,
-            Format::Quant(Quant { bits, group, scale_f16 }) => bits | group << 8 | u32::from(scale_f16) << 16,
+            Format::F16 => 1,
+            Format::F32 => 2,
+            Format::Quant(Quant { bits, group, scales }) => bits | group << 8 | (scales as u32) << 16,
         }
     }
 
@@ -51,15 +104,21 @@ impl Format {
     pub fn of(code: u32) -> Format {
         match code {
             0 => Format::Bf16,
-            _ => Format::Quant(Quant { bits: code & 0xff, group: code >> 8 & 0xff, scale_f16: code >> 16 != 0 }),
+            1 => Format::F16,
+            2 => Format::F32,
+            _ => {
+                let scales = [Scales::Bf16, Scales::F16, Scales::F32][(code >> 16) as usize % 3];
+                Format::Quant(Quant { bits: code & 0xff, group: code >> 8 & 0xff, scales })
+            }
         }
     }
 
     /// Words of such a matrix.
     pub fn words(self, lines: u32, cols: u32) -> u64 {
         let per_line = match self {
-            Format::Bf16 => cols / 2,
-            Format::Quant(q) => q.words(cols) + q.groups(cols),
+            Format::Bf16 | Format::F16 => cols / 2,
+            Format::F32 => cols,
+            Format::Quant(q) => q.words(cols) + q.group_words(cols),
         };
         u64::from(lines) * u64::from(per_line)
     }
@@ -67,16 +126,33 @@ impl Format {
     /// The constants of kernels that read it: see [`Part::Weights`](crate::kernel::Part::Weights).
     pub(crate) fn consts(self) -> Vec<Const> {
         let mut consts = vec![("PER", self.chunk() / 4)];
-        if let Format::Quant(Quant { bits, group, scale_f16 }) = self {
-            consts.extend([("BITS", bits), ("GROUP", group), ("SCALE_F16", scale_f16.into())]);
+        match self {
+            Format::Bf16 => {}
+            Format::F16 => consts.push(("F16_WEIGHTS", 1)),
+            Format::F32 => consts.push(("F32_WEIGHTS", 1)),
+            Format::Quant(Quant { bits, group, scales }) => {
+                consts.extend([("BITS", bits), ("GROUP", group), ("SCALES", scales as u32)]);
+            }
         }
         consts
+    }
+
+    /// The text that reads the format of these constants.
+    pub(crate) fn text(consts: &[Const]) -> &'static str {
+        let has = |wanted: &str| consts.iter().any(|(name, _)| *name == wanted);
+        match () {
+            () if has("BITS") => wgsl::WEIGHTS_QUANT,
+            () if has("F16_WEIGHTS") => wgsl::WEIGHTS_F16,
+            () if has("F32_WEIGHTS") => wgsl::WEIGHTS_F32,
+            () => wgsl::WEIGHTS_BF16,
+        }
     }
 
     /// Weights that a thread takes at a time: what 16 bytes hold.
     pub(crate) fn chunk(self) -> u32 {
         match self {
-            Format::Bf16 => 8,
+            Format::Bf16 | Format::F16 => 8,
+            Format::F32 => 4,
             Format::Quant(q) => 128 / q.bits,
         }
     }
@@ -91,13 +167,22 @@ impl Format {
                     out.copy_from_slice(&bf16_pair(word));
                 }
             }
+            Format::F16 => {
+                let words = &words[line * cols / 2..][..cols / 2];
+                for (out, &word) in out.chunks_exact_mut(2).zip(words) {
+                    out.copy_from_slice(&[word as u16, (word >> 16) as u16].map(|half| f16::from_bits(half).to_f32()));
+                }
+            }
+            Format::F32 => out.copy_from_slice(bytemuck::cast_slice(&words[line * cols..][..cols])),
             Format::Quant(q) => {
                 let (per_line, groups) = (q.words(cols as u32) as usize, q.groups(cols as u32) as usize);
-                let pairs = &words[lines as usize * per_line + line * groups..][..groups];
+                let size = q.scales.words() as usize;
+                let pairs = &words[lines as usize * per_line + line * groups * size..][..groups * size];
                 let packed = &words[line * per_line..][..per_line];
                 let (per_word, mask) = (32 / q.bits as usize, (1u32 << q.bits) - 1);
                 let group = q.group as usize;
-                for ((out, packed), &pair) in out.chunks_mut(group).zip(packed.chunks(group / per_word)).zip(pairs) {
+                let groups = out.chunks_mut(group).zip(packed.chunks(group / per_word));
+                for ((out, packed), pair) in groups.zip(pairs.chunks(size)) {
                     let [scale, bias] = q.pair(pair);
                     for (out, &word) in out.chunks_exact_mut(per_word).zip(packed) {
                         for (i, out) in out.iter_mut().enumerate() {
@@ -111,7 +196,17 @@ impl Format {
 
     /// Words of a matrix for tests, with numbers like weights. Any bf16 will do, so they need none.
     pub(crate) fn example(self, lines: u32, cols: u32, uniform: &mut dyn FnMut() -> f32) -> Option<Vec<u32>> {
-        let Format::Quant(q) = self else { return None };
+        let q = match self {
+            Format::Bf16 => return None,
+            Format::F16 | Format::F32 => {
+                let half = |v: f32| u32::from(f16::from_f32(v).to_bits());
+                let mut value = || (uniform() - 0.5) * 0.2;
+                let word =
+                    |_| if self == Format::F32 { value().to_bits() } else { half(value()) | half(value()) << 16 };
+                return Some((0..self.words(lines, cols)).map(word).collect());
+            }
+            Format::Quant(q) => q,
+        };
         let packed = u64::from(lines) * u64::from(q.words(cols));
         let pair = |uniform: &mut dyn FnMut() -> f32| {
             let half = (1u32 << (q.bits - 1)) as f32;
@@ -120,7 +215,11 @@ impl Format {
         };
         let word =
             |uniform: &mut dyn FnMut() -> f32| (uniform() * 65536.0) as u32 | ((uniform() * 65536.0) as u32) << 16;
-        Some((0..self.words(lines, cols)).map(|i| if i < packed { word(uniform) } else { pair(uniform) }).collect())
+        let mut words: Vec<u32> = (0..packed).map(|_| word(uniform)).collect();
+        for _ in 0..u64::from(lines) * u64::from(q.groups(cols)) {
+            words.extend(&pair(uniform)[..q.scales.words() as usize]);
+        }
+        Some(words)
     }
 }
 
@@ -130,9 +229,14 @@ pub(crate) fn bf16_pair(word: u32) -> [f32; 2] {
 }
 
 impl Quant {
+    /// Integers whose scales and biases are bf16.
+    pub fn new(bits: u32, group: u32) -> Quant {
+        Quant { bits, group, scales: Scales::Bf16 }
+    }
+
     /// The possible bits.
     pub const BITS: &[u32] = &[4, 8];
-    /// The possible groups.
+    /// The groups that numbers can be quantised in.
     pub const GROUPS: &[u32] = &[32, 64, 128];
 
     /// Holds bits and group against those that there are.
@@ -158,20 +262,29 @@ impl Quant {
         cols / self.group
     }
 
-    /// Scale and bias of a group's word.
-    fn pair(self, word: u32) -> [f32; 2] {
-        let halves = [word as u16, (word >> 16) as u16];
-        if self.scale_f16 {
-            halves.map(|h| f16::from_bits(h).to_f32())
-        } else {
-            halves.map(|h| bf16::from_bits(h).to_f32())
+    /// Words of the scales and biases of a line.
+    pub(crate) fn group_words(self, cols: u32) -> u32 {
+        self.groups(cols) * self.scales.words()
+    }
+
+    /// Scale and bias from a group's words.
+    fn pair(self, words: &[u32]) -> [f32; 2] {
+        let halves = [words[0] as u16, (words[0] >> 16) as u16];
+        match self.scales {
+            Scales::Bf16 => halves.map(|h| bf16::from_bits(h).to_f32()),
+            Scales::F16 => halves.map(|h| f16::from_bits(h).to_f32()),
+            Scales::F32 => [words[0], words[1]].map(f32::from_bits),
         }
     }
 
-    /// A group's word, from its scale and bias.
-    pub(crate) fn halves(self, scale: f32, bias: f32) -> u32 {
-        let half = |v: f32| if self.scale_f16 { f16::from_f32(v).to_bits() } else { bf16::from_f32(v).to_bits() };
-        u32::from(half(scale)) | u32::from(half(bias)) << 16
+    /// A group's words, from its scale and bias; the second only counts where they are f32.
+    pub(crate) fn halves(self, scale: f32, bias: f32) -> [u32; 2] {
+        let both = |[scale, bias]: [u16; 2]| [u32::from(scale) | u32::from(bias) << 16, 0];
+        match self.scales {
+            Scales::Bf16 => both([scale, bias].map(|v| bf16::from_f32(v).to_bits())),
+            Scales::F16 => both([scale, bias].map(|v| f16::from_f32(v).to_bits())),
+            Scales::F32 => [scale, bias].map(f32::to_bits),
+        }
     }
 
     /// Quantises lines: the integers' words go to `packed`, the groups' words to `pairs`. The number of values must
@@ -195,10 +308,10 @@ impl Quant {
                 }
             }
             let (low, high) = (low.into_iter().fold(f32::MAX, f32::min), high.into_iter().fold(f32::MIN, f32::max));
-            let word = self.halves((high - low) / most, low);
-            let [scale, bias] = self.pair(word);
+            let words = self.halves((high - low) / most, low);
+            let [scale, bias] = self.pair(&words);
             let per_scale = if scale > 0.0 { 1.0 / scale } else { 0.0 };
-            pairs.push(word);
+            pairs.extend(&words[..self.scales.words() as usize]);
             let integers = &mut integers[..group.len()];
             for (q, &v) in integers.iter_mut().zip(group) {
                 *q = (((v - bias) * per_scale).clamp(0.0, most) + ROUND).to_bits() & 0xff;
@@ -214,16 +327,17 @@ impl Quant {
 mod tests {
     use super::*;
 
-    const ALL: [Quant; 4] = [
-        Quant { bits: 4, group: 32, scale_f16: false },
-        Quant { bits: 4, group: 128, scale_f16: true },
-        Quant { bits: 8, group: 64, scale_f16: false },
-        Quant { bits: 8, group: 32, scale_f16: true },
+    const ALL: [Quant; 5] = [
+        Quant { bits: 4, group: 32, scales: Scales::Bf16 },
+        Quant { bits: 4, group: 128, scales: Scales::F16 },
+        Quant { bits: 8, group: 64, scales: Scales::Bf16 },
+        Quant { bits: 8, group: 32, scales: Scales::F16 },
+        Quant { bits: 4, group: 64, scales: Scales::F32 },
     ];
 
     #[test]
     fn codes_come_back() {
-        for format in ALL.map(Format::Quant).into_iter().chain([Format::Bf16]) {
+        for format in ALL.map(Format::Quant).into_iter().chain([Format::Bf16, Format::F16, Format::F32]) {
             assert_eq!(Format::of(format.code()), format);
         }
     }

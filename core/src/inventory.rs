@@ -4,7 +4,8 @@ use std::collections::{HashMap, HashSet};
 
 use crate::checkpoint::{Dtype, Header, TensorInfo, shown};
 use crate::config::{Activation, BlockKind, Config, Layer, Quantization};
-use crate::format::Quant;
+use crate::format::packed::Packed;
+use crate::format::{Format, Quant};
 use crate::{Error, Result};
 
 /// Embedding of the vocabulary, shape `[vocab_size, hidden_size]`.
@@ -139,9 +140,9 @@ impl Config {
         self.dimensions(&shapes, &mut lines);
         let mut known = HashSet::new();
         for tensor in &expected {
-            let parts = match shapes.quant(&tensor.name) {
+            let parts = match shapes.packed(&tensor.name) {
                 None => vec![(tensor.name.clone(), tensor.shape.clone(), &NUMBERS[..])],
-                Some(quant) => quantised(tensor, quant, &mut lines),
+                Some((packed, scales)) => quantised(tensor, packed, scales, &mut lines),
             };
             for (name, shape, dtypes) in parts {
                 match shapes.tensors.get(name.as_str()) {
@@ -169,18 +170,23 @@ impl Config {
         lines.done()
     }
 
-    /// The matrices that are quantised, in a checkpoint that [`Config::check`] has passed, or are to be with `wanted`.
-    /// A matrix whose lines are no multiple of the group stays as it is.
+    /// How the matrices of a checkpoint that [`Config::check`] has passed are stored, those that are not bf16. With
+    /// `wanted`, floats are quantised; a matrix whose lines are no multiple of the group stays as it is.
     pub(crate) fn stored(&self, tables: &[Header], wanted: Option<Quant>) -> HashMap<String, Stored> {
         let shapes = Shapes::of(tables, self.quantization.as_ref());
-        let matrices = self.tensors().into_iter().filter(|t| t.is_matrix());
+        let stored = |tensor: &Expected| {
+            let Expected { name, shape } = tensor;
+            if let Some((packed, scales)) = shapes.packed(name) {
+                return Some(Stored::Packed(packed, packed.format(scales)));
+            }
+            let fits = |quant: &Quant| tensor.is_matrix() && shape[1].is_multiple_of(quant.group.into());
+            let format = || Format::float(shapes.tensors.get(name.as_str())?.dtype).filter(|f| *f != Format::Bf16);
+            wanted.filter(fits).map(Stored::Quantise).or_else(|| format().map(Stored::Floats))
+        };
+        let matrices = self.tensors().into_iter().filter(|tensor| tensor.shape.len() == 2);
         matrices
-            .filter_map(|Expected { name, shape }| {
-                let fits = |q: &Quant| shape[1].is_multiple_of(q.group.into());
-                let quantised = shapes.quant(&name).map(Stored::Quantised);
-                let stored = quantised.or_else(|| wanted.filter(fits).map(Stored::Quantise))?;
-                Some((name, stored))
-            })
+            .filter_map(|tensor| Some((stored(&tensor)?, tensor.name)))
+            .map(|(stored, name)| (name, stored))
             .collect()
     }
 
@@ -216,29 +222,43 @@ impl Config {
 const NUMBERS: [Dtype; 3] = [Dtype::BF16, Dtype::F16, Dtype::F32];
 
 /// What a quantised matrix consists of: names, shapes and types.
-fn quantised(tensor: &Expected, quant: Quant, lines: &mut Lines) -> Vec<(String, Vec<u64>, &'static [Dtype])> {
+fn quantised(tensor: &Expected, packed: Packed, scales: Dtype, lines: &mut Lines) -> Vec<Part> {
     let Expected { name, shape } = tensor;
     let [outs, cols] = shape[..] else { return vec![] };
-    let Quant { bits, group, scale_f16 } = quant;
-    if !cols.is_multiple_of(group.into()) {
+    let group = u64::from(packed.group);
+    if !cols.is_multiple_of(group) {
         lines.add(|| format!("{name}: its {cols} columns are no multiple of the group, {group}"));
     }
-    let groups = vec![outs, cols / u64::from(group)];
-    let halves: &[Dtype] = if scale_f16 { &[Dtype::F16] } else { &[Dtype::BF16] };
-    vec![
-        (name.clone(), vec![outs, cols * u64::from(bits) / 32], &[Dtype::U32]),
-        (beside(name, "scales"), groups.clone(), halves),
-        (beside(name, "biases"), groups, halves),
-    ]
+    let (tensors, dtypes) = packed.beside();
+    // Scales and biases are of one type.
+    let dtypes = dtypes.iter().position(|dtype| *dtype == scales).map_or(dtypes, |at| &dtypes[at..=at]);
+    let numbers = (name.clone(), vec![outs, cols * u64::from(packed.bits) / 32], &[Dtype::U32][..]);
+    let others = tensors.iter().map(|what| (beside(name, what), vec![outs, cols / group], dtypes));
+    std::iter::once(numbers).chain(others).collect()
 }
+
+/// Name, shape and possible types of a tensor.
+type Part = (String, Vec<u64>, &'static [Dtype]);
 
 /// How a matrix is stored, and what becomes of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stored {
-    /// The file has integers, scales and biases.
-    Quantised(Quant),
-    /// The file has numbers, which are quantised while they come.
+    /// The file has floats, which stay as they are.
+    Floats(Format),
+    /// The file has packed numbers and their scales, which become this format.
+    Packed(Packed, Format),
+    /// The file has floats, which are quantised while they come.
     Quantise(Quant),
+}
+
+impl Stored {
+    /// The format of the matrix on the device.
+    pub(crate) fn format(self) -> Format {
+        match self {
+            Stored::Floats(format) | Stored::Packed(_, format) => format,
+            Stored::Quantise(quant) => Format::Quant(quant),
+        }
+    }
 }
 
 /// The name of a quantised matrix's scales or biases: `x.weight` has `x.scales` and `x.biases`.
@@ -261,19 +281,18 @@ impl<'a> Shapes<'a> {
         Shapes { tensors, quantization }
     }
 
-    /// How a matrix is quantised: it is if it has scales. Meta tokens and vectors never are.
-    fn quant(&self, name: &str) -> Option<Quant> {
+    /// How a matrix is packed, and the type of its scales: it is if it has scales. Meta tokens and vectors never are.
+    fn packed(&self, name: &str) -> Option<(Packed, Dtype)> {
         name.strip_suffix(".weight")?;
         let scales = self.tensors.get(beside(name, "scales").as_str())?;
-        let scale_f16 = scales.dtype == Dtype::F16;
-        Some(Quant { scale_f16, ..self.quantization?.of(name) })
+        Some((self.quantization?.of(name), scales.dtype))
     }
 
     /// One dimension of a tensor; of a quantised matrix as it would be without.
     fn dim(&self, name: &str, axis: usize) -> Option<u64> {
-        match self.quant(name) {
-            Some(quant) if axis == 1 => {
-                self.tensors.get(beside(name, "scales").as_str())?.shape.get(1)?.checked_mul(quant.group.into())
+        match self.packed(name) {
+            Some((packed, _)) if axis == 1 => {
+                self.tensors.get(beside(name, "scales").as_str())?.shape.get(1)?.checked_mul(packed.group.into())
             }
             _ => self.tensors.get(name)?.shape.get(axis).copied(),
         }

@@ -2,6 +2,7 @@
 
 use crate::buf::Elem;
 use crate::caps::Caps;
+use crate::format::Format;
 use nemoflash_shaders as wgsl;
 
 /// How a kernel uses a binding.
@@ -56,7 +57,7 @@ pub enum Part {
     Team,
     /// `lib/matmul.wgsl`, or `lib/matmul_coop.wgsl` where the device has cooperative matrices.
     Tiles,
-    /// `lib/weights_bf16.wgsl`, or `lib/weights_quant.wgsl` if the constants say that the matrix is quantised.
+    /// The `lib/weights_*.wgsl` of the matrix's format, see [`Format`].
     Weights,
 }
 
@@ -105,8 +106,7 @@ impl Kernel {
                 Part::Team => wgsl::TEAM,
                 Part::Tiles if coopmat => wgsl::MATMUL_COOP,
                 Part::Tiles => wgsl::MATMUL,
-                Part::Weights if consts.iter().any(|(name, _)| *name == "BITS") => wgsl::WEIGHTS_QUANT,
-                Part::Weights => wgsl::WEIGHTS_BF16,
+                Part::Weights => Format::text(consts),
             });
         }
         unroll(&text, consts)

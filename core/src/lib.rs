@@ -84,7 +84,7 @@ pub use engine::{Clock, Dispatch, Engine, EngineOptions, Event, Kv, Piece, Snaps
 pub use error::{Error, Result};
 pub use exec::{Exec, Ticket};
 pub use explain::{BUDGET, DeviceBytes, Explain, KernelUse, PartCost};
-pub use format::{Format, Quant};
+pub use format::{Format, Quant, Scales};
 pub use gpu::{AdapterInfo, Gpu, GpuOptions};
 pub use inventory::Expected;
 pub use loaded::Loaded;

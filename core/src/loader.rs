@@ -224,7 +224,7 @@ impl Loader {
         };
         let left = usize::try_from(tensor.end - tensor.begin - self.placed).unwrap_or(usize::MAX);
         // A piece that ends inside a unit leaves the beginning of it in `partial`.
-        let unit = place.unit() * tensor.dtype.bytes();
+        let unit = place.unit(tensor.dtype);
         let (taken, whole);
         if held.is_empty() && bytes.len() >= unit {
             taken = left.min(bytes.len()).min(PIECE) / unit * unit;
@@ -238,7 +238,7 @@ impl Loader {
             }
             whole = &held;
         }
-        let before = self.placed / tensor.dtype.bytes() as u64;
+        let before = self.placed / tensor.dtype.bytes().max(1) as u64;
         put(&mut self.exec, place, tensor, before, whole, &mut self.halves)?;
         self.placed += whole.len() as u64;
         self.done += whole.len() as u64;

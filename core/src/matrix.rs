@@ -59,7 +59,8 @@ impl Matrix {
             let format = places.format(&run[0].0[0]);
             let name = &run[0].0[0];
             if let Some(other) = run.iter().flat_map(|(names, _)| *names).find(|other| places.format(other) != format) {
-                return Err(Error::Tensors(vec![format!("{name} and {other} are not quantised alike")]));
+                let why = format!("{name} is {format}, but {other} is {}; they must be alike", places.format(other));
+                return Err(Error::Tensors(vec![why]));
             }
             let outs = run.iter().map(|(_, outs)| outs).sum();
             matrix.add(exec, name, format, first, outs, run[0].0.len() as u32).await?;
@@ -120,10 +121,11 @@ impl Matrix {
                 pieces.push((part.buf, base + line * per_line, u64::from(to - from) * per_line));
             };
             match part.format {
-                Format::Bf16 => add(&mut words, 0, self.cols / 2),
+                Format::Bf16 | Format::F16 => add(&mut words, 0, self.cols / 2),
+                Format::F32 => add(&mut words, 0, self.cols),
                 Format::Quant(q) => {
                     add(&mut words, 0, q.words(self.cols));
-                    add(&mut pairs, u64::from(part.lines) * u64::from(q.words(self.cols)), q.groups(self.cols));
+                    add(&mut pairs, u64::from(part.lines) * u64::from(q.words(self.cols)), q.group_words(self.cols));
                 }
             }
         }

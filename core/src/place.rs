@@ -4,9 +4,9 @@ use crate::Result;
 use crate::buf::Buf;
 use crate::checkpoint::{Dtype, TensorInfo, not_finite, numbers};
 use crate::exec::Exec;
-use crate::format::{Format, Quant};
+use crate::format::packed::{Mode, Packed};
+use crate::format::{Format, Quant, bf16_pair};
 use crate::inventory::{Stored, beside};
-use half::bf16;
 use std::borrow::Cow;
 use std::collections::HashMap;
 
@@ -16,36 +16,39 @@ pub type Pieces = Vec<(Buf, u64, u64)>;
 /// Where a tensor of the checkpoint goes.
 #[derive(Clone, Debug)]
 pub enum Place {
-    /// Lines of bf16.
+    /// Lines of floats, as they are.
     Lines(Pieces),
-    /// Lines of `cols` numbers that are quantised as they come: the integers, then the groups' words.
+    /// Lines of `cols` floats that are quantised as they come: the integers, then the groups' words.
     Quantise(Quant, u32, Pieces, Pieces),
-    /// Integers that are quantised already, as they are.
-    Packed(Pieces),
-    /// Scales or biases, which of them and the groups' words that both make together.
-    Halves(Half, Pieces),
+    /// Lines of `cols` packed numbers.
+    Packed(Packed, u32, Pieces),
+    /// The scales of packed floats of 4 bits.
+    Pairs(Packed, Pieces),
+    /// One of two tensors that make words together: which of them, and the bytes of both.
+    Half(Both, usize, [u64; 2], Pieces),
     /// Numbers as f32 at an element offset, each through a function.
     Floats(Buf, u64, fn(f64) -> f64),
     /// Read and not kept: a tied head that the file has all the same.
     Nowhere,
 }
 
-/// Which half of a group's word.
+/// What two tensors make together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Half {
-    /// The low one.
-    Scale,
-    /// The high one.
-    Bias,
+pub enum Both {
+    /// Scales and biases: the groups' words.
+    Groups,
+    /// Floats of 8 bits and their scales: bf16.
+    Floats8(Packed),
 }
 
 impl Place {
-    /// Numbers that are converted together: two bf16 make a word, and a line is quantised as a whole.
-    pub(crate) fn unit(&self) -> usize {
+    /// Bytes that are converted together: a whole word, a number of it, or a line.
+    pub(crate) fn unit(&self, dtype: Dtype) -> usize {
         match self {
-            Place::Lines(_) => 2,
-            Place::Quantise(_, cols, ..) => *cols as usize,
-            Place::Packed(_) | Place::Halves(..) | Place::Floats(..) | Place::Nowhere => 1,
+            Place::Lines(_) => 4,
+            Place::Quantise(_, cols, ..) => *cols as usize * dtype.bytes(),
+            Place::Packed(packed, cols, _) => packed.words(*cols) as usize * 4,
+            Place::Pairs(..) | Place::Half(..) | Place::Floats(..) | Place::Nowhere => dtype.bytes().max(1),
         }
     }
 }
@@ -66,15 +69,12 @@ impl Places {
 
     /// The format of a matrix on the device.
     pub fn format(&self, name: &str) -> Format {
-        match self.stored.get(name) {
-            None => Format::Bf16,
-            Some(Stored::Quantised(quant) | Stored::Quantise(quant)) => Format::Quant(*quant),
-        }
+        self.stored.get(name).map_or(Format::Bf16, |stored| stored.format())
     }
 
     /// Whether a matrix is quantised in the checkpoint.
     pub(crate) fn any_packed(&self) -> bool {
-        self.stored.values().any(|stored| matches!(stored, Stored::Quantised(_)))
+        self.stored.values().any(|stored| matches!(stored, Stored::Packed(..)))
     }
 
     /// Where a tensor goes.
@@ -94,35 +94,55 @@ impl Places {
         }
     }
 
+    /// The places of a matrix's tensors, from those of its words and of its groups' words.
     pub(crate) fn matrix(&mut self, name: &str, cols: u32, words: Pieces, pairs: Pieces) {
-        match self.stored.get(name) {
-            None => self.insert(name.into(), Place::Lines(words)),
-            Some(&Stored::Quantise(quant)) => self.insert(name.into(), Place::Quantise(quant, cols, words, pairs)),
-            Some(Stored::Quantised(_)) => {
-                self.insert(beside(name, "scales"), Place::Halves(Half::Scale, pairs.clone()));
-                self.insert(beside(name, "biases"), Place::Halves(Half::Bias, pairs));
-                self.insert(name.into(), Place::Packed(words));
+        let count = |pieces: &Pieces| pieces.iter().map(|(_, _, words)| words).sum::<u64>();
+        let [scales, biases] = [beside(name, "scales"), beside(name, "biases")];
+        match self.stored.get(name).copied() {
+            None | Some(Stored::Floats(_)) => self.insert(name.into(), Place::Lines(words)),
+            Some(Stored::Quantise(quant)) => self.insert(name.into(), Place::Quantise(quant, cols, words, pairs)),
+            Some(Stored::Packed(packed, Format::Quant(_))) if packed.mode == Mode::Affine => {
+                // Two halves of a word, or two words.
+                let bytes = [count(&pairs) * 2; 2];
+                self.insert(scales, Place::Half(Both::Groups, 0, bytes, pairs.clone()));
+                self.insert(biases, Place::Half(Both::Groups, 1, bytes, pairs));
+                self.insert(name.into(), Place::Packed(packed, cols, words));
+            }
+            Some(Stored::Packed(packed, Format::Quant(_))) => {
+                self.insert(scales, Place::Pairs(packed, pairs));
+                self.insert(name.into(), Place::Packed(packed, cols, words));
+            }
+            Some(Stored::Packed(packed, _)) => {
+                let numbers = count(&words) * 2;
+                let bytes = [numbers, numbers / u64::from(packed.group)];
+                self.insert(name.into(), Place::Half(Both::Floats8(packed), 0, bytes, words.clone()));
+                self.insert(scales, Place::Half(Both::Floats8(packed), 1, bytes, words));
             }
         }
     }
 }
 
-/// Scales and biases that wait for each other, by the name of their matrix without `.weight`.
-pub(crate) type Halves = HashMap<String, [Vec<u16>; 2]>;
+/// Bytes of tensors that wait for each other, by the name of their matrix without `.weight`: scales and biases, which are
+/// small, or floats of 8 bits and their scales.
+pub(crate) type Halves = HashMap<String, [Vec<u8>; 2]>;
 
-/// The words of bf16 numbers as they are.
+/// The words of floats as they are.
 ///
 /// # Errors
 /// As [`numbers`].
-fn bf16_words<'a>(tensor: &TensorInfo, before: u64, bytes: &'a [u8]) -> Result<Cow<'a, [u32]>> {
+fn words<'a>(tensor: &TensorInfo, before: u64, bytes: &'a [u8]) -> Result<Cow<'a, [u32]>> {
     let words = match bytemuck::try_cast_slice(bytes) {
         Ok(words) => Cow::Borrowed(words),
         Err(_) => Cow::Owned(bytemuck::pod_collect_to_vec(bytes)),
     };
-    const EXPONENT: u32 = 0x7f80;
-    let odd = |word: u32| word & EXPONENT == EXPONENT || word >> 16 & EXPONENT == EXPONENT;
+    // A number whose exponent has all bits is infinite or none. Two halves of a word, or the whole.
+    let [low, high] = match tensor.dtype {
+        Dtype::BF16 => [0x7f80, 0x7f80_0000],
+        Dtype::F16 => [0x7c00, 0x7c00_0000],
+        _ => [0x7f80_0000; 2],
+    };
     // Without a way out of the loop, so that it runs at the speed of memory.
-    if words.iter().fold(false, |found, &word| found | odd(word)) {
+    if words.iter().fold(false, |found, &word| found | (word & low == low) | (word & high == high)) {
         numbers(&tensor.name, tensor.dtype, before, bytes)?;
     }
     Ok(words)
@@ -151,39 +171,66 @@ pub(crate) fn put(
             exec.write(*buf, at + before, &words);
         }
         Place::Lines(pieces) => {
-            let words = match tensor.dtype {
-                Dtype::BF16 => bf16_words(tensor, before, bytes)?,
-                _ => {
-                    let word = |pair: &[f32]| {
-                        let [low, high] = [pair[0], pair[1]].map(|v| u32::from(bf16::from_f32(v).to_bits()));
-                        low | high << 16
-                    };
-                    numbers(&tensor.name, tensor.dtype, before, bytes)?.chunks_exact(2).map(word).collect()
-                }
-            };
-            scatter(exec, pieces, before / 2, &words);
+            let words = words(tensor, before, bytes)?;
+            scatter(exec, pieces, before * tensor.dtype.bytes() as u64 / 4, &words);
         }
         Place::Quantise(quant, cols, packed, pairs) => {
             let lines = before / u64::from(*cols);
             let (mut integers, mut groups) = (vec![], vec![]);
             quant.quantise(&numbers(&tensor.name, tensor.dtype, before, bytes)?, &mut integers, &mut groups);
             scatter(exec, packed, lines * u64::from(quant.words(*cols)), &integers);
-            scatter(exec, pairs, lines * u64::from(quant.groups(*cols)), &groups);
+            scatter(exec, pairs, lines * u64::from(quant.group_words(*cols)), &groups);
         }
-        Place::Packed(pieces) => scatter(exec, pieces, before, &bytemuck::pod_collect_to_vec(bytes)),
-        Place::Halves(half, pieces) => {
-            numbers(&tensor.name, tensor.dtype, before, bytes)?;
-            let stem = tensor.name.rsplit_once('.').map_or("", |(stem, _)| stem);
-            let both = halves.entry(stem.into()).or_default();
-            both[usize::from(*half == Half::Bias)].extend(bytemuck::pod_collect_to_vec::<u8, u16>(bytes));
-            let [scales, biases] = &*both;
-            let all = pieces.iter().map(|(_, _, words)| words).sum::<u64>();
-            if scales.len() as u64 == all && biases.len() as u64 == all {
-                let pair = |(&scale, &bias): (&u16, &u16)| u32::from(scale) | u32::from(bias) << 16;
-                let words: Vec<u32> = scales.iter().zip(biases).map(pair).collect();
-                scatter(exec, pieces, 0, &words);
-                halves.remove(stem);
+        Place::Packed(packed, _, pieces) if packed.as_it_is() => {
+            scatter(exec, pieces, before, &bytemuck::pod_collect_to_vec(bytes));
+        }
+        Place::Packed(packed, cols, pieces) => {
+            let line = before / packed.words(*cols);
+            let words = packed.integers(bytes);
+            let per_line = words.len() as u64 * packed.words(*cols) * 4 / bytes.len() as u64;
+            scatter(exec, pieces, line * per_line, &words);
+        }
+        Place::Pairs(packed, pieces) => {
+            let words: Vec<u32> = bytes.iter().map(|&scale| packed.pair(scale)).collect();
+            finite(tensor, before, &words)?;
+            scatter(exec, pieces, before, &words);
+        }
+        Place::Half(both, which, all, pieces) => {
+            if *both == Both::Groups {
+                numbers(&tensor.name, tensor.dtype, before, bytes)?;
             }
+            let stem = tensor.name.rsplit_once('.').map_or("", |(stem, _)| stem);
+            let held = halves.entry(stem.into()).or_default();
+            held[*which].extend(bytes);
+            if [0, 1].iter().all(|&i| held[i].len() as u64 == all[i]) {
+                let [first, second] = halves.remove(stem).unwrap_or_default();
+                let words = match both {
+                    Both::Groups => interleaved(&first, &second, tensor.dtype.bytes()),
+                    Both::Floats8(packed) => packed.bf16_words(&first, &second),
+                };
+                finite(tensor, 0, if *both == Both::Groups { &[] } else { &words })?;
+                scatter(exec, pieces, 0, &words);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The words of numbers of `size` bytes, of the first and the second in turn.
+fn interleaved(first: &[u8], second: &[u8], size: usize) -> Vec<u32> {
+    let mut bytes = Vec::with_capacity(first.len() + second.len());
+    for (first, second) in first.chunks(size).zip(second.chunks(size)) {
+        bytes.extend_from_slice(first);
+        bytes.extend_from_slice(second);
+    }
+    bytemuck::pod_collect_to_vec(&bytes)
+}
+
+/// Refuses bf16 words with a number that is infinite or none.
+fn finite(tensor: &TensorInfo, before: u64, words: &[u32]) -> Result<()> {
+    for (&word, i) in words.iter().zip(before..) {
+        if let Some(value) = bf16_pair(word).into_iter().find(|value| !value.is_finite()) {
+            return Err(not_finite(&tensor.name, i, value));
         }
     }
     Ok(())

@@ -91,8 +91,8 @@ impl Synthetic {
                 Some(Place::Quantise(quant, _, packed, pairs)) => {
                     fill(&mut plan, RandomWeights { raw: 1, ..self.stream(tensor) }, packed);
                     let (_, width) = Self::range(tensor);
-                    let word = quant.halves(2.0 * width / ((1 << quant.bits) - 1) as f32, -width);
-                    repeat(&mut exec, pairs, word);
+                    let words = quant.halves(2.0 * width / ((1 << quant.bits) - 1) as f32, -width);
+                    repeat(&mut exec, pairs, &words[..quant.scales.words() as usize]);
                 }
                 Some(Place::Floats(buf, at, map)) => {
                     let len = tensor.shape.iter().product::<u64>();
@@ -134,10 +134,10 @@ fn fill(plan: &mut Plan, stream: RandomWeights, pieces: &Pieces) {
 }
 
 /// Writes one word all over the pieces.
-fn repeat(exec: &mut Exec, pieces: &Pieces, word: u32) {
+fn repeat(exec: &mut Exec, pieces: &Pieces, words: &[u32]) {
     for &(buf, start, len) in pieces {
         for at in (0..len).step_by(PIECE as usize) {
-            exec.write(buf, start + at, &vec![word; PIECE.min(len - at) as usize]);
+            exec.write(buf, start + at, &words.repeat(PIECE.min(len - at) as usize / words.len()));
         }
     }
 }

@@ -221,8 +221,8 @@ impl Common {
     pub fn load(&self) -> LoadOptions {
         let quantise = match self.weights {
             None | Some(Weights::Bf16) => None,
-            Some(Weights::Q8) => Some(Quant { bits: 8, group: defaults::GROUP_SIZE, scale_f16: false }),
-            Some(Weights::Q4) => Some(Quant { bits: 4, group: defaults::GROUP_SIZE, scale_f16: false }),
+            Some(Weights::Q8) => Some(Quant::new(8, defaults::GROUP_SIZE)),
+            Some(Weights::Q4) => Some(Quant::new(4, defaults::GROUP_SIZE)),
         };
         LoadOptions { quantise, keep_logits: self.keep_logits }
     }

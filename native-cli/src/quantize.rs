@@ -26,7 +26,7 @@ struct Job {
 /// # Errors
 /// What is wrong with the model or the options, and if the folder cannot be written.
 pub fn run(common: &Common, args: &Quantize) -> Result<Exit> {
-    let quant = Quant { bits: args.bits, group: args.group_size, scale_f16: false };
+    let quant = Quant::new(args.bits, args.group_size);
     quant.validate()?;
     let source = Source::open(common)?;
     let (beside, name) = (source.beside()?, source.name.clone());

@@ -1,8 +1,9 @@
 // A matrix `w` [lines, cols] of integers of BITS bits, GROUP of them sharing a scale and a bias: a weight is
 // scale · q + bias. First all integers, [lines, cols · BITS / 32] words with the first in the lowest bits; then a
-// word for each group, [lines, cols / GROUP], with the scale in its low half and the bias in its high half, both
-// bf16 (f16 where SCALE_F16 is 1). Needs const BITS (4 or 8), GROUP (32, 64 or 128), SCALE_F16. A
-// chunk is what one vec4<u32> holds: PER vec4s of weights, a constant in front; a group has one or several chunks.
+// word for each group, [lines, cols / GROUP], with the scale in its low half and the bias in its high half, both bf16
+// (SCALES 0) or f16 (SCALES 1); or two words, the scale and the bias as f32 (SCALES 2). Needs const BITS (4 or 8), GROUP (32,
+// 64 or 128, with 8 bits 16 too), SCALES. A chunk is what one vec4<u32> holds: PER vec4s of weights, a constant in front; a
+// group has one or several chunks.
 
 
 struct Chunk {
@@ -12,9 +13,15 @@ struct Chunk {
 }
 
 fn scale_and_bias(line: u32, col: u32) -> vec2<f32> {
-    let at = n.lines * (n.cols * BITS / 32u) + line * (n.cols / GROUP) + col / GROUP;
+    let group = line * (n.cols / GROUP) + col / GROUP;
+    let first = n.lines * (n.cols * BITS / 32u);
+    if SCALES == 2u {
+        let at = first + 2u * group;
+        return bitcast<vec2<f32>>(vec2<u32>(w[at / 4u][at % 4u], w[(at + 1u) / 4u][(at + 1u) % 4u]));
+    }
+    let at = first + group;
     let word = w[at / 4u][at % 4u];
-    if SCALE_F16 == 1u {
+    if SCALES == 1u {
         return unpack2x16float(word);
     }
     return bitcast<vec2<f32>>(vec2<u32>(word << 16u, word & 0xffff0000u));

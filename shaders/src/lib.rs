@@ -19,6 +19,8 @@ text! {
     FOLD_SUBGROUP = "lib/fold_subgroup.wgsl";
     BATCH = "lib/batch.wgsl";
     WEIGHTS_BF16 = "lib/weights_bf16.wgsl";
+    WEIGHTS_F16 = "lib/weights_f16.wgsl";
+    WEIGHTS_F32 = "lib/weights_f32.wgsl";
     WEIGHTS_QUANT = "lib/weights_quant.wgsl";
     GRID = "lib/grid.wgsl";
     OUTER = "lib/outer.wgsl";

@@ -15,7 +15,7 @@ const OPTIONS: EngineOptions = EngineOptions {
 };
 
 fn quantised(bits: u32) -> LoadOptions {
-    LoadOptions { quantise: Some(Quant { bits, group: 64, scale_f16: false }), ..Default::default() }
+    LoadOptions { quantise: Some(Quant::new(bits, 64)), ..Default::default() }
 }
 
 fn dry_run(loader: &Loader, options: EngineOptions) -> Engine {

@@ -182,7 +182,7 @@ fn any_pieces_give_the_same_integers() {
 }
 
 fn quant(bits: u32, group: u32) -> LoadOptions {
-    LoadOptions { quantise: Some(Quant { bits, group, scale_f16: false }), ..Default::default() }
+    LoadOptions { quantise: Some(Quant::new(bits, group)), ..Default::default() }
 }
 
 /// The largest errors that quantising may make of the logits of `mixed`, as RMS ratio. Measured: 0.028 and 0.44 (a tiny model

@@ -85,7 +85,7 @@ fn a_vocabulary_in_two_parts() {
 #[test]
 fn a_quantised_vocabulary_in_two_parts() {
     let config = String::from_utf8_lossy(CONFIG).replace("\"hidden_size\": 256", "\"hidden_size\": 512");
-    let quantise = Some(Quant { bits: 8, group: 64, scale_f16: false });
+    let quantise = Some(Quant::new(8, 64));
     let options = LoadOptions { quantise, ..Default::default() };
     let second = (128 << 20) / (512 + 32);
     let prompt = [0, second - 1, second, 299_999];

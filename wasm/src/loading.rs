@@ -43,10 +43,8 @@ impl Loading {
             "q4" => Some(4),
             other => return Err(coded("parameter", &format!("`weights`: `{other}` is not one of bf16, q8, q4"))),
         };
-        let load = LoadOptions {
-            quantise: bits.map(|bits| Quant { bits, group: defaults::GROUP_SIZE, scale_f16: false }),
-            ..Default::default()
-        };
+        let quantise = bits.map(|bits| Quant::new(bits, defaults::GROUP_SIZE));
+        let load = LoadOptions { quantise, ..Default::default() };
         let lengths: Vec<Option<u64>> = lengths.into_iter().map(|length| Some(length as u64)).collect();
         let loader = Loader::with_options(device.exec, config_json, &lengths, load).map_err(fail)?;
         Ok(Loading { loader, options, cpu })

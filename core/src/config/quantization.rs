@@ -1,8 +1,8 @@
 //! The `quantization` block that MLX writes into config.json.
 
-use super::keys::{Keys, bad, missing, short};
+use super::keys::{Keys, bad, short};
 use crate::Result;
-use crate::format::Quant;
+use crate::format::packed::{Mode, Packed};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
 
@@ -13,20 +13,20 @@ const MAX_MODULES: usize = 100_000;
 /// are the tensors with scales beside them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Quantization {
-    /// Bits and group size of all matrices without an entry of their own. The type of the scales is not known here.
-    all: Quant,
-    /// Bits and group size of single modules, by the name of the matrix without `.weight`.
-    modules: HashMap<String, Quant>,
+    /// That of all matrices without an entry of their own.
+    all: Packed,
+    /// Those of single modules, by the name of the matrix without `.weight`.
+    modules: HashMap<String, Packed>,
 }
 
 impl Quantization {
-    /// The value for a checkpoint whose matrices are all quantised in the same way.
-    pub fn new(all: Quant) -> Quantization {
-        Quantization { all, modules: HashMap::new() }
+    /// The block for a checkpoint whose matrices all are integers of so many bits with a scale and a bias for each group.
+    pub fn new(bits: u32, group: u32) -> Quantization {
+        Quantization { all: Packed::affine(bits, group), modules: HashMap::new() }
     }
 
-    /// How a matrix is quantised, if it is quantised at all.
-    pub(crate) fn of(&self, name: &str) -> Quant {
+    /// How a matrix is quantised if it is.
+    pub(crate) fn of(&self, name: &str) -> Packed {
         let module = name.strip_suffix(".weight").unwrap_or(name);
         *self.modules.get(module).unwrap_or(&self.all)
     }
@@ -57,20 +57,24 @@ pub(super) fn read(keys: &Keys) -> Result<Option<Quantization>> {
     Ok(Some(Quantization { all, modules }))
 }
 
-fn scheme(key: &str, block: &Map<String, Value>) -> Result<Quant> {
+/// One block. mlx-lm leaves out the mode where it is affine, and writes `null` for what a mode has by itself.
+fn scheme(key: &str, block: &Map<String, Value>) -> Result<Packed> {
     let field = |name: &str| format!("{key}.{name}");
-    match block.get("mode") {
-        None | Some(Value::Null) => {}
-        Some(Value::String(mode)) if mode == "affine" => {}
-        Some(other) => {
-            return Err(bad(&field("mode"), format!("{} is not supported; known is \"affine\"", short(other))));
-        }
-    }
-    let number = |name: &str, known: &[u32]| {
-        let value = block.get(name).filter(|v| !v.is_null()).ok_or_else(|| missing(&field(name)))?;
-        let found = value.as_u64().and_then(|n| u32::try_from(n).ok()).filter(|n| known.contains(n));
-        found.ok_or_else(|| bad(&field(name), format!("{} is not supported; known are {known:?}", short(value))))
+    let given = |name: &str| block.get(name).filter(|value| !value.is_null());
+    let mode = match given("mode") {
+        None => Mode::Affine,
+        Some(value) => Mode::ALL.into_iter().find(|mode| value.as_str() == Some(mode.name())).ok_or_else(|| {
+            let known = Mode::ALL.map(Mode::name);
+            bad(&field("mode"), format!("{} is not supported; known are {known:?}", short(value)))
+        })?,
     };
-    let (bits, group) = (number("bits", Quant::BITS)?, number("group_size", Quant::GROUPS)?);
-    Ok(Quant { bits, group, scale_f16: false })
+    let number = |name: &str, (known, usual): (&[u32], u32)| match given(name) {
+        None => Ok(usual),
+        Some(value) => {
+            let found = value.as_u64().and_then(|n| u32::try_from(n).ok()).filter(|n| known.contains(n));
+            let why = || format!("{} is not supported in mode {}; known are {known:?}", short(value), mode.name());
+            found.ok_or_else(|| bad(&field(name), why()))
+        }
+    };
+    Ok(Packed { mode, bits: number("bits", mode.bits())?, group: number("group_size", mode.groups())? })
 }

@@ -3,7 +3,7 @@
 use crate::batch::{BATCH_WORDS, Batch, PICKED, Size};
 use crate::buf::Elem::{F32, U32, Weights};
 use crate::caps::Caps;
-use crate::format::{Format, Quant};
+use crate::format::{Format, Quant, Scales};
 use crate::kernel::{Const, Kernel, Part, read, update};
 use crate::numbers;
 use crate::op::{Example, Op, floats_mut};
@@ -77,7 +77,7 @@ impl Op for Embed {
             }
             Example { op: Embed { rows, cols, first, lines, slots: 8, format: format.code() }, batch }
         };
-        let quant = |bits, group, scale_f16| Format::Quant(Quant { bits, group, scale_f16 });
+        let quant = |bits, group, scales| Format::Quant(Quant { bits, group, scales });
         let tokens: Vec<u32> = (0..130).map(|i| i * 37 % 101).collect();
         vec![
             case(Format::Bf16, 1, 8, 0, 1, &[(0, &[0])]),
@@ -87,9 +87,12 @@ impl Op for Embed {
             // Meta tokens alone: text tokens are left to another step.
             case(Format::Bf16, 7, 384, 100, 3, &[(1, &[100, 101, 102, 5, 99])]),
             case(Format::Bf16, 130, 1032, 0, 101, &[(2, &tokens)]),
-            case(quant(4, 32, false), 3, 96, 10, 5, &[(3, &[9, 10, 14])]),
-            case(quant(4, 64, false), 1, 2048, 0, 13, &[(5, &[PICKED])]),
-            case(quant(8, 128, true), 130, 1152, 0, 101, &[(2, &tokens)]),
+            case(quant(4, 32, Scales::Bf16), 3, 96, 10, 5, &[(3, &[9, 10, 14])]),
+            case(quant(4, 64, Scales::Bf16), 1, 2048, 0, 13, &[(5, &[PICKED])]),
+            case(quant(8, 128, Scales::F16), 130, 1152, 0, 101, &[(2, &tokens)]),
+            case(quant(8, 16, Scales::F32), 3, 80, 10, 5, &[(3, &[9, 10, 14])]),
+            case(Format::F16, 3, 72, 10, 5, &[(3, &[9, 10, 14])]),
+            case(Format::F32, 3, 72, 10, 5, &[(3, &[9, 10, 14])]),
         ]
     }
 

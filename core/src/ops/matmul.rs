@@ -5,7 +5,7 @@ use super::matvec::dot;
 use crate::batch::Size;
 use crate::buf::Elem::{F32, Weights};
 use crate::caps::Caps;
-use crate::format::{Format, Quant};
+use crate::format::{Format, Quant, Scales};
 use super::tiles::Shape;
 use crate::kernel::{Bind, Const, Kernel, Part, read, update};
 use crate::numbers;
@@ -98,7 +98,7 @@ macro_rules! matmul {
                     let (lines, format) = (line + outs + 2 * line, format.code());
                     Example::rows($op { rows, cols, line, outs, first, stride, lines, format }, rows)
                 };
-                let quant = |bits, group, scale_f16| Format::Quant(Quant { bits, group, scale_f16 });
+                let quant = |bits, group, scales| Format::Quant(Quant { bits, group, scales });
                 let all = vec![
                     case(Format::Bf16, 1, 8, 0, 33, 0, 33),
                     case(Format::Bf16, 9, 192, 0, 65, 0, 65),
@@ -109,13 +109,17 @@ macro_rules! matmul {
                     // Enough of both for the largest tiles.
                     case(Format::Bf16, 129, 72, 0, 16_400, 0, 16_400),
                     case(Format::Bf16, 130, 520, 1, 8200, 2, 8210),
-                    case(quant(4, 32, true), 9, 96, 1, 65, 0, 65),
-                    case(quant(4, 64, false), 65, 192, 3, 130, 5, 140),
-                    case(quant(4, 128, false), 130, 256, 0, 63, 0, 63),
-                    case(quant(8, 32, false), 63, 160, 2, 64, 0, 64),
-                    case(quant(8, 64, false), 2, 64, 0, 70_000, 0, 70_000),
-                    case(quant(4, 64, true), 129, 64, 0, 16_400, 0, 16_400),
-                    case(quant(8, 128, true), 33, 384, 5, 65, 1, 67),
+                    case(quant(4, 32, Scales::F16), 9, 96, 1, 65, 0, 65),
+                    case(quant(4, 64, Scales::Bf16), 65, 192, 3, 130, 5, 140),
+                    case(quant(4, 128, Scales::Bf16), 130, 256, 0, 63, 0, 63),
+                    case(quant(8, 32, Scales::Bf16), 63, 160, 2, 64, 0, 64),
+                    case(quant(8, 64, Scales::Bf16), 2, 64, 0, 70_000, 0, 70_000),
+                    case(quant(4, 64, Scales::F16), 129, 64, 0, 16_400, 0, 16_400),
+                    case(quant(8, 128, Scales::F16), 33, 384, 5, 65, 1, 67),
+                    case(Format::F16, 65, 136, 3, 63, 0, 63),
+                    case(quant(8, 16, Scales::F32), 33, 80, 0, 65, 0, 65),
+                    case(quant(4, 32, Scales::F32), 9, 96, 1, 33, 0, 33),
+                    case(Format::F32, 65, 136, 3, 63, 5, 70),
                 ];
                 // The tiles are the same for all; only what is done with their sums differs.
                 all.into_iter().step_by(if $name == "matmul" { 1 } else { 3 }).collect()

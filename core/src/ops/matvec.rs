@@ -6,7 +6,7 @@
 use crate::batch::Size;
 use crate::buf::Elem::{F32, Weights};
 use crate::caps::Caps;
-use crate::format::{Format, Quant, bf16_pair};
+use crate::format::{Format, Quant, Scales, bf16_pair};
 use crate::kernel::{Bind, Const, Kernel, Part, read, update};
 use crate::numbers;
 use crate::op::{Example, Op, floats, floats_mut};
@@ -120,7 +120,7 @@ macro_rules! matvec {
                     let (lines, format) = ($lines * outs, format.code());
                     Example::rows($op { rows, cols, outs, first, stride, eps: 1e-6, lines, format }, rows)
                 };
-                let quant = |bits, group, scale_f16| Format::Quant(Quant { bits, group, scale_f16 });
+                let quant = |bits, group, scales| Format::Quant(Quant { bits, group, scales });
                 vec![
                     // A line of one chunk, and one output; its few rows keep a cancelled sum from being all there is.
                     case(Format::Bf16, 8, 8, 1, 0, 1),
@@ -129,12 +129,18 @@ macro_rules! matvec {
                     case(Format::Bf16, 3, 128, 63, 1, 64),
                     case(Format::Bf16, 8, 192, 130, 0, 130),
                     case(Format::Bf16, 2, 8, 270_000, 0, 270_000),
-                    case(quant(4, 32, false), 1, 32, 7, 0, 7),
-                    case(quant(4, 64, false), 1, 2048, 67, 3, 80),
-                    case(quant(4, 128, true), 3, 384, 63, 0, 63),
-                    case(quant(8, 32, true), 1, 96, 65, 1, 66),
-                    case(quant(8, 64, false), 8, 192, 130, 0, 130),
-                    case(quant(8, 128, false), 2, 1152, 9000, 0, 9000),
+                    case(quant(4, 32, Scales::Bf16), 1, 32, 7, 0, 7),
+                    case(quant(4, 64, Scales::Bf16), 1, 2048, 67, 3, 80),
+                    case(quant(4, 128, Scales::F16), 3, 384, 63, 0, 63),
+                    case(quant(8, 32, Scales::F16), 1, 96, 65, 1, 66),
+                    case(quant(8, 64, Scales::Bf16), 8, 192, 130, 0, 130),
+                    case(quant(8, 128, Scales::Bf16), 2, 1152, 9000, 0, 9000),
+                    case(quant(4, 64, Scales::F32), 1, 320, 67, 1, 70),
+                    case(quant(8, 16, Scales::Bf16), 3, 80, 65, 0, 65),
+                    case(Format::F16, 1, 520, 65, 7, 80),
+                    case(Format::F16, 8, 192, 130, 0, 130),
+                    case(Format::F32, 1, 520, 65, 7, 80),
+                    case(Format::F32, 3, 8, 9, 0, 9),
                 ]
             }
 
@@ -208,7 +214,7 @@ impl Shape {
         // Measured (benches/NOTES.md). Few lines: a whole workgroup on each, so that a large device has enough of them;
         // many lines: several for each team, so that x is worth reading.
         let software = caps.software;
-        let tiled = format != Format::Bf16;
+        let tiled = matches!(format, Format::Quant(_));
         let (lanes, teams, outs, steps) = match (tiled, lines) {
             _ if software => (8, 1, 4, 1),
             (false, 65_536..) => (128, 2, 2, 1),

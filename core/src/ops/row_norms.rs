@@ -3,7 +3,7 @@
 use crate::batch::Size;
 use crate::buf::Elem::{F32, Weights};
 use crate::caps::Caps;
-use crate::format::{Format, Quant};
+use crate::format::{Format, Quant, Scales};
 use crate::kernel::{Const, Kernel, Part, read, update};
 use crate::numbers;
 use crate::op::{Example, Op, floats_mut};
@@ -67,7 +67,7 @@ impl Op for RowNorms {
         let case = |format: Format, lines, cols, first, total| {
             Example::rows(RowNorms { lines, cols, first, total, format: format.code() }, 1)
         };
-        let quant = |bits, group, scale_f16| Format::Quant(Quant { bits, group, scale_f16 });
+        let quant = |bits, group, scales| Format::Quant(Quant { bits, group, scales });
         vec![
             case(Format::Bf16, 1, 8, 0, 1),
             case(Format::Bf16, 7, 8, 3, 11),
@@ -76,8 +76,11 @@ impl Op for RowNorms {
             case(Format::Bf16, 127, 520, 130, 257),
             // A whole vocabulary, of short lines.
             case(Format::Bf16, 131_072, 8, 1, 131_074),
-            case(quant(4, 64, false), 65, 2048, 1, 66),
-            case(quant(8, 32, true), 127, 96, 0, 127),
+            case(quant(4, 64, Scales::Bf16), 65, 2048, 1, 66),
+            case(quant(8, 32, Scales::F16), 127, 96, 0, 127),
+            case(quant(4, 32, Scales::F32), 65, 96, 1, 66),
+            case(Format::F16, 65, 504, 0, 65),
+            case(Format::F32, 65, 504, 0, 65),
         ]
     }
 
