@@ -21,7 +21,7 @@ pub fn weights(name: &str) -> anyhow::Result<LoadOptions> {
         "q4" => Some(4),
         other => anyhow::bail!("--weights: `{other}` is not one of bf16, q8, q4"),
     };
-    Ok(LoadOptions { quantise: bits.map(|bits| Quant { bits, group: 64, scale_f16: false }), ..Default::default() })
+    Ok(LoadOptions { quantise: bits.map(|bits| Quant::new(bits, 64)), ..Default::default() })
 }
 
 /// The features that are named.
