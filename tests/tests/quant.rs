@@ -138,7 +138,7 @@ fn float_twins(name: &str, mode: &str, bits: u32, group: usize, seed: u64) -> (V
             for i in 0..group {
                 // Of 8 bits, numbers below 4 of either sign; subnormal ones too.
                 let code = random.bits() as u32 % (1 << bits);
-                let code = if bits == 8 { code & 0x80 | code % 0x48 } else { code };
+                let code = if bits == 8 { (code & 0x80) | (code % 0x48) } else { code };
                 put_bits(&mut packed, i * bits as usize, bits, code);
                 let number = value(code) * scale;
                 assert_eq!(bf16::from_f32(number).to_f32(), number, "a number that bf16 holds");
