@@ -44,7 +44,7 @@ impl Compiled {
         // As transformers does.
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
         jinja.set_syntax(syntax.map_err(|e| explained(&e))?);
-        jinja.set_formatter(print);
+        jinja.set_formatter(show);
         jinja.add_filter(KEEP, |state: &mut State, value: &Value| keep(state, value));
         filters::add(&mut jinja);
         jinja.remove_global("debug");
@@ -67,8 +67,8 @@ pub(super) fn strftime_now(now: LocalTime) -> Value {
     Value::from_function(move |format: &str| now.format(format).map_err(invalid))
 }
 
-/// Prints a value. What is large inside is refused before it is written, and numbers look as in Python.
-fn print(out: &mut Output, state: &mut State, value: &Value) -> Result<(), Error> {
+/// Writes a value into the text. What is large inside is refused before it is written, and numbers look as in Python.
+fn show(out: &mut Output, state: &mut State, value: &Value) -> Result<(), Error> {
     match value.kind() {
         ValueKind::Seq | ValueKind::Iterable | ValueKind::Map => escape_formatter(out, state, &keep(state, value)?),
         ValueKind::Number if !value.is_integer() => match f64::try_from(value.clone()) {
