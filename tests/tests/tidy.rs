@@ -202,9 +202,9 @@ const LAYERS: [&[&str]; 11] = [
     &["ops"],
     &["gpu", "cpu", "dry", "plan", "exec"],
     &["check"],
-    &["matrix", "scratch", "blocks", "rotary"],
+    &["place", "matrix", "scratch", "blocks", "rotary"],
     &["model", "arena"],
-    &["loader", "synthetic"],
+    &["loader", "loaded", "synthetic"],
     &["engine"],
     &["explain", "chat"],
 ];
