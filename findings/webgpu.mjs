@@ -1,14 +1,14 @@
-// One workgroup of one invocation on Dawn: `body` is WGSL that sees the input x and writes o[k], for each input.
+// A device of Dawn. DAWN_OPTION may hold one option of Dawn's own.
 import { create, globals } from 'webgpu';
 Object.assign(globalThis, globals);
 
-export const gpu = create(process.argv.slice(2));
+export const gpu = create(process.env.DAWN_OPTION ? [process.env.DAWN_OPTION] : []);
 export const adapter = await gpu.requestAdapter();
 console.log(`driver: ${adapter.info.description}`);
-const features = ['timestamp-query'].filter((name) => adapter.features.has(name));
+const features = ['timestamp-query', 'subgroups'].filter((name) => adapter.features.has(name));
 export const device = await adapter.requestDevice({ requiredFeatures: features });
 
-/** The results of `body` for these inputs, as f32. */
+/** Runs `body`, WGSL that sees an input x and writes o[k], for each of the inputs, in one invocation; returns o. */
 export async function each(body, inputs) {
   const code = `
     @group(0) @binding(0) var<storage, read> i: array<f32>;
