@@ -14,7 +14,7 @@ const RUN: [&str; 6] = ["device", "backend", "adapter", "deny", "kv", "context"]
 fn ignored(name: &str) -> Vec<&'static str> {
     match name {
         "devices" => [&MODEL[..], &RUN].concat().into_iter().filter(|id| *id != "backend").collect(),
-        "compare" => [&MODEL[..], &RUN].concat(),
+        "compare" | "completions" | "man" => [&MODEL[..], &RUN].concat(),
         // The weights are looked at in the files, where they lie.
         "verify" => [&["arch", "weights", "keep_logits", "accept_license"][..], &RUN].concat(),
         // It asks a few tokens only, of the built-in model and of `--model`.
@@ -91,6 +91,8 @@ mod tests {
             ("verify", "verify", "100010000000"),
             ("devices", "devices", "000000010000"),
             ("compare", "compare x", "000000000000"),
+            ("completions", "completions bash", "000000000000"),
+            ("man", "man", "000000000000"),
         ] {
             assert!(parse(&format!("{line} --json --verbose")).is_ok(), "{name}");
             for (option, takes) in OPTIONS.iter().zip(takes.chars()) {
@@ -102,7 +104,7 @@ mod tests {
         }
         // A new command, or a new option of every command, needs its place in the table.
         let command = Cli::command();
-        assert_eq!(command.get_subcommands().count(), 13);
+        assert_eq!(command.get_subcommands().count(), 15);
         let globals = command.get_arguments().filter(|arg| arg.is_global_set()).count();
         assert_eq!(globals, OPTIONS.len() + 2, "--json and --verbose beside these");
         assert_eq!(globals, MODEL.len() + RUN.len() + 2);

@@ -320,7 +320,10 @@ mod tests {
         // Depth makes it worse: nothing that the law can say.
         let worse: Vec<Point> = points(0.0).into_iter().map(|p| Point { loss: 3.0 + p.depth, ..p }).collect();
         let law = Law::fit(&worse).unwrap();
-        assert!(law.a == 0.0 && law.warnings.iter().any(|warning| warning.contains("more depth lowers")), "{law:?}");
+        assert!(
+            law.a == 0.0 && law.warnings.iter().any(|warning| warning.contains("more depth does not lower")),
+            "{law:?}"
+        );
         let same: Vec<Point> = points(0.0).into_iter().map(|point| Point { loss: 3.0, ..point }).collect();
         assert!(Law::fit(&same).unwrap().r2 <= 0.0);
     }
