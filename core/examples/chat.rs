@@ -17,7 +17,6 @@ pub async fn chat(folder: &Path, options: &ChatOptions, input: impl BufRead, mut
 
 #[allow(dead_code, reason = "a test calls the conversation alone")]
 fn main() -> Result<()> {
-    let fables = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/fables");
-    let folder = std::env::args().nth(1).map_or_else(|| PathBuf::from(fables), PathBuf::from);
+    let folder = std::env::args().nth(1).map_or_else(|| nemoflash_fables::FOLDER.into(), PathBuf::from);
     pollster::block_on(chat(&folder, &ChatOptions::default(), std::io::stdin().lock(), |text| print!("{text}")))
 }

@@ -13,8 +13,7 @@ pub async fn story(folder: &Path, options: &ChatOptions, show: impl FnMut(&str))
 
 #[allow(dead_code, reason = "a test calls the story alone")]
 fn main() -> Result<()> {
-    let fables = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/fables");
-    let folder = std::env::args().nth(1).map_or_else(|| PathBuf::from(fables), PathBuf::from);
+    let folder = std::env::args().nth(1).map_or_else(|| nemoflash_fables::FOLDER.into(), PathBuf::from);
     let options = ChatOptions { seed: 7, ..Default::default() };
     pollster::block_on(story(&folder, &options, |text| print!("{text}")))?;
     println!();

@@ -12,7 +12,6 @@
 //! use nemoflash::{ChatOptions, Exec, Generator};
 //! use std::{fs::File, path::Path};
 //!
-//! # const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/fables");
 //! async fn story(folder: &Path) -> nemoflash::Result<()> {
 //!     // On a GPU: `Exec::Gpu(Box::new(Gpu::new(&GpuOptions::default()).await?))`.
 //!     let mut model = Generator::open(Exec::cpu(), |name| File::open(folder.join(name))).await?;
@@ -20,7 +19,7 @@
 //!     model.generate("Once upon a time", &options, |text| print!("{text}")).await?;
 //!     Ok(())
 //! }
-//! # pollster::block_on(story(Path::new(FOLDER)))?;
+//! # pollster::block_on(story(Path::new(nemoflash_fables::FOLDER)))?;
 //! # Ok::<(), nemoflash::Error>(())
 //! ```
 //!

@@ -3,6 +3,8 @@
 //! the code.
 #![forbid(unsafe_code)]
 
+/// The folder of these files, where the source of this crate was when it was compiled: for tests and examples.
+pub const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fables");
 /// config.json.
 pub const CONFIG: &[u8] = include_bytes!("../fables/config.json");
 /// tokenizer.json: byte-level BPE of 4,096 entries.

@@ -19,7 +19,7 @@ const INDEX: &str = "model.safetensors.index.json";
 /// use nemoflash::{ChatOptions, Exec, Generator};
 ///
 /// # pollster::block_on(async {
-/// # let folder = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../models/fables"));
+/// # let folder = std::path::Path::new(nemoflash_fables::FOLDER);
 /// let mut model = Generator::open(Exec::cpu(), |name| std::fs::File::open(folder.join(name))).await?;
 /// let options = ChatOptions { max_tokens: 10, ..Default::default() };
 /// let answer = model.generate("Once upon a time", &options, |piece| print!("{piece}")).await?;
