@@ -62,8 +62,9 @@ pub struct Explain {
     pub memory_tokens: u32,
     /// How the head is stored: `bf16`, or bits and group size.
     pub weights: String,
-    /// Least and largest length of a row of the head.
-    pub row_lengths: [f32; 2],
+    /// Least and largest length of a row of the head, where weights were read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub row_lengths: Option<[f32; 2]>,
     /// Whether logits are divided by these lengths.
     pub divide_logits: bool,
     /// How keys and values are kept.

@@ -61,6 +61,7 @@ mod loaded;
 mod loader;
 mod matrix;
 mod model;
+mod names;
 pub mod op;
 pub mod ops;
 mod place;
@@ -70,7 +71,9 @@ pub mod sampling;
 mod scratch;
 pub mod spec;
 mod synthetic;
+mod table;
 mod text;
+mod tied;
 
 pub use blocks::Scan;
 pub use buf::{Buf, Elem};
@@ -85,12 +88,12 @@ pub use exec::{Exec, Ticket};
 pub use explain::{BUDGET, DeviceBytes, Explain, KernelUse, PartCost};
 pub use format::{Format, Quant, Scales};
 pub use gpu::{AdapterInfo, Gpu, GpuOptions};
-pub use inventory::Expected;
 pub use loaded::Loaded;
 pub use loader::{LoadOptions, Loader, Progress, Want};
 pub use model::Model;
 pub use sampling::Sampling;
 pub use synthetic::{ARCHS, Synthetic, tokenizer_json};
+pub use table::{Residual, Tensor};
 pub use text::{
     ChatFiles, ChatTemplate, End, LocalTime, Message, Role, StopMatcher, TemplateOptions, TextStream, Tokenizer,
     USER_AGAIN, Until, Writer, instruct,

@@ -15,6 +15,7 @@ use crate::{Error, Result};
 pub struct Loaded {
     pub(crate) exec: Exec,
     pub(crate) model: Model,
+    pub(crate) notes: Vec<String>,
 }
 
 impl Loaded {
@@ -32,12 +33,18 @@ impl Loaded {
         let mut exec = Exec::dry(caps);
         let (config, places) = resolve(config_json, headers, options)?;
         let (model, _) = Model::alloc(&mut exec, config, places).await?;
-        Ok(Loaded { exec, model })
+        Ok(Loaded { exec, model, notes: vec![] })
     }
 
     /// The model.
     pub fn model(&self) -> &Model {
         &self.model
+    }
+
+    /// What is worth to be told of the checkpoint, a sentence each: tensors that were left out, a head that is not the
+    /// embedding though `config.json` says so.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// The device that holds its weights.

@@ -3,14 +3,18 @@
 //! It asks, through [`Loader::wants`], for the headers of all files first, and then for the data of one file after
 //! the other. Whoever has the bytes (a memory map, a download) hands them over in pieces of any size.
 
-use crate::checkpoint::{Header, TensorInfo};
+use crate::checkpoint::{Header, TensorInfo, shown};
 use crate::config::Config;
 use crate::exec::Exec;
 use crate::format::Quant;
 use crate::loaded::{Loaded, resolve};
 use crate::model::Model;
+use crate::names::parts;
 use crate::place::{Halves, Places, put};
+use crate::table::HEAD;
+use crate::tied::TiedHead;
 use crate::{Error, Result};
+use std::collections::{HashSet, VecDeque};
 
 /// The most bytes that are converted at a time.
 const PIECE: usize = 4 << 20;
@@ -62,10 +66,13 @@ pub struct Loader {
     partial: Vec<u8>,
     /// Set when all headers are complete.
     target: Option<(Model, Places)>,
-    file: usize,
-    tensor: usize,
-    /// Bytes of the tensor that are placed.
+    /// Tensors that are still to come, each by its file and its number there. The first of them is being read.
+    rest: VecDeque<(usize, usize)>,
+    /// Bytes of that tensor that are placed.
     placed: u64,
+    /// A head beside a tied embedding, while it is not known whether it is another one.
+    tied: Option<TiedHead>,
+    notes: Vec<String>,
     /// Scales and biases that wait for each other, by the name of their matrix. At most those of the checkpoint.
     halves: Halves,
     done: u64,
@@ -103,9 +110,10 @@ impl Loader {
             headers: vec![],
             partial: vec![],
             target: None,
-            file: 0,
-            tensor: 0,
+            rest: VecDeque::new(),
             placed: 0,
+            tied: None,
+            notes: vec![],
             halves: Halves::new(),
             done: 0,
             total: 0,
@@ -118,10 +126,11 @@ impl Loader {
         if self.target.is_none() {
             return Some(Want { file: self.headers.len(), offset: self.partial.len() as u64 });
         }
-        let header = self.headers.get(self.file)?;
-        let begin = header.tensors.get(self.tensor).map_or(0, |tensor| tensor.begin);
+        let &(file, tensor) = self.rest.front()?;
+        let header = self.headers.get(file)?;
+        let begin = header.tensors.get(tensor)?.begin;
         let held = self.partial.len() as u64;
-        Some(Want { file: self.file, offset: header.data_start + begin + self.placed + held })
+        Some(Want { file, offset: header.data_start + begin + self.placed + held })
     }
 
     /// Takes bytes at the place that [`Loader::wants`] names. Tensors go to the device as they come.
@@ -132,7 +141,7 @@ impl Loader {
     pub async fn push(&mut self, bytes: &[u8]) -> Result<Progress> {
         let taken = match self.target {
             None => self.push_header(bytes).await?,
-            Some(_) => self.push_data(bytes)?,
+            Some(_) => self.push_data(bytes).await?,
         };
         // What was written waits in staging memory until it is submitted: bound it.
         if self.done - self.flushed > FLUSH {
@@ -160,9 +169,12 @@ impl Loader {
             self.headers.push(header);
             if self.headers.len() == self.files.len() {
                 let (config, places) = resolve(&self.config_json, &self.headers, self.options)?;
-                self.total = self.headers.iter().map(|header| header.data_len).sum();
+                let unread = config.unread(&self.headers);
+                self.notes.extend(left_out(&unread));
+                self.tied = TiedHead::of(&config, &self.headers);
                 self.target = Some(Model::alloc(&mut self.exec, config, places).await?);
-                self.skip_empty();
+                let unread: HashSet<String> = unread.into_iter().collect();
+                self.queue(|name| !unread.contains(name));
             }
         }
         Ok(taken)
@@ -195,27 +207,41 @@ impl Loader {
     }
 
     fn current(&self) -> Option<&TensorInfo> {
-        self.headers.get(self.file)?.tensors.get(self.tensor)
+        let &(file, tensor) = self.rest.front()?;
+        self.headers.get(file)?.tensors.get(tensor)
     }
 
-    /// Steps over complete tensors and files.
-    fn skip_empty(&mut self) {
-        while let Some(header) = self.headers.get(self.file) {
-            match header.tensors.get(self.tensor) {
-                Some(tensor) if tensor.begin + self.placed < tensor.end => return,
-                Some(_) => self.tensor += 1,
-                None => {
-                    self.file += 1;
-                    self.tensor = 0;
+    /// Asks for the tensors whose names are `wanted`, file by file.
+    fn queue(&mut self, wanted: impl Fn(&str) -> bool) {
+        for (file, header) in self.headers.iter().enumerate() {
+            for (i, tensor) in header.tensors.iter().enumerate() {
+                if wanted(&tensor.name) && tensor.begin < tensor.end {
+                    self.rest.push_back((file, i));
+                    self.total += tensor.end - tensor.begin;
                 }
             }
-            self.placed = 0;
         }
     }
 
-    fn push_data(&mut self, bytes: &[u8]) -> Result<usize> {
+    /// Once everything is there: a head that is not the embedding is asked for again, for now it gets a place.
+    async fn settle_head(&mut self) -> Result<()> {
+        let Some(tied) = self.tied.take() else { return Ok(()) };
+        let Some((model, places)) = &mut self.target else { return Ok(()) };
+        if tied.is_the_embedding() {
+            return Ok(());
+        }
+        model.untie(&mut self.exec, places).await?;
+        let note =
+            "config.json says that the head is tied to the embedding, but lm_head.weight is another matrix. It is used";
+        self.notes.push(note.into());
+        let names = parts(HEAD);
+        self.queue(|name| names.iter().any(|part| part == name));
+        Ok(())
+    }
+
+    async fn push_data(&mut self, bytes: &[u8]) -> Result<usize> {
         let mut held = std::mem::take(&mut self.partial);
-        let Some(tensor) = self.headers.get(self.file).and_then(|header| header.tensors.get(self.tensor)) else {
+        let Some(tensor) = self.rest.front().and_then(|&(file, i)| self.headers.get(file)?.tensors.get(i)) else {
             return Ok(bytes.len());
         };
         let Some((_, places)) = &self.target else { return Ok(0) };
@@ -240,9 +266,18 @@ impl Loader {
         }
         let before = self.placed / tensor.dtype.bytes().max(1) as u64;
         put(&mut self.exec, place, tensor, before, whole, &mut self.halves)?;
+        if let Some(tied) = &mut self.tied {
+            tied.add(tensor, whole);
+        }
         self.placed += whole.len() as u64;
         self.done += whole.len() as u64;
-        self.skip_empty();
+        if tensor.begin + self.placed == tensor.end {
+            self.rest.pop_front();
+            self.placed = 0;
+            if self.rest.is_empty() {
+                self.settle_head().await?;
+            }
+        }
         Ok(taken)
     }
 
@@ -261,6 +296,20 @@ impl Loader {
         }
         let Some((mut model, _)) = self.target else { unreachable!("nothing is wanted only once a target exists") };
         model.finish(&mut self.exec).await?;
-        Ok(Loaded { exec: self.exec, model })
+        Ok(Loaded { exec: self.exec, model, notes: self.notes })
+    }
+}
+
+/// What is said of tensors that are not read.
+fn left_out(names: &[String]) -> Option<String> {
+    const MOST: usize = 5;
+    let mut list = names.iter().take(MOST).map(|name| shown(name)).collect::<Vec<_>>().join(", ");
+    if names.len() > MOST {
+        list += &format!(" and {} more", names.len() - MOST);
+    }
+    match names.len() {
+        0 => None,
+        1 => Some(format!("1 tensor of the checkpoint is not used: {list}")),
+        n => Some(format!("{n} tensors of the checkpoint are not used: {list}")),
     }
 }

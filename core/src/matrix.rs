@@ -1,9 +1,9 @@
-//! Weight matrices and vectors on a device.
+//! Weight matrices on a device.
 
 use crate::buf::{Buf, Elem};
 use crate::exec::Exec;
 use crate::format::Format;
-use crate::place::{Pieces, Place, Places};
+use crate::place::{Pieces, Places};
 use crate::{Error, Result};
 
 /// A part of a matrix: the lines that one binding holds.
@@ -136,11 +136,4 @@ impl Matrix {
     pub fn bytes(&self) -> u64 {
         self.parts.iter().map(|part| part.buf.bytes()).sum()
     }
-}
-
-/// A vector of `len` f32 whose tensor is stored as it is.
-pub async fn vector(exec: &mut Exec, places: &mut Places, name: String, len: u32) -> Result<Buf> {
-    let buf = exec.alloc(&name, len.into(), Elem::F32).await?;
-    places.insert(name, Place::Floats(buf, 0, |v| v));
-    Ok(buf)
 }

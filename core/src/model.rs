@@ -5,11 +5,12 @@ use crate::buf::{Buf, Elem};
 use crate::config::Config;
 use crate::exec::Exec;
 use crate::format::Format;
-use crate::inventory::{EMBED, HEAD, MEMORY};
-use crate::matrix::{Matrix, Part, vector};
+use crate::matrix::{Matrix, Part};
+use crate::names::{EMBED, HEAD, MEMORY};
 use crate::ops;
 use crate::place::Places;
 use crate::plan::Plan;
+use crate::table::Group;
 use crate::{Error, Result};
 
 /// Weights of a whole model on a device.
@@ -29,36 +30,76 @@ pub struct Model {
     head: Option<Matrix>,
     /// What each logit is multiplied by, [vocab_size].
     divisor: Buf,
-    /// Shortest and longest length of a row of the head (spec 3.7). If all lengths are 1, dividing logits by them
-    /// changes nothing.
-    pub row_lengths: [f32; 2],
+    /// Shortest and longest length of a row of the head (spec 3.7), once the weights were read. If all lengths are 1,
+    /// dividing logits by them changes nothing.
+    pub row_lengths: Option<[f32; 2]>,
+}
+
+/// The tensors outside of the layers.
+pub(crate) struct Ends {
+    memory: Option<Group>,
+    embedding: Group,
+    norm: Group,
+    head: Option<Group>,
+}
+
+impl Ends {
+    /// In the order of spec 2.1.
+    pub(crate) fn in_order(self) -> Vec<Group> {
+        [self.memory, Some(self.embedding), Some(self.norm), self.head].into_iter().flatten().collect()
+    }
+}
+
+impl Config {
+    /// The tensors outside of the layers: meta tokens, embedding, final norm, and the head where it is not tied.
+    pub(crate) fn ends(&self) -> Ends {
+        let Config { vocab_size, hidden_size, memory_tokens, .. } = *self;
+        Ends {
+            memory: (memory_tokens > 0).then(|| Group::apart(hidden_size, MEMORY, memory_tokens)),
+            embedding: Group::reads("", hidden_size, &[(EMBED, vocab_size)]),
+            norm: Group::vector("", self.names.final_norm, &[hidden_size]),
+            head: (!self.tie_word_embeddings).then(|| self.head()),
+        }
+    }
+
+    /// The head, whether it is tied or not.
+    pub(crate) fn head(&self) -> Group {
+        Group::reads("", self.hidden_size, &[(HEAD, self.vocab_size)])
+    }
 }
 
 impl Model {
     /// Allocates every weight, and sets the place of every tensor.
     pub(crate) async fn alloc(exec: &mut Exec, config: Config, mut places: Places) -> Result<(Model, Places)> {
-        let Config { vocab_size, hidden_size, memory_tokens, .. } = config;
-        let places_ref = &mut places;
-        let embedding = Matrix::stack(exec, places_ref, hidden_size, &[(EMBED.into(), vocab_size)]).await?;
-        let memory = match memory_tokens {
-            0 => None,
-            rows => Some(Matrix::stack(exec, places_ref, hidden_size, &[(MEMORY.into(), rows)]).await?),
+        let Config { vocab_size, hidden_size, .. } = config;
+        let ends = config.ends();
+        let embedding = ends.embedding.matrix(exec, &mut places).await?;
+        let memory = match ends.memory {
+            None => None,
+            Some(memory) => Some(memory.matrix(exec, &mut places).await?),
         };
-        let norm = vector(exec, &mut places, config.names.final_norm.into(), hidden_size).await?;
-        let head = match config.tie_word_embeddings {
-            true => {
+        let norm = ends.norm.buffer(exec, &mut places).await?;
+        let head = match ends.head {
+            None => {
                 places.ignore(HEAD);
                 None
             }
-            false => Some(Matrix::stack(exec, &mut places, hidden_size, &[(HEAD.into(), vocab_size)]).await?),
+            Some(head) => Some(head.matrix(exec, &mut places).await?),
         };
         let mut layers = Vec::with_capacity(config.layers.len());
         for layer in &config.layers {
-            let norm = vector(exec, &mut places, layer.norm.clone(), hidden_size).await?;
+            let norm = Group::vector("", &layer.norm, &[hidden_size]).buffer(exec, &mut places).await?;
             layers.push((norm, Block::alloc(exec, &mut places, layer, hidden_size).await?));
         }
         let divisor = exec.alloc("divisor", vocab_size.into(), Elem::F32).await?;
-        Ok((Model { config, embedding, memory, layers, norm, head, divisor, row_lengths: [1.0; 2] }, places))
+        Ok((Model { config, embedding, memory, layers, norm, head, divisor, row_lengths: None }, places))
+    }
+
+    /// Room for a head beside the embedding, which turned out not to be tied.
+    pub(crate) async fn untie(&mut self, exec: &mut Exec, places: &mut Places) -> Result<()> {
+        self.config.tie_word_embeddings = false;
+        self.head = Some(self.config.head().matrix(exec, places).await?);
+        Ok(())
     }
 
     /// Computes what depends only on the loaded weights: the lengths of the vocabulary's rows (spec 3.7).
@@ -75,7 +116,7 @@ impl Model {
         let ticket = exec.submit(&[(&plan, size)], Some((self.divisor, total.into())))?;
         let factors = exec.collect(ticket).await?;
         let lengths = factors.iter().map(|&word| 1.0 / f32::from_bits(word));
-        self.row_lengths = lengths.fold([f32::MAX, 0.0], |[low, high], l| [low.min(l), high.max(l)]);
+        self.row_lengths = Some(lengths.fold([f32::MAX, 0.0], |[low, high], l| [low.min(l), high.max(l)]));
         if !self.config.divide_logits {
             exec.write(self.divisor, 0, &vec![1f32.to_bits(); total as usize]);
         }

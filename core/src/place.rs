@@ -6,7 +6,8 @@ use crate::checkpoint::{Dtype, TensorInfo, not_finite, numbers};
 use crate::exec::Exec;
 use crate::format::packed::{Mode, Packed};
 use crate::format::{Format, Quant, bf16_pair};
-use crate::inventory::{Stored, beside};
+use crate::inventory::Stored;
+use crate::names::beside;
 use std::borrow::Cow;
 use std::collections::HashMap;
 
@@ -28,7 +29,7 @@ pub enum Place {
     Half(Both, usize, [u64; 2], Pieces),
     /// Numbers as f32 at an element offset, each through a function.
     Floats(Buf, u64, fn(f64) -> f64),
-    /// Read and not kept: a tied head that the file has all the same.
+    /// Read and not kept: a head beside a tied embedding, until it is known whether it is another one.
     Nowhere,
 }
 
@@ -89,7 +90,7 @@ impl Places {
 
     /// A tensor that is read and not kept, with its scales and biases.
     pub fn ignore(&mut self, name: &str) {
-        for name in [name.to_owned(), beside(name, "scales"), beside(name, "biases")] {
+        for name in parts(name) {
             self.insert(name, Place::Nowhere);
         }
     }

@@ -3,13 +3,13 @@
 
 use crate::batch::Size;
 use crate::exec::Exec;
-use crate::inventory::Expected;
 use crate::loaded::{Loaded, resolve};
 use crate::loader::LoadOptions;
 use crate::model::Model;
 use crate::ops::RandomWeights;
 use crate::place::{Pieces, Place};
 use crate::plan::Plan;
+use crate::table::Tensor;
 use crate::{Error, Result};
 use half::bf16;
 
@@ -42,7 +42,7 @@ pub struct Synthetic {
 impl Synthetic {
     /// Middle and half-width of a tensor's numbers. Matrices keep the variance of what they multiply; norms are near 1;
     /// Mamba2's steps and decays are in the ranges that models are initialised with.
-    fn range(tensor: &Expected) -> (f32, f32) {
+    fn range(tensor: &Tensor) -> (f32, f32) {
         let name = tensor.name.rsplit_once('.').map_or("", |(_, last)| last);
         match (name, &tensor.shape[..]) {
             ("A_log", _) => (1.4, 1.4),
@@ -55,7 +55,7 @@ impl Synthetic {
     }
 
     /// The stream of a tensor, from number 0 on.
-    fn stream(self, tensor: &Expected) -> RandomWeights {
+    fn stream(self, tensor: &Tensor) -> RandomWeights {
         // FNV-1a of the name, so that a tensor does not depend on its place in the list.
         let name = tensor.name.bytes().fold(0x811c_9dc5u32, |hash, b| (hash ^ u32::from(b)).wrapping_mul(0x0100_0193));
         let seed = name ^ (self.seed as u32) ^ ((self.seed >> 32) as u32).rotate_left(16);
@@ -64,7 +64,7 @@ impl Synthetic {
     }
 
     /// Numbers `2 first ..` of a tensor, two in a word, as a checkpoint stores them.
-    pub fn words(self, tensor: &Expected, first: u64, out: &mut [u32]) {
+    pub fn words(self, tensor: &Tensor, first: u64, out: &mut [u32]) {
         let (middle, _) = Self::range(tensor);
         let stream = RandomWeights { first: first as u32, ..self.stream(tensor) };
         for (i, out) in (0..).zip(out) {
@@ -95,7 +95,7 @@ impl Synthetic {
                     repeat(&mut exec, pairs, &words[..quant.scales.words() as usize]);
                 }
                 Some(Place::Floats(buf, at, map)) => {
-                    let len = tensor.shape.iter().product::<u64>();
+                    let len = tensor.len();
                     let mut words = vec![0; len.div_ceil(2) as usize];
                     self.words(tensor, 0, &mut words);
                     let numbers: &[bf16] = bytemuck::cast_slice(&words);
@@ -109,7 +109,7 @@ impl Synthetic {
             exec.collect(ticket).await?;
         }
         model.finish(&mut exec).await?;
-        Ok(Loaded { exec, model })
+        Ok(Loaded { exec, model, notes: vec![] })
     }
 }
 

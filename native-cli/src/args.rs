@@ -74,7 +74,10 @@ pub enum Command {
     /// code is 1 if a check fails. For a bug report, add the output of `nemoflash doctor --json`.
     #[command(after_help = EXIT_CODES)]
     Doctor,
-    /// Show how a model runs here: memory, GPU dispatches per token, which kernels and why
+    /// Show how a model would run here: memory, GPU dispatches per token, which kernels and why
+    ///
+    /// This is a dry run: it reads config.json and the headers of the weight files, loads no weights and allocates nothing on
+    /// the device. `nemoflash doctor --model` checks the weights themselves.
     #[command(after_help = EXIT_CODES)]
     Explain,
     /// Measure the speed of a model, with the test names of llama-bench
@@ -101,9 +104,14 @@ pub enum Command {
     #[command(after_help = EXIT_CODES)]
     Logits(Logits),
     /// Quantise a model to 4 or 8 bits, into a new folder in the layout of MLX
+    ///
+    /// The folder gets its name when it is complete. A run that was killed leaves a folder `.OUT.partial` beside it, which the
+    /// next run with the same OUT removes.
     #[command(after_help = EXIT_CODES)]
     Quantize(Quantize),
     /// Write a folder of random weights with the shape of --arch, in the layout of a published model
+    ///
+    /// The folder gets its name when it is complete, as with `quantize`.
     #[command(after_help = EXIT_CODES)]
     Synthesize(Synthesize),
     /// Measure how well a model predicts a text file

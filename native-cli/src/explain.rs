@@ -1,4 +1,4 @@
-//! `nemoflash explain`: how a model runs here.
+//! `nemoflash explain`: how a model would run here. It is a dry run: no weights are read, nothing is allocated on the device.
 
 use crate::args::Common;
 use crate::devices::table;
@@ -12,11 +12,11 @@ use nemoflash::Explain;
 /// # Errors
 /// See [`open`].
 pub async fn run(common: &Common) -> Result<Exit> {
-    let opened = open::without_tokenizer(common).await?;
-    let explain = opened.engine.explain();
+    let dry = open::dry_run(common).await?;
+    let explain = Explain { device: dry.adapter, ..dry.engine.explain() };
     let text = match common.json {
         true => format!("{}\n", serde_json::to_string_pretty(&explain)?),
-        false => page(&opened.name, &explain),
+        false => page(&dry.name, &explain),
     };
     terminal::print(&text)?;
     Ok(Exit::Done)
@@ -56,10 +56,10 @@ fn page(name: &str, explain: &Explain) -> String {
     kernels.extend(explain.kernels.iter().map(|kernel| {
         [kernel.name.to_owned(), kernel.dispatches.to_string(), kernel.why.to_owned(), kernel.constants.clone()]
     }));
-    let ([low, high], divided) = (explain.row_lengths, if explain.divide_logits { "are" } else { "are not" });
+    let divided = if explain.divide_logits { "is" } else { "is not" };
     format!(
         "{name} on {device}: {}\n\
-         Rows of the vocabulary are {low:.4} to {high:.4} long; logits {divided} divided by that\n\
+         Each logit {divided} divided by the length of its row of the vocabulary (`nemoflash doctor` tells the lengths)\n\
          \nMemory on the device\n{}\nOne token of an answer\n{}\nKernels\n{}",
         how.join(", "),
         table(&memory),

@@ -1,11 +1,12 @@
 //! Writing a model's folder as such folders are published: safetensors files of at most 5 GB, an index where there are
 //! several, and the small files beside them.
 
+use crate::terminal;
 use anyhow::{Context as _, Result, bail};
 use nemoflash::checkpoint::Dtype;
 use serde_json::{Map, json};
-use std::fs::{self, File};
-use std::io::{BufWriter, ErrorKind, Write};
+use std::fs::{self, File, TryLockError};
+use std::io::{self, BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 /// Most bytes of tensors in one file.
@@ -13,7 +14,7 @@ const SHARD: u64 = 5_000_000_000;
 
 /// A tensor that will be written.
 #[derive(Clone, Debug)]
-pub struct Tensor {
+pub struct Entry {
     /// Its name.
     pub name: String,
     /// What its elements are.
@@ -22,35 +23,69 @@ pub struct Tensor {
     pub shape: Vec<u64>,
 }
 
-impl Tensor {
+impl Entry {
     /// Its size.
     pub fn bytes(&self) -> u64 {
         self.shape.iter().product::<u64>() * self.dtype.bits() / 8
     }
 }
 
-/// A folder that is being written. Every file gets its name when it is complete.
+/// A model's folder that is being written. Until it is whole, it lies beside its place under another name, so that a run
+/// which was killed leaves nothing behind that looks like a model.
 #[derive(Debug)]
 pub struct Folder {
+    /// Where it will be.
     path: PathBuf,
+    /// Where it is until then.
+    partial: PathBuf,
+    /// Keeps others from writing the same folder.
+    _lock: Lock,
 }
 
 impl Folder {
-    /// Makes the folder.
+    /// Begins a folder. What an earlier run left of the same folder is removed.
     ///
     /// # Errors
-    /// If there is something in it, or it cannot be made.
-    pub fn create(path: &Path) -> Result<Folder> {
+    /// If the place is the `input` that is read, is not empty, cannot be written, or is being written by another run.
+    pub fn create(path: &Path, input: Option<&Path>) -> Result<Folder> {
         let shown = path.display();
-        match fs::read_dir(path).map(|mut entries| entries.next()) {
-            Ok(None) => {}
-            Ok(Some(_)) => bail!("{shown} is not empty. Choose another folder, or empty it first"),
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                fs::create_dir_all(path).with_context(|| format!("cannot make {shown}. Choose another folder"))?;
-            }
-            Err(error) => bail!("cannot write into {shown}: {error}. Choose another folder"),
+        let whole = |path: &Path| path.canonicalize().ok();
+        if whole(path).is_some() && whole(path) == input.and_then(whole) {
+            bail!("{shown} is the model that is read. Choose another folder");
         }
-        Ok(Folder { path: path.to_owned() })
+        free(path)?;
+        // A name with `..` or a link in it is resolved first, so that "beside" is on the same disk.
+        let path = whole(path).map_or_else(|| std::path::absolute(path), Ok)?;
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            bail!("{shown} is not a folder that can be written. Choose another one");
+        };
+        let beside = |ending: &str| parent.join(format!(".{}.{ending}", name.to_string_lossy()));
+        let made = fs::create_dir_all(parent).map_err(anyhow::Error::from);
+        let lock = made.and_then(|()| Lock::take(beside("lock")));
+        let cannot = || format!("cannot make {shown}. Choose another folder");
+        let Some(lock) = lock.with_context(cannot)? else {
+            bail!("another run is writing {shown}. Wait for its end, or choose another folder");
+        };
+        let partial = beside("partial");
+        if partial.exists() {
+            remove(&partial)
+                .with_context(|| format!("cannot remove {}, which an earlier run left", partial.display()))?;
+            terminal::note(&format!("note: removed {}, which an earlier run left", partial.display()));
+        }
+        fs::create_dir(&partial).with_context(cannot)?;
+        Ok(Folder { path, partial, _lock: lock })
+    }
+
+    /// Gives the folder its name: it is whole.
+    ///
+    /// # Errors
+    /// If there is something in its place by now, or renaming fails.
+    pub fn finish(self) -> Result<()> {
+        free(&self.path)?;
+        if self.path.exists() {
+            fs::remove_dir(&self.path).with_context(|| cannot_write(&self.path))?;
+        }
+        fs::rename(&self.partial, &self.path).with_context(|| cannot_write(&self.path))
     }
 
     /// Writes a small file.
@@ -65,7 +100,7 @@ impl Folder {
     ///
     /// # Errors
     /// If writing fails, and those of `put`.
-    pub fn tensors(&self, tensors: &[Tensor], put: &mut dyn FnMut(usize, &mut dyn Write) -> Result<()>) -> Result<()> {
+    pub fn tensors(&self, tensors: &[Entry], put: &mut dyn FnMut(usize, &mut dyn Write) -> Result<()>) -> Result<()> {
         let shards = shards(tensors);
         let name = |i: usize| match shards.len() {
             1 => "model.safetensors".to_owned(),
@@ -85,37 +120,90 @@ impl Folder {
             })?;
         }
         if shards.len() > 1 {
-            let total: u64 = tensors.iter().map(Tensor::bytes).sum();
+            let total: u64 = tensors.iter().map(Entry::bytes).sum();
             let index = json!({ "metadata": { "total_size": total }, "weight_map": places });
             self.file("model.safetensors.index.json", format!("{index:#}\n").as_bytes())?;
         }
         Ok(())
     }
 
-    /// Writes a file under another name and renames it when it is complete and on the disk.
+    /// Writes a file, until it is on the disk.
     fn whole(&self, name: &str, write: &mut dyn FnMut(&mut dyn Write) -> Result<()>) -> Result<()> {
-        let (path, partial) = (self.path.join(name), self.path.join(format!("{name}.partial")));
-        let done = File::create(&partial).map_err(anyhow::Error::from).and_then(|file| {
+        let done = File::create_new(self.partial.join(name)).map_err(anyhow::Error::from).and_then(|file| {
             let mut file = BufWriter::with_capacity(1 << 20, file);
             write(&mut file)?;
             file.flush()?;
-            file.get_ref().sync_all()?;
-            Ok(fs::rename(&partial, &path)?)
+            Ok(file.get_ref().sync_all()?)
         });
-        if done.is_err() {
-            // Nothing of it is of use; that it cannot be removed either is no second error.
-            let _ = fs::remove_file(&partial);
-        }
         match done {
             // What is read is at fault, and not the disk.
             Err(error) if error.is::<nemoflash::Error>() => Err(error),
-            done => done.with_context(|| format!("cannot write {}. Check that the disk has room", path.display())),
+            done => done.with_context(|| cannot_write(&self.path.join(name))),
         }
     }
 }
 
+impl Drop for Folder {
+    /// Without [`Folder::finish`], nothing stays.
+    fn drop(&mut self) {
+        // What cannot be removed now is removed by the next run.
+        let _ = remove(&self.partial);
+    }
+}
+
+/// A file that one run holds at a time.
+#[derive(Debug)]
+struct Lock {
+    path: PathBuf,
+    _file: File,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // A file that stays keeps nobody out.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+impl Lock {
+    /// Nothing if another run holds it.
+    fn take(path: PathBuf) -> Result<Option<Lock>> {
+        let file = File::create(&path)?;
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            // A file system without locks cannot tell.
+            Ok(()) | Err(TryLockError::Error(_)) => {}
+        }
+        // The run that held it may just have removed it: then it keeps nobody out.
+        Ok(path.exists().then_some(Lock { path, _file: file }))
+    }
+}
+
+/// Refuses a place with something in it.
+fn free(path: &Path) -> Result<()> {
+    let shown = path.display();
+    match fs::read_dir(path).map(|mut entries| entries.next()) {
+        Ok(None) => Ok(()),
+        Ok(Some(_)) => bail!("{shown} is not empty. Choose another folder"),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => bail!("cannot write into {shown}: {error}. Choose another folder"),
+    }
+}
+
+/// Removes a folder of files. One with folders in it is none of ours, and stays.
+fn remove(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        fs::remove_file(entry?.path())?;
+    }
+    fs::remove_dir(folder)
+}
+
+fn cannot_write(path: &Path) -> String {
+    format!("cannot write {}. Check that the disk has room", path.display())
+}
+
 /// How many tensors go into each file: as many as fit.
-fn shards(tensors: &[Tensor]) -> Vec<usize> {
+fn shards(tensors: &[Entry]) -> Vec<usize> {
     let mut shards = vec![0];
     let mut bytes = 0;
     for tensor in tensors {
@@ -130,7 +218,7 @@ fn shards(tensors: &[Tensor]) -> Vec<usize> {
 }
 
 /// Length and table of a safetensors file; the data that follow begin at a multiple of 8 bytes.
-fn header(tensors: &[Tensor]) -> Result<Vec<u8>> {
+fn header(tensors: &[Entry]) -> Result<Vec<u8>> {
     let (mut table, mut end) = (Map::new(), 0);
     table.insert("__metadata__".into(), json!({ "format": "pt" }));
     for tensor in tensors {
@@ -153,7 +241,7 @@ mod tests {
     #[test]
     fn files_stay_below_their_size() {
         let tensor =
-            |gigabytes: u64| Tensor { name: "t".into(), dtype: Dtype::U8, shape: vec![gigabytes * 1_000_000_000] };
+            |gigabytes: u64| Entry { name: "t".into(), dtype: Dtype::U8, shape: vec![gigabytes * 1_000_000_000] };
         let sizes = |list: &[u64]| shards(&list.iter().map(|&n| tensor(n)).collect::<Vec<_>>());
         assert_eq!(sizes(&[]), [0]);
         assert_eq!(sizes(&[1, 4]), [2]);

@@ -106,6 +106,22 @@ pub async fn with_slots(common: &Common, slots: u32, context: Option<u32>) -> Re
     engine(common, Source::open(common)?, slots, context, start).await
 }
 
+/// Opens the model for a dry run: its config.json and the headers of its files are read, no weights are, and nothing is
+/// allocated on the device.
+///
+/// # Errors
+/// What is wrong with a file, an option or the device.
+pub async fn dry_run(common: &Common) -> Result<Opened> {
+    let start = Instant::now();
+    let source = Source::open(common)?;
+    let (exec, adapter) = device(common).await?;
+    let name = source.name.clone();
+    let dry = source.dry_run(exec.caps(), common.load()).await?;
+    let options = options(common, &dry, 1, common.context)?;
+    let engine = Engine::new(dry, options).await?;
+    Ok(Opened { engine, adapter, name, load: start.elapsed() })
+}
+
 async fn engine(common: &Common, source: Source, slots: u32, context: Option<u32>, start: Instant) -> Result<Opened> {
     let (exec, adapter) = device(common).await?;
     let name = source.name.clone();
@@ -117,15 +133,22 @@ async fn engine(common: &Common, source: Source, slots: u32, context: Option<u32
     let loaded = source.load(exec, common.load(), &mut progress).await;
     bar.finish_and_clear();
     let loaded = loaded?;
+    for note in loaded.notes() {
+        terminal::note(&format!("note: {note}"));
+    }
+    let options = options(common, &loaded, slots, context)?;
+    let mut engine = Engine::new(loaded, options).await?;
+    engine.wait().await?;
+    Ok(Opened { engine, adapter, name, load: start.elapsed() })
+}
+
+fn options(common: &Common, loaded: &Loaded, slots: u32, context: Option<u32>) -> Result<EngineOptions> {
     let context = match (&common.arch, context) {
         // Random weights were made for no length of text.
         (Some(_), Some(context)) => context,
         _ => loaded.model().config.context(context)?,
     };
-    let options = EngineOptions { slots, context, kv: common.kv(), clock: Some(seconds), ..Default::default() };
-    let mut engine = Engine::new(loaded, options).await?;
-    engine.wait().await?;
-    Ok(Opened { engine, adapter, name, load: start.elapsed() })
+    Ok(EngineOptions { slots, context, kv: common.kv(), clock: Some(seconds), ..Default::default() })
 }
 
 /// The device that the options name, and its name for people. A note tells if the CPU runs instead of a GPU.

@@ -1,20 +1,26 @@
 //! `nemoflash quantize`: a model's folder with its matrices in 4 or 8 bits, in the layout of MLX.
 
 use crate::args::{Common, Quantize};
-use crate::folder::{Folder, Tensor};
+use crate::folder::{Entry, Folder};
 use crate::lines;
 use crate::report::Exit;
 use crate::source::{Source, Tensors};
 use crate::terminal;
 use anyhow::{Context as _, Result, bail};
 use nemoflash::checkpoint::Dtype;
-use nemoflash::{Config, Expected, Quant};
+use nemoflash::{Config, Quant, Tensor};
 use serde_json::json;
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hasher as _};
+use std::path::Path;
+
+/// Names in a checkpoint.
+const HEAD: &str = "lm_head.weight";
+const EMBED: &str = "model.embed_tokens.weight";
 
 /// What becomes of a tensor.
 struct Job {
-    tensor: Expected,
+    tensor: Tensor,
     /// Its file and its bytes there.
     at: (usize, u64, u64),
     dtype: Dtype,
@@ -29,16 +35,16 @@ pub fn run(common: &Common, args: &Quantize) -> Result<Exit> {
     let quant = Quant::new(args.bits, args.group_size);
     quant.validate()?;
     let source = Source::open(common)?;
-    let (beside, name) = (source.beside()?, source.name.clone());
+    let (beside, name, place) = (source.beside()?, source.name.clone(), source.place().map(Path::to_owned));
     let mut input = Tensors::open(source)?;
     let config = Config::resolve(&input.config, &input.headers)?;
     config.check(&input.headers)?;
     if config.quantization.is_some() {
         bail!("{name} is quantised already. Quantise the original, in bf16");
     }
-    let jobs = jobs(&input, &config, quant);
-    let tensors: Vec<Tensor> = jobs.iter().flat_map(|job| outputs(job, quant)).collect();
-    let folder = Folder::create(&args.out)?;
+    let jobs = jobs(&mut input, &config, quant)?;
+    let entries: Vec<Entry> = jobs.iter().flat_map(|job| outputs(job, quant)).collect();
+    let folder = Folder::create(&args.out, place.as_deref())?;
     let bar = terminal::bar("quantising", jobs.iter().map(|job| job.at.2 - job.at.1).sum(), true);
     // A quantised tensor is three: scales and biases come out of the pass that writes the integers.
     let (mut scales, mut biases) = (vec![], vec![]);
@@ -50,7 +56,7 @@ pub fn run(common: &Common, args: &Quantize) -> Result<Exit> {
             false => vec![(i, Part::AsItIs)],
         })
         .collect();
-    folder.tensors(&tensors, &mut |at, file| {
+    folder.tensors(&entries, &mut |at, file| {
         let (i, part) = order[at];
         match part {
             Part::Scales => return Ok(file.write_all(&bytes(&std::mem::take(&mut scales)))?),
@@ -82,7 +88,8 @@ pub fn run(common: &Common, args: &Quantize) -> Result<Exit> {
     for (name, bytes) in &beside {
         folder.file(name, bytes)?;
     }
-    let (before, after) = (jobs.iter().map(|job| job.at.2 - job.at.1).sum::<u64>(), size_of(&tensors));
+    folder.finish()?;
+    let (before, after) = (jobs.iter().map(|job| job.at.2 - job.at.1).sum::<u64>(), size_of(&entries));
     let (shown, bits) = (args.out.display(), quant.bits);
     if common.json {
         let all =
@@ -103,37 +110,54 @@ enum Part {
     Biases,
 }
 
-/// Every tensor that the model needs; a tied head that the file has all the same is left out.
-fn jobs(input: &Tensors, config: &Config, quant: Quant) -> Vec<Job> {
+/// Every tensor that the model needs. A head that is the tied embedding once more is left out.
+///
+/// # Errors
+/// If reading fails.
+fn jobs(input: &mut Tensors, config: &Config, quant: Quant) -> Result<Vec<Job>> {
     let mut found = HashMap::new();
     for (file, header) in input.headers.iter().enumerate() {
         for tensor in &header.tensors {
-            found.insert(tensor.name.as_str(), ((file, tensor.begin, tensor.end), tensor.dtype));
+            found.insert(tensor.name.clone(), ((file, tensor.begin, tensor.end), tensor.dtype));
         }
     }
-    let needed = config.tensors().into_iter();
-    needed
-        .filter_map(|tensor| {
-            let (at, dtype) = *found.get(tensor.name.as_str())?;
-            let quantise = tensor.is_matrix() && tensor.shape[1].is_multiple_of(quant.group.into());
-            Some(Job { tensor, at, dtype, quantise })
-        })
-        .collect()
+    let mut tensors = config.tensors_of(&input.headers);
+    if config.tie_word_embeddings
+        && let (Some(head), Some(embedding)) = (found.get(HEAD), found.get(EMBED))
+    {
+        let mut sum = |&((file, begin, end), dtype): &((usize, u64, u64), Dtype)| {
+            let mut sum = DefaultHasher::new();
+            input.read(file, begin, end, 1, &mut |bytes| {
+                sum.write(bytes);
+                Ok(())
+            })?;
+            anyhow::Ok((dtype, sum.finish()))
+        };
+        if sum(head)? == sum(embedding)? {
+            tensors.retain(|tensor| tensor.name != HEAD);
+        }
+    }
+    let jobs = tensors.into_iter().filter_map(|tensor| {
+        let &(at, dtype) = found.get(&tensor.name)?;
+        let quantise = tensor.is_matrix() && tensor.shape[1].is_multiple_of(quant.group.into());
+        Some(Job { tensor, at, dtype, quantise })
+    });
+    Ok(jobs.collect())
 }
 
 /// The tensors that are written for one that is read.
-fn outputs(job: &Job, quant: Quant) -> Vec<Tensor> {
-    let Expected { name, shape } = &job.tensor;
+fn outputs(job: &Job, quant: Quant) -> Vec<Entry> {
+    let Tensor { name, shape, .. } = &job.tensor;
     if !job.quantise {
-        return vec![Tensor { name: name.clone(), dtype: job.dtype, shape: shape.clone() }];
+        return vec![Entry { name: name.clone(), dtype: job.dtype, shape: shape.clone() }];
     }
     let (outs, cols) = (shape[0], shape[1]);
     let stem = name.strip_suffix(".weight").unwrap_or(name);
     let groups = vec![outs, cols / u64::from(quant.group)];
     vec![
-        Tensor { name: name.clone(), dtype: Dtype::U32, shape: vec![outs, cols * u64::from(quant.bits) / 32] },
-        Tensor { name: format!("{stem}.scales"), dtype: Dtype::BF16, shape: groups.clone() },
-        Tensor { name: format!("{stem}.biases"), dtype: Dtype::BF16, shape: groups },
+        Entry { name: name.clone(), dtype: Dtype::U32, shape: vec![outs, cols * u64::from(quant.bits) / 32] },
+        Entry { name: format!("{stem}.scales"), dtype: Dtype::BF16, shape: groups.clone() },
+        Entry { name: format!("{stem}.biases"), dtype: Dtype::BF16, shape: groups },
     ]
 }
 
@@ -141,8 +165,8 @@ fn bytes(halves: &[u16]) -> Vec<u8> {
     halves.iter().flat_map(|half| half.to_le_bytes()).collect()
 }
 
-fn size_of(tensors: &[Tensor]) -> u64 {
-    tensors.iter().map(Tensor::bytes).sum()
+fn size_of(entries: &[Entry]) -> u64 {
+    entries.iter().map(Entry::bytes).sum()
 }
 
 /// config.json with the block that MLX writes, under both of the names that it writes it. All else stays as it is, what

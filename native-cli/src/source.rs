@@ -11,8 +11,8 @@ use crate::shape::Shape;
 use anyhow::{Context as _, Result, bail};
 use nemoflash::checkpoint;
 use nemoflash::{
-    ChatFiles, Config, Error, Exec, LoadOptions, Loaded, Loader, ModelText, Synthetic, TextFiles, Tokenizer, Want,
-    tokenizer_json,
+    Caps, ChatFiles, Config, Error, Exec, LoadOptions, Loaded, Loader, ModelText, Synthetic, TextFiles, Tokenizer,
+    Want, tokenizer_json,
 };
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom};
@@ -221,6 +221,21 @@ impl Source {
                 special_tokens_map: files.special_tokens_map.as_deref(),
             },
         })?)
+    }
+
+    /// Prepares a dry run of the model on a device with these limits and features, see [`Loaded::dry_run`].
+    ///
+    /// # Errors
+    /// As there, and if a header cannot be read.
+    pub async fn dry_run(self, caps: &Caps, options: LoadOptions) -> Result<Loaded> {
+        let (config, headers) = match self.weights[..] {
+            [Weights::Random] => (self.config, vec![]),
+            _ => {
+                let tensors = Tensors::open(self)?;
+                (tensors.config, tensors.headers)
+            }
+        };
+        Ok(Loaded::dry_run(caps, &config, &headers, options).await?)
     }
 
     /// Loads the weights onto a device, and tells bytes done and bytes in all.

@@ -1,7 +1,7 @@
 //! `nemoflash synthesize`: a folder with random weights, of a published shape.
 
 use crate::args::{Common, Synthesize};
-use crate::folder::{Folder, Tensor};
+use crate::folder::{Entry, Folder};
 use crate::report::{Exit, Usage};
 use crate::terminal;
 use anyhow::Result;
@@ -23,14 +23,14 @@ pub fn run(common: &Common, args: &Synthesize) -> Result<Exit> {
         .into());
     };
     let config = Config::parse(&shape.config)?;
-    let folder = Folder::create(&args.out)?;
+    let folder = Folder::create(&args.out, None)?;
     let tensors = config.tensors();
     let written: Vec<_> =
-        tensors.iter().map(|t| Tensor { name: t.name.clone(), dtype: Dtype::BF16, shape: t.shape.clone() }).collect();
-    let bar = terminal::bar("writing", 2 * tensors.iter().map(|t| t.shape.iter().product::<u64>()).sum::<u64>(), true);
+        tensors.iter().map(|t| Entry { name: t.name.clone(), dtype: Dtype::BF16, shape: t.shape.clone() }).collect();
+    let bar = terminal::bar("writing", 2 * tensors.iter().map(|t| t.len()).sum::<u64>(), true);
     let mut words = vec![0u32; PIECE];
     folder.tensors(&written, &mut |i, file| {
-        let len = tensors[i].shape.iter().product::<u64>();
+        let len = tensors[i].len();
         let mut first = 0;
         while 2 * first < len {
             let numbers = (len - 2 * first).min(2 * PIECE as u64) as usize;
@@ -46,6 +46,7 @@ pub fn run(common: &Common, args: &Synthesize) -> Result<Exit> {
     bar.finish_and_clear();
     folder.file("config.json", &shape.config)?;
     folder.file("tokenizer.json", &tokenizer_json(config.vocab_size))?;
+    folder.finish()?;
     terminal::note(&format!(
         "wrote {}: {} with random weights, {} tensors",
         args.out.display(),

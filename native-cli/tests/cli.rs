@@ -154,6 +154,16 @@ fn explain_tells_memory_and_dispatches() {
     for word in ["fables", "deltanet", "mamba2", "attention", "together", "WHY"] {
         assert!(page.contains(word), "{word}: {page}");
     }
+    // It is a dry run: the largest shape is told at once, and what only weights can tell is left out.
+    assert!(json.get("row_lengths").is_none());
+    let start = std::time::Instant::now();
+    let large = cpu(&["explain", "--json", "--arch", "nemotron-flash-3b", "--context", "29000"]).json();
+    assert!(
+        start.elapsed().as_secs_f64() < 5.0,
+        "{:?}, where the machine has nothing else to do 0.1 s",
+        start.elapsed()
+    );
+    assert!(number(&large["device_bytes"]["weights"]) > 5 << 30);
     // Half the precision and half the context are half the memory of keys and values.
     let arena = |arguments: &[&str]| {
         number(&cpu(&[&["explain", "--json"], arguments].concat()).json()["device_bytes"]["arena"])

@@ -3,10 +3,12 @@
 
 mod common;
 
-use common::{cpu, fables, not_a_number, root};
+use common::{cpu, fables, nemoflash, not_a_number, root};
+use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 fn logits(options: &[&str], out: &Path) -> Vec<u8> {
     let out = out.join("logits.safetensors");
@@ -46,6 +48,92 @@ fn a_written_folder_is_what_loading_makes() {
     }
 }
 
+fn names(folder: &Path) -> Vec<String> {
+    let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<_> = names.collect();
+    names.sort();
+    names
+}
+
+/// A killed run leaves nothing that looks like a model, and does not keep the next one from writing.
+#[test]
+fn a_killed_run_leaves_no_folder() {
+    let temp = tempfile::tempdir().unwrap();
+    let out = temp.path().join("out");
+    let shown = out.to_str().unwrap();
+    let mut child = nemoflash(&["synthesize", shown, "--arch", "nemotron-flash-1b"]).spawn().unwrap();
+    let start = Instant::now();
+    let partial = temp.path().join(".out.partial/model.safetensors");
+    while std::fs::metadata(&partial).map_or(0, |data| data.len()) < 1 << 20 {
+        assert!(start.elapsed() < Duration::from_secs(60), "nothing is written");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // Meanwhile, nobody else writes the same folder.
+    cpu(&["quantize", shown]).refused(1, &["another run is writing"]);
+    child.kill().unwrap();
+    assert!(!child.wait().unwrap().success(), "it was killed in the middle");
+    assert!(!out.exists() && partial.exists());
+    cpu(&["verify", "--model", shown]).refused(1, &["no such folder"]);
+    let run = cpu(&["quantize", shown]);
+    assert!(run.err.contains("which an earlier run left"), "{}", run.err);
+    run.ok();
+    assert_eq!(names(temp.path()), ["out"]);
+    cpu(&["verify", "--model", shown]).ok();
+}
+
+#[test]
+fn a_folder_is_written_where_nothing_is() {
+    let (model, temp) = (fables(), tempfile::tempdir().unwrap());
+    let input = model.path().to_str().unwrap();
+    let before = names(model.path());
+    cpu(&["quantize", input, "--model", input]).refused(1, &["is the model that is read"]);
+    let inside = model.path().join(".");
+    cpu(&["quantize", inside.to_str().unwrap(), "--model", input]).refused(1, &["is the model that is read"]);
+    assert_eq!(names(model.path()), before);
+    // An empty folder may be there already. What an earlier run left is removed, but nothing that is not such a thing.
+    let out = temp.path().join("out");
+    std::fs::create_dir(&out).unwrap();
+    let odd = temp.path().join(".out.partial/folder");
+    std::fs::create_dir_all(&odd).unwrap();
+    cpu(&["quantize", out.to_str().unwrap()]).refused(1, &["cannot remove"]);
+    assert!(odd.exists());
+    std::fs::remove_dir(&odd).unwrap();
+    cpu(&["quantize", out.to_str().unwrap()]).ok();
+    assert_eq!(names(temp.path()), ["out"]);
+}
+
+/// A head that is not the tied embedding goes along; one that is the same once more does not.
+#[test]
+fn another_head_is_kept() {
+    let (model, temp) = (fables(), tempfile::tempdir().unwrap());
+    for (name, other) in [("same", false), ("other", true)] {
+        with_head(model.path(), other);
+        let out = temp.path().join(name);
+        cpu(&["quantize", out.to_str().unwrap(), "--model", model.path().to_str().unwrap()]).ok();
+        let bytes = std::fs::read(out.join("model.safetensors")).unwrap();
+        assert_eq!(SafeTensors::deserialize(&bytes).unwrap().tensor("lm_head.scales").is_ok(), other);
+        let loaded = logits(&["--model", model.path().to_str().unwrap(), "--weights", "q4"], temp.path());
+        assert!(logits(&["--model", out.to_str().unwrap()], temp.path()) == loaded, "{name}");
+        let tied = logits(&["--weights", "q4"], temp.path());
+        assert_eq!(loaded == tied, !other, "{name}");
+    }
+}
+
+/// Gives the model a head of its own beside its tied embedding: the embedding, or its rows in reverse.
+fn with_head(folder: &Path, other: bool) {
+    let path = folder.join("model.safetensors");
+    let bytes = std::fs::read(root().join("models/fables/model.safetensors")).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let embedding = file.tensor("model.embed_tokens.weight").unwrap();
+    let rows = embedding.data().chunks(embedding.data().len() / embedding.shape()[0]);
+    let head: Vec<u8> = if other { rows.rev().flatten().copied().collect() } else { rows.flatten().copied().collect() };
+    let head = TensorView::new(embedding.dtype(), embedding.shape().to_vec(), &head).unwrap();
+    let tensors = file.tensors().into_iter().chain([("lm_head.weight".to_owned(), head)]);
+    // The model's folder may hold a link to the original.
+    std::fs::remove_file(&path).unwrap();
+    safetensors::serialize_to_file(tensors, None, &path).unwrap();
+}
+
 #[test]
 fn licence_and_tokenizer_go_along() {
     let (folder, temp) = (fables(), tempfile::tempdir().unwrap());
@@ -56,9 +144,7 @@ fn licence_and_tokenizer_go_along() {
         let read = |folder: &Path| std::fs::read(folder.join(name)).unwrap();
         assert!(read(folder.path()) == read(&out), "{name}");
     }
-    let mut names: Vec<_> = std::fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    names.sort();
-    assert_eq!(names, ["LICENSE", "config.json", "model.safetensors", "tokenizer.json"]);
+    assert_eq!(names(&out), ["LICENSE", "config.json", "model.safetensors", "tokenizer.json"]);
 }
 
 /// Perplexity of the held-out text, and how much of it the weights may cost. Measured on all of it: see docs/benchmarks.md; on 4,000
@@ -104,8 +190,7 @@ fn what_cannot_be_quantised_is_said() {
     not_a_number(nan.path());
     let run = cpu(&["quantize", again.to_str().unwrap(), "--model", nan.path().to_str().unwrap()]);
     run.refused(1, &["tensor ", "number 0 is NaN"]);
-    assert!(!run.err.contains("disk") && std::fs::read_dir(&again).unwrap().next().is_none());
-    std::fs::remove_dir(&again).unwrap();
+    assert!(!run.err.contains("disk") && names(temp.path()) == ["out"], "{:?}", names(temp.path()));
     let broken = fables();
     std::fs::write(broken.path().join("model.safetensors"), b"12345678").unwrap();
     cpu(&["quantize", again.to_str().unwrap(), "--model", broken.path().to_str().unwrap()])

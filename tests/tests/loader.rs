@@ -83,8 +83,8 @@ fn one_flipped_weight_is_seen() {
     }
 }
 
-/// A head that is the embedding upside down turns every line of logits round, to the bit. Where the config says that
-/// it is tied, it is not looked at.
+/// A head that is the embedding upside down turns every line of logits round, to the bit: whether the config says that it
+/// is untied, or says that it is tied and is wrong (spec 2.1).
 #[test]
 fn an_untied_head_is_used() {
     let (config, bytes) = checkpoint("qwen3");
@@ -97,19 +97,72 @@ fn an_untied_head_is_used() {
     let mut untied: Value = serde_json::from_slice(&config).expect("config");
     untied["tie_word_embeddings"] = json!(false);
     let check = |label: &str, open: &dyn Fn() -> Exec| {
-        let run = |config: &[u8]| {
-            let model = load_files(open(), config, &files, &mut || usize::MAX).expect("model");
-            logits(model)
+        let run = |config: &[u8], files: &[Vec<u8>]| {
+            logits(load_files(open(), config, files, &mut || usize::MAX).expect("model"))
         };
-        let (tied, untied) = (run(&config), run(untied.to_string().as_bytes()));
+        let tied = run(&config, std::slice::from_ref(&bytes));
         let turned: Vec<u32> = tied.chunks(shape[0]).flat_map(|row| row.iter().rev().copied()).collect();
-        assert!(untied == turned, "{label}");
-        assert!(untied != tied, "{label}: the head makes a difference");
+        assert!(run(untied.to_string().as_bytes(), &files) == turned, "{label}");
+        assert!(run(&config, &files) == turned, "{label}: the config says tied");
+        assert!(turned != tied, "{label}: the head makes a difference");
     };
     check("cpu", &Exec::cpu);
-    assert!(logits_of(&config, &files) == whole("qwen3"), "tied");
     for target in targets_in("untied head", &[Mode::Full]) {
         check(&target.to_string(), &|| target.open().expect("device").exec);
+    }
+}
+
+/// A head that is the tied embedding once more takes no memory; another one does, and it is said. In pieces of any size.
+#[test]
+fn a_tied_head_is_compared() {
+    let (config, bytes) = checkpoint("qwen3");
+    let mut all = tensors(&bytes);
+    let (dtype, shape, embedding) = all["model.embed_tokens.weight"].clone();
+    let mut random = Random::new(11);
+    let mut piece = || 1 + random.bits() as usize % 20_000;
+    let alone = load(Exec::cpu(), "qwen3").expect("model").model().bytes();
+    for (byte, other) in [(None, false), (Some(0), true), (Some(embedding.len() - 2), true)] {
+        let mut head = embedding.clone();
+        if let Some(byte) = byte {
+            head[byte] ^= 1;
+        }
+        all.insert("lm_head.weight".into(), (dtype, shape.clone(), head));
+        let loaded = load_files(Exec::cpu(), &config, &[file(&all)], &mut piece).expect("model");
+        let notes = loaded.notes().join("\n");
+        assert_eq!(loaded.model().config.tie_word_embeddings, !other);
+        assert_eq!((loaded.model().bytes() > alone, notes.contains("lm_head.weight")), (other, other), "{notes}");
+        assert_eq!(logits(loaded) != whole("qwen3"), other);
+    }
+}
+
+/// What no model reads is left out and named. What might count is refused.
+#[test]
+fn unread_tensors_are_left_out() {
+    let (config, bytes) = checkpoint("qwen3");
+    let with = |name: &str, shape: &[usize], dtype: Dtype| {
+        let mut all = tensors(&bytes);
+        let len = shape.iter().product::<usize>() * dtype.bitsize() / 8;
+        all.insert(name.into(), (dtype, shape.to_vec(), vec![1; len]));
+        load_files(Exec::cpu(), &config, &[file(&all)], &mut || 1000)
+    };
+    let unread: [(&str, &[usize], Dtype); 6] = [
+        ("model.layers.0.self_attn.rotary_emb.inv_freq", &[4], Dtype::F32),
+        ("model.rotary_emb.original_inv_freq", &[4], Dtype::F64),
+        ("model.layers.1.self_attn.q_proj.bias", &[0], Dtype::BF16),
+        ("scalar", &[], Dtype::I64),
+        ("vision.patch.weight", &[3, 5], Dtype::F16),
+        ("a.position_ids", &[1, 7], Dtype::I64),
+    ];
+    for (name, shape, dtype) in unread {
+        let loaded = with(name, shape, dtype).expect(name);
+        assert_eq!(loaded.notes(), [format!("1 tensor of the checkpoint is not used: {name}")]);
+        assert!(logits(loaded) == whole("qwen3"), "{name}");
+    }
+    for name in ["model.layers.1.self_attn.q_proj.bias", "model.layers.9.mlp.up_proj.weight", "lm_head.bias"] {
+        match with(name, &[8], Dtype::BF16).map(drop) {
+            Err(Error::Tensors(lines)) => assert_eq!(lines, [format!("{name}: not part of this model")]),
+            other => panic!("{name}: {other:?}"),
+        }
     }
 }
 

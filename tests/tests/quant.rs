@@ -431,7 +431,7 @@ fn lengths_of_vocabulary_rows() {
     let loaded = |options| {
         let model = load_options(Exec::cpu(), &config, std::slice::from_ref(&bytes), options, &mut || usize::MAX)
             .expect("model");
-        let [a, b] = model.model().row_lengths;
+        let [a, b] = model.model().row_lengths.expect("weights were read");
         (a, b, logits(model))
     };
     let (a, b, divided) = loaded(LoadOptions::default());

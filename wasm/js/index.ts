@@ -10,7 +10,8 @@ export * from './types.js';
 export const version = '0.1.0';
 
 /**
- * How much memory of this browser's GPU a model would take, before it is loaded. Nothing is downloaded for a published shape
+ * The memory plan of a model, found by a dry run: how much memory of this browser's GPU the model would take, before it is
+ * loaded. Nothing is downloaded for a published shape
  * (`nemotron-flash-1b`, `nemotron-flash-3b`, `qwen3-0.6b`, `qwen3-1.7b`); else give its `config.json`. Fails with the
  * code `limit` where a buffer would be larger than the GPU allows.
  */

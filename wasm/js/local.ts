@@ -1,7 +1,7 @@
 // The engine where the wasm is: in a worker, in the page, or in Node.
 
 import init, {
-  Device, Loading, SelfCheck, type Session, Text, index_files, last_panic, pause_with, plan as planned, published, version,
+  Device, Loading, SelfCheck, type Session, Text, index_files, last_panic, pause_with, dry_run as dryRun, published, version,
 } from './pkg/nemoflash.js';
 import { generation } from './channel.js';
 import { NemoflashError, aborted, typed } from './errors.js';
@@ -60,7 +60,7 @@ export async function plan(model: string | Uint8Array, options: Parameters<typeo
   // The CPU binds anything.
   const [binding, buffer] = [limits?.maxStorageBufferBindingSize ?? 2 ** 40, limits?.maxBufferSize ?? 2 ** 40];
   try {
-    const { device_bytes, context } = JSON.parse(await planned(config, binding, buffer, loadingOptions(options)));
+    const { device_bytes, context } = JSON.parse(await dryRun(config, binding, buffer, loadingOptions(options)));
     return { ...device_bytes, context };
   } catch (thrown) {
     throw typed(thrown);
@@ -187,6 +187,7 @@ export class LocalEngine implements Engine {
       const pipelines = await compiled;
       held = null;
       this.session = await loading.finish(text);
+      for (const note of this.session.notes()) meter.notice(note);
       void pipelines;
       this.kept = store !== null && parts.every((part) => part.kept);
       this.loadSeconds = now() - begun;

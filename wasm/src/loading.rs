@@ -89,8 +89,9 @@ impl Loading {
     pub async fn finish(self, text: Text) -> Result<Session, JsValue> {
         let options = self.engine()?;
         let loaded = self.loader.finish().await.map_err(fail)?;
+        let notes = loaded.notes().to_vec();
         let engine = Engine::new(loaded, options).await.map_err(fail)?;
-        Ok(Session { engine, text, chat: Chat::default() })
+        Ok(Session { engine, text, chat: Chat::default(), notes })
     }
 }
 
@@ -113,10 +114,10 @@ impl Loading {
     }
 }
 
-/// The memory that a model would need on a device with this largest binding, before anything is loaded: the JSON of
-/// [`Session::explain`], from `config.json` and the options of [`Loading`].
+/// A dry run on a device with this largest binding: the memory that a model would need, as the JSON of
+/// [`Session::explain`], from `config.json` and the options of [`Loading`]. Nothing is loaded.
 #[wasm_bindgen]
-pub async fn plan(
+pub async fn dry_run(
     config_json: &[u8],
     max_binding: f64,
     max_buffer: f64,

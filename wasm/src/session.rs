@@ -16,6 +16,8 @@ pub struct Session {
     pub(crate) text: Text,
     /// The last conversation.
     pub(crate) chat: Chat,
+    /// What is worth to be told of the checkpoint.
+    pub(crate) notes: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -63,6 +65,11 @@ impl Session {
     /// The device, as [`crate::device::Device::describe`].
     pub fn describe(&self) -> String {
         describe(self.engine.exec())
+    }
+
+    /// What is worth to be told of the checkpoint, a sentence each: tensors that are not used, a head that is not tied.
+    pub fn notes(&self) -> Vec<String> {
+        self.notes.clone()
     }
 
     /// Whether the model has a chat template.

@@ -6,9 +6,11 @@ use crate::buf::{Buf, Elem};
 use crate::config::AttentionDims;
 use crate::exec::Exec;
 use crate::matrix::Matrix;
+use crate::names::name;
 use crate::ops;
 use crate::place::{Place, Places};
 use crate::plan::Plan;
+use crate::table::Group;
 
 /// Weights of an attention block.
 #[derive(Debug)]
@@ -22,6 +24,23 @@ pub struct Attention {
 }
 
 impl Attention {
+    /// Its tensors: q | k | v, out, and the norms of q and k where there are any.
+    fn table(prefix: &str, dims: &AttentionDims, hidden: u32) -> [Group; 3] {
+        let (q, kv, dim) = (dims.heads * dims.head_dim, dims.kv_heads * dims.head_dim, dims.head_dim);
+        let list: [(&str, &[u32], fn(f64) -> f64); 2] =
+            [(name::Q_NORM, &[dim], |v| v), ("k_norm.weight", &[dim], |v| v)];
+        let norms = if dims.qk_norm_eps.is_some() { &list[..] } else { &[] };
+        [
+            Group::reads(prefix, hidden, &[("q_proj.weight", q), ("k_proj.weight", kv), ("v_proj.weight", kv)]),
+            Group::writes(prefix, q, "o_proj.weight", hidden),
+            Group::floats(prefix, "norms", norms),
+        ]
+    }
+
+    pub(super) fn tensors(prefix: &str, dims: &AttentionDims, hidden: u32) -> Vec<Group> {
+        Self::table(prefix, dims, hidden).into()
+    }
+
     pub(super) async fn alloc(
         exec: &mut Exec,
         places: &mut Places,
@@ -29,16 +48,14 @@ impl Attention {
         dims: &AttentionDims,
         hidden: u32,
     ) -> Result<Attention> {
-        let (q, kv) = (dims.heads * dims.head_dim, dims.kv_heads * dims.head_dim);
-        let projections = [("q", q), ("k", kv), ("v", kv)];
-        let projections = projections.map(|(name, outs)| (format!("{prefix}{name}_proj.weight"), outs));
-        let qkv = Matrix::stack(exec, places, hidden, &projections).await?;
-        let out = Matrix::stack(exec, places, q, &[(format!("{prefix}o_proj.weight"), hidden)]).await?;
-        let norms = exec.alloc(&format!("{prefix}norms"), 2 * u64::from(dims.head_dim), Elem::F32).await?;
-        if dims.qk_norm_eps.is_some() {
-            places.insert(format!("{prefix}q_norm.weight"), Place::Floats(norms, 0, |v| v));
-            places.insert(format!("{prefix}k_norm.weight"), Place::Floats(norms, dims.head_dim.into(), |v| v));
-        }
+        let [qkv, out, norms] = Self::table(prefix, dims, hidden);
+        let qkv = qkv.matrix(exec, places).await?;
+        let out = out.matrix(exec, places).await?;
+        let norms = match dims.qk_norm_eps {
+            Some(_) => norms.buffer(exec, places).await?,
+            // Kernels bind them in any case.
+            None => exec.alloc(&format!("{prefix}norms"), 2 * u64::from(dims.head_dim), Elem::F32).await?,
+        };
         Ok(Attention { dims: dims.clone(), qkv, norms, out })
     }
 

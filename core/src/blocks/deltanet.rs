@@ -9,6 +9,7 @@ use crate::matrix::{Matrix, vector};
 use crate::ops;
 use crate::place::{Place, Places};
 use crate::plan::Plan;
+use crate::table::Group;
 
 /// Epsilon of the head norm: a constant of the architecture (spec 1.1).
 const EPS: f32 = 1e-5;
@@ -30,6 +31,27 @@ pub struct DeltaNet {
 }
 
 impl DeltaNet {
+    /// Its tensors: q | k | v | beta, the convolutions, the head norm, out.
+    fn table(prefix: &str, dims: &DeltaNetDims, hidden: u32) -> [Group; 4] {
+        let DeltaNetDims { heads, head_dim, d_conv } = *dims;
+        let width = heads * head_dim;
+        let projections =
+            [("q_proj.weight", width), ("k_proj.weight", width), ("v_proj.weight", width), ("b_proj.weight", heads)];
+        let conv = [width, 1, d_conv];
+        let convs: [(&str, &[u32], fn(f64) -> f64); 3] =
+            [("q_conv1d.weight", &conv, |v| v), ("k_conv1d.weight", &conv, |v| v), ("v_conv1d.weight", &conv, |v| v)];
+        [
+            Group::reads(prefix, hidden, &projections),
+            Group::floats(prefix, "conv", &convs),
+            Group::vector(prefix, "o_norm.weight", &[head_dim]),
+            Group::writes(prefix, width, "o_proj.weight", hidden),
+        ]
+    }
+
+    pub(super) fn tensors(prefix: &str, dims: &DeltaNetDims, hidden: u32) -> Vec<Group> {
+        Self::table(prefix, dims, hidden).into()
+    }
+
     pub(super) async fn alloc(
         exec: &mut Exec,
         places: &mut Places,
@@ -37,19 +59,13 @@ impl DeltaNet {
         dims: &DeltaNetDims,
         hidden: u32,
     ) -> Result<DeltaNet> {
-        let DeltaNetDims { heads, head_dim, d_conv } = *dims;
-        let width = heads * head_dim;
-        let projections = [("q", width), ("k", width), ("v", width), ("b", heads)];
-        let projections = projections.map(|(name, outs)| (format!("{prefix}{name}_proj.weight"), outs));
-        let qkvb = Matrix::stack(exec, places, hidden, &projections).await?;
-        let conv = exec.alloc(&format!("{prefix}conv"), u64::from(3 * width * d_conv), Elem::F32).await?;
-        for (part, name) in (0..).zip(["q", "k", "v"]) {
-            let at = u64::from(part * width * d_conv);
-            places.insert(format!("{prefix}{name}_conv1d.weight"), Place::Floats(conv, at, |v| v));
-        }
-        let bias = exec.alloc(&format!("{prefix}bias"), u64::from(3 * width), Elem::F32).await?;
-        let norm = vector(exec, places, format!("{prefix}o_norm.weight"), head_dim).await?;
-        let out = Matrix::stack(exec, places, width, &[(format!("{prefix}o_proj.weight"), hidden)]).await?;
+        let DeltaNetDims { heads, head_dim, .. } = *dims;
+        let [qkvb, conv, norm, out] = Self::table(prefix, dims, hidden);
+        let qkvb = qkvb.matrix(exec, places).await?;
+        let conv = conv.buffer(exec, places).await?;
+        let bias = exec.alloc(&format!("{prefix}bias"), u64::from(3 * heads * head_dim), Elem::F32).await?;
+        let norm = norm.buffer(exec, places).await?;
+        let out = out.matrix(exec, places).await?;
         Ok(DeltaNet { heads, head_dim, qkvb, conv, bias, norm, out })
     }
 

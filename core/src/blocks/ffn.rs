@@ -6,9 +6,11 @@ use crate::buf::Buf;
 use crate::config::{Activation, FfnDims};
 use crate::exec::Exec;
 use crate::matrix::{Matrix, Part};
+use crate::names::name;
 use crate::ops;
 use crate::place::Places;
 use crate::plan::Plan;
+use crate::table::Group;
 
 /// Weights of a feed-forward network.
 #[derive(Debug)]
@@ -20,6 +22,19 @@ pub struct Ffn {
 }
 
 impl Ffn {
+    /// Its tensors: gate and up, or up alone; down.
+    fn table(prefix: &str, dims: &FfnDims, hidden: u32) -> [Group; 2] {
+        let up = match dims.act {
+            Activation::Silu => Group::gated(prefix, hidden, ["gate_proj.weight", name::UP], dims.width),
+            Activation::Relu2 => Group::reads(prefix, hidden, &[(name::UP, dims.width)]),
+        };
+        [up, Group::writes(prefix, dims.width, "down_proj.weight", hidden)]
+    }
+
+    pub(super) fn tensors(prefix: &str, dims: &FfnDims, hidden: u32) -> Vec<Group> {
+        Self::table(prefix, dims, hidden).into()
+    }
+
     pub(super) async fn alloc(
         exec: &mut Exec,
         places: &mut Places,
@@ -27,14 +42,9 @@ impl Ffn {
         dims: &FfnDims,
         hidden: u32,
     ) -> Result<Ffn> {
-        let gated = dims.act == Activation::Silu;
-        let [gate, up, down] = ["gate", "up", "down"].map(|name| format!("{prefix}{name}_proj.weight"));
-        let up = match gated {
-            true => Matrix::gated(exec, places, hidden, dims.width, &[gate, up]).await?,
-            false => Matrix::stack(exec, places, hidden, &[(up, dims.width)]).await?,
-        };
-        let down = Matrix::stack(exec, places, dims.width, &[(down, hidden)]).await?;
-        Ok(Ffn { gated, up, down })
+        let [up, down] = Self::table(prefix, dims, hidden);
+        let up = up.matrix(exec, places).await?;
+        Ok(Ffn { gated: dims.act == Activation::Silu, up, down: down.matrix(exec, places).await? })
     }
 
     pub(super) fn mix(&self, plan: &mut Plan, run: &Run, norm: Buf) {

@@ -2,13 +2,15 @@
 
 use super::{Memory, Run, Scan, Widths};
 use crate::Result;
-use crate::buf::{Buf, Elem};
+use crate::buf::Buf;
 use crate::config::Mamba2Dims;
 use crate::exec::Exec;
 use crate::matrix::{Matrix, Part, vector};
+use crate::names::name;
 use crate::ops;
 use crate::place::{Place, Places};
 use crate::plan::Plan;
+use crate::table::Group;
 
 /// Epsilon of the gated norm: a constant of the architecture (spec 1.1).
 const EPS: f32 = 1e-5;
@@ -30,6 +32,30 @@ pub struct Mamba2 {
 }
 
 impl Mamba2 {
+    /// Its tensors: z | x | B | C | dt, convolution and bias, A | D | dt_bias, the gated norm, out.
+    fn table(prefix: &str, dims: &Mamba2Dims, hidden: u32) -> [Group; 6] {
+        let Mamba2Dims { d_inner, d_state, heads, d_conv, .. } = *dims;
+        let channels = d_inner + 2 * d_state;
+        let params: [(&str, &[u32], fn(f64) -> f64); 3] = [
+            // The state decays by exp(Δ A) with A = -exp(A_log) (spec 3.4 step 4).
+            (name::A_LOG, &[heads], |v| -v.exp()),
+            ("D", &[heads], |v| v),
+            ("dt_bias", &[heads], |v| v),
+        ];
+        [
+            Group::reads(prefix, hidden, &[("in_proj.weight", d_inner + channels + heads)]),
+            Group::vector(prefix, name::CONV, &[channels, 1, d_conv]),
+            Group::vector(prefix, "conv1d.bias", &[channels]),
+            Group::floats(prefix, "params", &params),
+            Group::vector(prefix, "norm.weight", &[d_inner]),
+            Group::writes(prefix, d_inner, name::OUT, hidden),
+        ]
+    }
+
+    pub(super) fn tensors(prefix: &str, dims: &Mamba2Dims, hidden: u32) -> Vec<Group> {
+        Self::table(prefix, dims, hidden).into()
+    }
+
     pub(super) async fn alloc(
         exec: &mut Exec,
         places: &mut Places,
@@ -37,20 +63,16 @@ impl Mamba2 {
         dims: &Mamba2Dims,
         hidden: u32,
     ) -> Result<Mamba2> {
-        let Mamba2Dims { d_inner, d_state, heads, d_conv, .. } = *dims;
-        let channels = d_inner + 2 * d_state;
-        let in_proj = [(format!("{prefix}in_proj.weight"), d_inner + channels + heads)];
-        let in_proj = Matrix::stack(exec, places, hidden, &in_proj).await?;
-        let conv = vector(exec, places, format!("{prefix}conv1d.weight"), channels * d_conv).await?;
-        let bias = vector(exec, places, format!("{prefix}conv1d.bias"), channels).await?;
-        let params = exec.alloc(&format!("{prefix}params"), 3 * u64::from(heads), Elem::F32).await?;
-        // The state decays by exp(Δ A) with A = -exp(A_log) (spec 3.4 step 4).
-        places.insert(format!("{prefix}A_log"), Place::Floats(params, 0, |v| -v.exp()));
-        places.insert(format!("{prefix}D"), Place::Floats(params, heads.into(), |v| v));
-        places.insert(format!("{prefix}dt_bias"), Place::Floats(params, u64::from(2 * heads), |v| v));
-        let norm = vector(exec, places, format!("{prefix}norm.weight"), d_inner).await?;
-        let out = Matrix::stack(exec, places, d_inner, &[(format!("{prefix}out_proj.weight"), hidden)]).await?;
-        Ok(Mamba2 { dims: dims.clone(), in_proj, conv, bias, params, norm, out })
+        let [in_proj, conv, bias, params, norm, out] = Self::table(prefix, dims, hidden);
+        Ok(Mamba2 {
+            dims: dims.clone(),
+            in_proj: in_proj.matrix(exec, places).await?,
+            conv: conv.buffer(exec, places).await?,
+            bias: bias.buffer(exec, places).await?,
+            params: params.buffer(exec, places).await?,
+            norm: norm.buffer(exec, places).await?,
+            out: out.matrix(exec, places).await?,
+        })
     }
 
     fn channels(&self) -> u32 {

@@ -17,6 +17,7 @@ use crate::matrix::{Matrix, Part};
 use crate::ops;
 use crate::place::Places;
 use crate::plan::Plan;
+use crate::table::Group;
 use crate::{Result, scratch::Scratch};
 
 /// How a recurrent scan goes over the tokens of a prompt.
@@ -140,6 +141,19 @@ pub enum Block {
     DeltaNet(DeltaNet),
     /// Feed-forward network (spec 3.6).
     Ffn(Ffn),
+}
+
+impl Layer {
+    /// The tensors of the block, in the order of spec 2.1 and 8.2.
+    pub(crate) fn groups(&self, hidden: u32) -> Vec<Group> {
+        let prefix = &self.prefix;
+        match &self.kind {
+            BlockKind::Attention(dims) => Attention::tensors(prefix, dims, hidden),
+            BlockKind::Mamba2(dims) => Mamba2::tensors(prefix, dims, hidden),
+            BlockKind::DeltaNet(dims) => DeltaNet::tensors(prefix, dims, hidden),
+            BlockKind::Ffn(dims) => Ffn::tensors(prefix, dims, hidden),
+        }
+    }
 }
 
 impl Block {

@@ -1,7 +1,9 @@
 //! From the keys of a Nemotron-Flash checkpoint to its layers (spec 1.1), within what our kernels can do.
 
 use super::keys::*;
-use super::*;
+use super::shapes::Shapes;
+use super::types::*;
+use crate::Result;
 
 const NAMES: Names =
     Names { final_norm: "model.final_layernorm.weight", ffn_width: "ffn_expand_ratio", head_dim: "kq_head_dim" };

@@ -1,7 +1,10 @@
 //! From the keys of a dense Qwen3 checkpoint to its layers (spec 8.1), within what our kernels can do.
 
 use super::keys::*;
-use super::*;
+use super::shapes::Shapes;
+use super::types::*;
+use crate::Result;
+use crate::checkpoint::shown;
 
 const NAMES: Names = Names { final_norm: "model.norm.weight", ffn_width: "intermediate_size", head_dim: "head_dim" };
 /// Names of the blocks (spec 8.2).

@@ -159,7 +159,7 @@ impl Engine {
     /// [`Error::Parameter`] for options out of range, [`Error::Limit`] and [`Error::OutOfMemory`] if the device
     /// cannot hold the context, [`Error::Device`].
     pub async fn new(loaded: Loaded, options: EngineOptions) -> Result<Engine> {
-        let Loaded { mut exec, model } = loaded;
+        let Loaded { mut exec, model, .. } = loaded;
         let EngineOptions { slots, context, kv, .. } = options;
         let (prefill_rows, step_rows) = match options.prefill_rows {
             Some(rows) => (rows, rows),

@@ -123,7 +123,7 @@ impl ChatTemplate {
         let source = match files.chat_template_jinja {
             Some(bytes) if bytes.len() > MAX_FILE => return Err(bad("chat_template.jinja is too long")),
             Some(bytes) => {
-                let text = std::str::from_utf8(bytes);
+                let text = std::str::from_utf8(json::without_mark(bytes));
                 Some(text.map_err(|e| bad(format!("chat_template.jinja: {e}")))?.to_owned())
             }
             None => match config.chat_template.or(json.chat_template) {

@@ -57,7 +57,7 @@ pub async fn given(common: &Common, open: &impl AsyncFn() -> Result<Exec>) -> Ve
     let load = async {
         let start = Instant::now();
         let loaded = load(open().await?, source()?, common).await?;
-        let [least, most] = loaded.model().row_lengths;
+        let [least, most] = loaded.model().row_lengths.context("no weights were read")?;
         let bytes = mib(loaded.model().bytes());
         engine = Some(loaded);
         if !(least.is_finite() && most.is_finite()) {
