@@ -107,7 +107,11 @@ impl Format {
             1 => Format::F16,
             2 => Format::F32,
             _ => {
-                let scales = [Scales::Bf16, Scales::F16, Scales::F32][(code >> 16) as usize % 3];
+                let scales = match code >> 16 {
+                    0 => Scales::Bf16,
+                    1 => Scales::F16,
+                    _ => Scales::F32,
+                };
                 Format::Quant(Quant { bits: code & 0xff, group: code >> 8 & 0xff, scales })
             }
         }

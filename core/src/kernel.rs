@@ -115,36 +115,47 @@ impl Kernel {
 
 /// Writes loops out, because drivers unroll few of the loops that naga writes: the lines between `//#for NAME in COUNT`
 /// and `//#end` once for each number below the count, a constant or a number, with the number for `#NAME`.
+///
+/// # Panics
+/// If a line that begins with `//#` is neither, a count is no constant of the kernel, or an end is missing. Shaders are part of
+/// the program, and a test makes each of them, so that no user meets this.
 fn unroll(text: &str, consts: &[Const]) -> String {
     let mut out = String::with_capacity(text.len());
     let mut lines = text.lines();
     while let Some(line) = lines.next() {
-        let Some((name, count)) = line.trim_start().strip_prefix("//#for ").and_then(|head| head.split_once(" in "))
-        else {
+        let Some(command) = line.trim_start().strip_prefix("//#") else {
             out.push_str(line);
             out.push('\n');
             continue;
         };
-        let (mut body, mut depth) = (String::new(), 1);
-        for line in lines.by_ref() {
-            match line.trim_start() {
-                line if line.starts_with("//#for ") => depth += 1,
-                "//#end" => depth -= 1,
-                _ => {}
-            }
-            if depth == 0 {
-                break;
-            }
-            body.push_str(line);
-            body.push('\n');
-        }
-        let value = |name: &str| consts.iter().find(|(other, _)| *other == name).map_or(0, |(_, value)| *value);
-        let count = count.parse().unwrap_or_else(|_| value(count));
+        let head = command.strip_prefix("for ").and_then(|head| head.split_once(" in "));
+        let (name, count) = head.unwrap_or_else(|| panic!("{line}: not `//#for NAME in COUNT`"));
+        let body = body(&mut lines).unwrap_or_else(|| panic!("{line}: `//#end` is missing"));
+        let value = || consts.iter().find(|(other, _)| *other == count).map(|(_, value)| *value);
+        let count = count.parse().ok().or_else(value).unwrap_or_else(|| panic!("{line}: no constant has that name"));
         for i in 0..count {
             out.push_str(&unroll(&body.replace(&format!("#{name}"), &i.to_string()), consts));
         }
     }
     out
+}
+
+/// The lines of a loop's body, up to the end that belongs to it, which is taken too.
+fn body(lines: &mut std::str::Lines) -> Option<String> {
+    let (mut body, mut depth) = (String::new(), 1);
+    for line in lines {
+        match line.trim_start() {
+            line if line.starts_with("//#for ") => depth += 1,
+            "//#end" => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            return Some(body);
+        }
+        body.push_str(line);
+        body.push('\n');
+    }
+    None
 }
 
 #[cfg(test)]
@@ -159,5 +170,19 @@ mod tests {
         assert_eq!(unroll(text, &[("N", 0)]), "a\nd\n");
         assert_eq!(unroll("//#for I in 2\n#I\n//#end\n", &[]), "0\n1\n");
         assert_eq!(unroll("no loop\n", &[]), "no loop\n");
+    }
+
+    #[test]
+    fn faults_of_loops_are_found() {
+        let fault = |text: &str| {
+            let text = text.to_owned();
+            let said = std::panic::catch_unwind(move || unroll(&text, &[("N", 2)])).expect_err("a fault");
+            said.downcast_ref::<String>().cloned().expect("words")
+        };
+        assert_eq!(fault("//#for I in M\n//#end\n"), "//#for I in M: no constant has that name");
+        assert_eq!(fault("//#for I in N\na\n"), "//#for I in N: `//#end` is missing");
+        for text in ["//#fro I in N", "//#for I", "//#end", "//#"] {
+            assert_eq!(fault(text), format!("{text}: not `//#for NAME in COUNT`"));
+        }
     }
 }
