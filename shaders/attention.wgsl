@@ -6,15 +6,12 @@
 // Needs const QUERIES, KEYS, HEAD_DIM, OUTS (quads of the result per thread and query), TILE_HEADS, STEPS (a divisor of
 // SLICE and KEYS) and WG = QUERIES / 4 * ACROSS.
 struct Numbers {
-    rows: u32,
     heads: u32,
     kv_heads: u32,
-    head_dim: u32,
     slots: u32,
     first_slot: u32,
     positions: u32,
     window: u32,
-    kv_f16: u32,
     scale: f32,
 }
 

@@ -4,7 +4,6 @@
 struct Numbers {
     rows: u32,
     heads: u32,
-    head_dim: u32,
     splits: u32,
 }
 

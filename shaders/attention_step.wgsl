@@ -9,7 +9,6 @@
 // of each: LANES apart, so that neighbours read side by side. Keys go straight into registers, the next ones while
 // these are in use. Each team has running sums of its own; they are merged at the end.
 struct Numbers {
-    rows: u32,
     heads: u32,
     kv_heads: u32,
     head_dim: u32,
@@ -18,8 +17,6 @@ struct Numbers {
     positions: u32,
     window: u32,
     qk_norm: u32,
-    kv_f16: u32,
-    splits: u32,
     scale: f32,
     eps: f32,
 }

@@ -1,11 +1,9 @@
 // Causal depthwise convolution of four inputs, then silu (spec 3.4 and 3.5, step 2). A thread slides over STRIP
 // rows of one channel; what comes before its first row is in `p`, in the ring of the slot, or zero.
 struct Numbers {
-    rows: u32,
     channels: u32,
     in_stride: u32,
     in_offset: u32,
-    slots: u32,
     slot_len: u32,
 }
 

@@ -1,11 +1,9 @@
 // Keeps the last four raw inputs of every segment in the ring of its slot: position q at entry q % 4. A dispatch
 // of its own, because the convolution before it still reads the old ring.
 struct Numbers {
-    rows: u32,
     channels: u32,
     in_stride: u32,
     in_offset: u32,
-    slots: u32,
     slot_len: u32,
 }
 

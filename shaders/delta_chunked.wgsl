@@ -2,10 +2,8 @@
 // 4 * COLS value columns). V' = U - W S; O = (Q S + scores V') / sqrt(head_dim); S = S + Kᵀ V'.
 // Thread (row, column) has one row of the chunk and four value columns; S stays in workgroup memory.
 struct Numbers {
-    rows: u32,
     heads: u32,
     head_dim: u32,
-    slots: u32,
     slot_len: u32,
     state_at: u32,
 }

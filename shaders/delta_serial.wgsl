@@ -4,10 +4,8 @@
 // (S + k dᵀ)ᵀ q is Sᵀq + d (k·q): only Sᵀk is summed at once for every token, and there is no barrier where a workgroup
 // is one subgroup. Loops over tiles are written out, so that none is indexed by a variable and all stay in registers.
 struct Numbers {
-    rows: u32,
     heads: u32,
     head_dim: u32,
-    slots: u32,
     slot_len: u32,
     state_at: u32,
 }

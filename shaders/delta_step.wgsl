@@ -2,11 +2,9 @@
 // workgroup per (row, head); every row is the only one of its slot. Thread (group, column) holds four value columns
 // of the key rows 4 (group + i GROUPS) .. in registers, so S is read once and written once, in whole cache lines.
 struct Numbers {
-    rows: u32,
     heads: u32,
     head_dim: u32,
     in_stride: u32,
-    slots: u32,
     slot_len: u32,
     state_at: u32,
     eps: f32,

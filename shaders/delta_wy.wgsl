@@ -5,7 +5,6 @@
 // CHUNK is 32: K Kᵀ, T and the staged slices of K and Q then fit 16 KiB, and the work that grows with the chunk
 // (4 CHUNK head_dim per token and head) stays a third of what does not (3 head_dim²).
 struct Numbers {
-    rows: u32,
     heads: u32,
     head_dim: u32,
 }

@@ -5,8 +5,6 @@ struct Numbers {
     cols: u32,
     first: u32,
     lines: u32,
-    slots: u32,
-    format: u32,
 }
 
 @group(0) @binding(0) var<uniform> n: Numbers;

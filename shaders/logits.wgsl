@@ -1,30 +1,9 @@
-// y = W·RMSNorm(x) ⊙ divisor: logits, each divided by the length of its vocabulary row (spec 3.7).
-struct Numbers {
-    rows: u32,
-    cols: u32,
-    outs: u32,
-    first: u32,
-    stride: u32,
-    eps: f32,
-    lines: u32,
-    format: u32,
-}
-
-@group(0) @binding(0) var<uniform> n: Numbers;
-@group(0) @binding(1) var<storage, read> w: array<vec4<u32>>; // [lines, cols], see lib/weights_*.wgsl
-@group(0) @binding(2) var<storage, read> x: array<vec4<f32>>; // [rows, cols]
-@group(0) @binding(3) var<storage, read> scale: array<vec4<f32>>; // [cols], the norm's weight
-@group(0) @binding(4) var<storage, read> divisor: array<f32>; // [stride], 1 / length of each vocabulary row
+// y = W·RMSNorm(x) ⊙ logit_scale: logits, each divided by the length of its vocabulary row (spec 3.7).
+@group(0) @binding(4) var<storage, read> logit_scale: array<f32>; // [stride], 1 / length of each vocabulary row
 @group(0) @binding(5) var<storage, read_write> y: array<f32>; // [rows, stride]
 
-// The i-th line of a workgroup; past the end the last one, which nobody stores.
-fn line_of(first: u32, i: u32) -> u32 {
-    return min(first + i, n.outs - 1u);
-}
-
-// Four weights of the norm.
-fn norm_of(i: u32) -> vec4<f32> {
-    return scale[i];
+fn store(row: u32, line: u32, out: u32) {
+    y[row * n.stride + out] = result(row, line) * logit_scale[out];
 }
 
 @compute @workgroup_size(WG)
@@ -33,16 +12,5 @@ fn logits(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    let first = group_index(group, groups) * TEAMS * OUTS;
-    product(first, local);
-    for (var i = local; i < ROWS * TEAMS * OUTS; i += WG) {
-        let row = i / (TEAMS * OUTS);
-        let line = i % (TEAMS * OUTS);
-        let out = first + line;
-        if out >= n.outs {
-            continue;
-        }
-        let token = n.first + out;
-        y[row * n.stride + token] = result(row, line) * divisor[token];
-    }
+    outputs(group, groups, local);
 }

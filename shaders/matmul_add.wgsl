@@ -7,7 +7,6 @@ struct Numbers {
     first: u32,
     stride: u32,
     lines: u32,
-    format: u32,
 }
 
 @group(0) @binding(0) var<uniform> n: Numbers;

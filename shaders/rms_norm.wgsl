@@ -2,7 +2,6 @@
 struct Numbers {
     rows: u32,
     width: u32,
-    per_row: u32,
     eps: f32,
 }
 

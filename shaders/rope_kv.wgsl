@@ -2,7 +2,6 @@
 // the write of keys and values into the slot's memory (spec 3.3). One workgroup per row and head. Rows of slots that are in
 // another buffer are left to the dispatch that has it.
 struct Numbers {
-    rows: u32,
     heads: u32,
     kv_heads: u32,
     head_dim: u32,
@@ -10,7 +9,6 @@ struct Numbers {
     first_slot: u32,
     positions: u32,
     qk_norm: u32,
-    kv_f16: u32,
     eps: f32,
 }
 

@@ -4,8 +4,6 @@ struct Numbers {
     lines: u32,
     cols: u32,
     first: u32,
-    total: u32,
-    format: u32,
 }
 
 @group(0) @binding(0) var<uniform> n: Numbers;

@@ -2,12 +2,10 @@
 // keeps these rows of the state in workgroup memory and walks over the chunks of the segment; within a chunk all
 // is products of matrices.
 struct Numbers {
-    rows: u32,
     heads: u32,
     head_dim: u32,
     d_state: u32,
     in_stride: u32,
-    slots: u32,
     slot_len: u32,
     state_at: u32,
 }

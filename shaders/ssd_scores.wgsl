@@ -1,10 +1,8 @@
 // The scores C[t] . B[r] inside chunks (spec 3.4, chunked prefill), once for all heads. One workgroup per chunk
 // and SLICE of its r.
 struct Numbers {
-    rows: u32,
     d_inner: u32,
     d_state: u32,
-    slots: u32,
 }
 
 @group(0) @binding(0) var<uniform> n: Numbers;

@@ -1,12 +1,10 @@
 // Mamba2 scan, one token after the other (spec 3.4 steps 4 and 5). One workgroup, of one subgroup where there are
 // subgroups, per (segment, head, four rows of the head); a lane holds its part of these rows in registers.
 struct Numbers {
-    rows: u32,
     heads: u32,
     head_dim: u32,
     d_state: u32,
     in_stride: u32,
-    slots: u32,
     slot_len: u32,
     state_at: u32,
 }

@@ -3,12 +3,10 @@
 // that the state is read once and written once. Every workgroup convolves B and C for itself. Each thread asks for
 // its part of the state before anything else.
 struct Numbers {
-    rows: u32,
     heads: u32,
     head_dim: u32,
     d_state: u32,
     in_stride: u32,
-    slots: u32,
     slot_len: u32,
     state_at: u32,
 }

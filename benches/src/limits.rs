@@ -70,8 +70,7 @@ pub async fn memory_bytes_per_second(exec: &mut Exec, clock: Clock) -> Result<Op
             bufs.push(exec.alloc(name, len, elem).await?);
         }
         let mut plan = Plan::default();
-        let op =
-            MatvecAdd { rows: 1, cols, outs, first: 0, stride: outs, eps: 0.0, lines: outs, format: format.code() };
+        let op = MatvecAdd { rows: 1, cols, outs, first: 0, stride: outs, eps: 0.0, lines: outs, format };
         plan.add(op, &bufs[..3]);
         exec.prepare(&mut plan).await?;
         let size = Size { rows: 1, segments: 1 };

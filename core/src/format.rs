@@ -90,33 +90,6 @@ impl Format {
         }
     }
 
-    /// The format as an operator's number: 0 is bf16.
-    pub fn code(self) -> u32 {
-        match self {
-            Format::Bf16 => 0,
-            Format::F16 => 1,
-            Format::F32 => 2,
-            Format::Quant(Quant { bits, group, scales }) => bits | group << 8 | (scales as u32) << 16,
-        }
-    }
-
-    /// The format of an operator's number.
-    pub fn of(code: u32) -> Format {
-        match code {
-            0 => Format::Bf16,
-            1 => Format::F16,
-            2 => Format::F32,
-            _ => {
-                let scales = match code >> 16 {
-                    0 => Scales::Bf16,
-                    1 => Scales::F16,
-                    _ => Scales::F32,
-                };
-                Format::Quant(Quant { bits: code & 0xff, group: code >> 8 & 0xff, scales })
-            }
-        }
-    }
-
     /// Words of such a matrix.
     pub fn words(self, lines: u32, cols: u32) -> u64 {
         let per_line = match self {
@@ -338,13 +311,6 @@ mod tests {
         Quant { bits: 8, group: 32, scales: Scales::F16 },
         Quant { bits: 4, group: 64, scales: Scales::F32 },
     ];
-
-    #[test]
-    fn codes_come_back() {
-        for format in ALL.map(Format::Quant).into_iter().chain([Format::Bf16, Format::F16, Format::F32]) {
-            assert_eq!(Format::of(format.code()), format);
-        }
-    }
 
     /// Values come back within half a step of their group, beside what rounding scale and bias shifts.
     #[test]

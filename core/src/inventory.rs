@@ -7,6 +7,7 @@ use crate::config::{BlockKind, Config, Layer, Shapes};
 use crate::format::packed::Packed;
 use crate::format::{Format, Quant};
 use crate::names::{beside, parts};
+use crate::place::Stored;
 use crate::table::{Group, Tensor};
 use crate::{Error, Result};
 
@@ -181,27 +182,6 @@ fn quantised(tensor: &Tensor, packed: Packed, scales: Dtype, lines: &mut Lines) 
 
 /// Name, shape and possible types of a tensor.
 type Part = (String, Vec<u64>, &'static [Dtype]);
-
-/// How a matrix is stored, and what becomes of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stored {
-    /// The file has floats, which stay as they are.
-    Floats(Format),
-    /// The file has packed numbers and their scales, which become this format.
-    Packed(Packed, Format),
-    /// The file has floats, which are quantised while they come.
-    Quantise(Quant),
-}
-
-impl Stored {
-    /// The format of the matrix on the device.
-    pub(crate) fn format(self) -> Format {
-        match self {
-            Stored::Floats(format) | Stored::Packed(_, format) => format,
-            Stored::Quantise(quant) => Format::Quant(quant),
-        }
-    }
-}
 
 /// The first lines of a long complaint, and how many more there were.
 #[derive(Default)]

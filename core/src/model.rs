@@ -29,7 +29,7 @@ pub struct Model {
     /// The head, if it is not the embedding.
     head: Option<Matrix>,
     /// What each logit is multiplied by, [vocab_size].
-    divisor: Buf,
+    logit_scale: Buf,
     /// Shortest and longest length of a row of the head (spec 3.7), once the weights were read. If all lengths are 1,
     /// dividing logits by them changes nothing.
     pub row_lengths: Option<[f32; 2]>,
@@ -91,8 +91,8 @@ impl Model {
             let norm = Group::vector("", &layer.norm, &[hidden_size]).buffer(exec, &mut places).await?;
             layers.push((norm, Block::alloc(exec, &mut places, layer, hidden_size).await?));
         }
-        let divisor = exec.alloc("divisor", vocab_size.into(), Elem::F32).await?;
-        Ok((Model { config, embedding, memory, layers, norm, head, divisor, row_lengths: None }, places))
+        let logit_scale = exec.alloc("logit_scale", vocab_size.into(), Elem::F32).await?;
+        Ok((Model { config, embedding, memory, layers, norm, head, logit_scale, row_lengths: None }, places))
     }
 
     /// Room for a head beside the embedding, which turned out not to be tied.
@@ -107,18 +107,18 @@ impl Model {
         let total = self.config.vocab_size;
         let mut plan = Plan::default();
         for part in &self.head().parts {
-            let (lines, cols, format) = (part.lines, self.config.hidden_size, part.format.code());
+            let (lines, cols, format) = (part.lines, self.config.hidden_size, part.format);
             let op = ops::RowNorms { lines, cols, first: part.first, total, format };
-            plan.add(op, &[part.buf, self.divisor]);
+            plan.add(op, &[part.buf, self.logit_scale]);
         }
         exec.prepare(&mut plan).await?;
         let size = crate::batch::Size { rows: 1, segments: 1 };
-        let ticket = exec.submit(&[(&plan, size)], Some((self.divisor, total.into())))?;
+        let ticket = exec.submit(&[(&plan, size)], Some((self.logit_scale, total.into())))?;
         let factors = exec.collect(ticket).await?;
         let lengths = factors.iter().map(|&word| 1.0 / f32::from_bits(word));
         self.row_lengths = Some(lengths.fold([f32::MAX, 0.0], |[low, high], l| [low.min(l), high.max(l)]));
         if !self.config.divide_logits {
-            exec.write(self.divisor, 0, &vec![1f32.to_bits(); total as usize]);
+            exec.write(self.logit_scale, 0, &vec![1f32.to_bits(); total as usize]);
         }
         Ok(())
     }
@@ -143,7 +143,7 @@ impl Model {
         let memory = self.memory.iter().filter(|_| !run.steps).map(|memory| (memory, vocab_size));
         for (table, from) in memory.chain([(&self.embedding, 0)]) {
             for part in &table.parts {
-                let (first, lines, format) = (from + part.first, part.lines, part.format.code());
+                let (first, lines, format) = (from + part.first, part.lines, part.format);
                 let op = ops::Embed { rows: run.rows, cols, first, lines, slots: run.slots, format };
                 plan.add(op, &[run.batch, picked, part.buf, run.scratch.x]);
             }
@@ -164,13 +164,13 @@ impl Model {
         }
         for part in &self.head().parts {
             let Part { first, outs, lines, .. } = *part;
-            let format = part.format.code();
+            let format = part.format;
             if few {
                 let op = ops::Logits { rows, cols, outs, first, stride, eps, lines, format };
-                plan.add(op, &[part.buf, x, self.norm, self.divisor, logits]);
+                plan.add(op, &[part.buf, x, self.norm, self.logit_scale, logits]);
             } else {
                 let op = ops::MatmulLogits { rows, cols, line: 0, outs, first, stride, lines, format };
-                plan.add(op, &[part.buf, h, self.divisor, logits]);
+                plan.add(op, &[part.buf, h, self.logit_scale, logits]);
             }
         }
     }
@@ -183,7 +183,8 @@ impl Model {
     /// Bytes of weights on the device.
     pub fn bytes(&self) -> u64 {
         let tables = [Some(&self.embedding), self.memory.as_ref(), self.head.as_ref()];
-        let ends = tables.iter().flatten().map(|m| m.bytes()).sum::<u64>() + self.norm.bytes() + self.divisor.bytes();
+        let ends =
+            tables.iter().flatten().map(|m| m.bytes()).sum::<u64>() + self.norm.bytes() + self.logit_scale.bytes();
         ends + self.layer_bytes().sum::<u64>()
     }
 

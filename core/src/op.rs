@@ -3,28 +3,38 @@
 use crate::batch::{Batch, Size};
 use crate::caps::Caps;
 use crate::kernel::{Const, Kernel};
-use bytemuck::Pod;
 
-/// Declares an operator's numbers: a plain struct of `u32` and `f32` that equals the `Numbers` struct of its kernel
-/// word for word. A test compares names and offsets with the WGSL.
+/// Declares an operator's [`Numbers`]: `u32` and `f32` that equal the `Numbers` struct of its kernel word for word, then, after
+/// `host`, what the kernel does not read, of any type. Tests compare names and offsets with the WGSL, and find a number that
+/// the kernel does not read.
 #[macro_export]
 #[doc(hidden)]
 macro_rules! numbers {
-    ($(#[$doc:meta])* pub struct $name:ident { $($(#[$fdoc:meta])* pub $field:ident: $ty:ty,)* }) => {
+    (
+        $(#[$doc:meta])*
+        pub struct $name:ident { $($(#[$fdoc:meta])* pub $field:ident: $ty:ty,)* }
+        $(host { $($(#[$hdoc:meta])* pub $host:ident: $hty:ty,)* })?
+    ) => {
         $(#[$doc])*
-        #[repr(C)]
-        #[derive(Clone, Copy, Debug, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
-        pub struct $name { $($(#[$fdoc])* pub $field: $ty,)* }
+        #[derive(Clone, Copy, Debug, PartialEq)]
+        pub struct $name { $($(#[$fdoc])* pub $field: $ty,)* $($($(#[$hdoc])* pub $host: $hty,)*)? }
         impl $crate::op::Numbers for $name {
             const FIELDS: &'static [(&'static str, &'static str)] = &[$((stringify!($field), stringify!($ty))),*];
+            fn words(&self) -> Vec<u32> {
+                vec![$(bytemuck::cast(self.$field)),*]
+            }
         }
     };
 }
 
-/// Plain numbers with names, in the order of the uniform struct.
-pub trait Numbers: Pod {
-    /// Name and type of each field; every field is four bytes.
+/// The numbers of an operator. Those that the kernel reads come first, in the order of the uniform struct; under `host` are
+/// those that only this side needs, for the lengths of buffers and the choice of the text.
+pub trait Numbers: Copy {
+    /// Name and type of each number that the kernel reads, `u32` or `f32`.
     const FIELDS: &'static [(&'static str, &'static str)];
+
+    /// These numbers as the uniform buffer holds them.
+    fn words(&self) -> Vec<u32>;
 }
 
 /// One case on which an operator is tested and timed.
@@ -53,7 +63,7 @@ impl<O> Example<O> {
     }
 }
 
-/// An operator: the numbers that its kernel reads, and nothing else.
+/// An operator: its numbers, and nothing else.
 pub trait Op: Numbers + std::fmt::Debug + Send + Sync + 'static {
     /// The kernel that computes it.
     fn kernel(&self) -> Kernel;
@@ -107,8 +117,8 @@ pub trait AnyOp: std::fmt::Debug + Send + Sync {
     fn bytes(&self, size: Size) -> Option<u64>;
     /// See [`Op::flops`].
     fn flops(&self, size: Size) -> Option<u64>;
-    /// The numbers as the uniform buffer holds them.
-    fn numbers(&self) -> &[u8];
+    /// See [`Numbers::words`].
+    fn numbers(&self) -> Vec<u32>;
     /// Names and types of the numbers.
     fn fields(&self) -> &'static [(&'static str, &'static str)];
     /// See [`Op::input`].
@@ -137,8 +147,8 @@ impl<O: Op> AnyOp for O {
     fn flops(&self, size: Size) -> Option<u64> {
         Op::flops(self, size)
     }
-    fn numbers(&self) -> &[u8] {
-        bytemuck::bytes_of(self)
+    fn numbers(&self) -> Vec<u32> {
+        self.words()
     }
     fn fields(&self) -> &'static [(&'static str, &'static str)] {
         O::FIELDS

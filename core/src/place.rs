@@ -6,10 +6,30 @@ use crate::checkpoint::{Dtype, TensorInfo, not_finite, numbers};
 use crate::exec::Exec;
 use crate::format::packed::{Mode, Packed};
 use crate::format::{Format, Quant, bf16_pair};
-use crate::inventory::Stored;
-use crate::names::beside;
+use crate::names::{beside, parts};
 use std::borrow::Cow;
 use std::collections::HashMap;
+
+/// How a matrix is stored, and what becomes of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stored {
+    /// The file has floats, which stay as they are.
+    Floats(Format),
+    /// The file has packed numbers and their scales, which become this format.
+    Packed(Packed, Format),
+    /// The file has floats, which are quantised while they come.
+    Quantise(Quant),
+}
+
+impl Stored {
+    /// The format of the matrix on the device.
+    pub(crate) fn format(self) -> Format {
+        match self {
+            Stored::Floats(format) | Stored::Packed(_, format) => format,
+            Stored::Quantise(quant) => Format::Quant(quant),
+        }
+    }
+}
 
 /// Where the words of a tensor go: pieces of (buffer, word offset, words).
 pub type Pieces = Vec<(Buf, u64, u64)>;

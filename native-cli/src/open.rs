@@ -5,7 +5,9 @@ use crate::report::Usage;
 use crate::source::Source;
 use crate::{memory, quiet, terminal};
 use anyhow::{Result, bail};
-use nemoflash::{ChatFormat, ChatOptions, Engine, EngineOptions, Error, Exec, Gpu, LocalTime, ModelText, Tokenizer};
+use nemoflash::{
+    ChatFormat, ChatOptions, Engine, EngineOptions, Error, Exec, Gpu, Loaded, LocalTime, ModelText, Tokenizer,
+};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 

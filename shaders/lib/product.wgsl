@@ -7,8 +7,8 @@
 // read from where it is.
 //
 // With NORM = 1 the product is with RMSNorm(x), at no step of its own: W·(x ⊙ scale) / rms(x) needs only the sum of
-// squares. The kernel gives `line_of(first, i)`, its i-th line, and `norm_of(i)`, four of the norm's weights.
-// Needs const WG = TEAMS * LANES, OUTS, ROWS = BATCHES * STAGED, STEPS, TILED, DIRECT = 1 - TILED, NORM, VALUES =
+// squares. `line_of(first, i)` is the i-th line (lib/matvec.wgsl), `norm_of(i)` are four of the norm's weights
+// (lib/normed.wgsl). Needs const WG = TEAMS * LANES, OUTS, ROWS = BATCHES * STAGED, STEPS, TILED, DIRECT = 1 - TILED, NORM, VALUES =
 // ROWS * (OUTS + NORM), a weights_*.wgsl and a lines*.wgsl.
 const TILE: u32 = LANES * STEPS; // chunks
 //#for T in TILED

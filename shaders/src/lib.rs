@@ -23,6 +23,9 @@ text! {
     WEIGHTS_F32 = "lib/weights_f32.wgsl";
     WEIGHTS_QUANT = "lib/weights_quant.wgsl";
     GRID = "lib/grid.wgsl";
+    MATVEC = "lib/matvec.wgsl";
+    NORMED = "lib/normed.wgsl";
+    UNNORMED = "lib/unnormed.wgsl";
     OUTER = "lib/outer.wgsl";
     TILE = "lib/tile.wgsl";
     SILU = "lib/silu.wgsl";

@@ -101,7 +101,7 @@ fn numbers(shader: &Shader, module: &Module, ty: naga::Handle<naga::Type>) -> Re
         .collect();
     let wanted: Vec<_> = shader.fields.iter().zip(0..).map(|((name, kind), i)| (*name, *kind, 4 * i)).collect();
     same("numbers", found, wanted)?;
-    same("bytes of the numbers", *span as usize, shader.numbers)
+    same("bytes of the numbers", *span as usize, 4 * shader.fields.len())
 }
 
 /// The kinds of number in a type, and its size in bytes if that is fixed.

@@ -18,8 +18,6 @@ pub struct Shader {
     pub text: String,
     /// Name and type of each number.
     pub fields: &'static [(&'static str, &'static str)],
-    /// Bytes of the numbers.
-    pub numbers: usize,
 }
 
 /// The kinds of devices: the floor, and what a GPU without subgroups of one size, SwiftShader, lavapipe, a Vulkan GPU and
@@ -50,7 +48,6 @@ pub fn shaders() -> Vec<Shader> {
                 caps,
                 text,
                 fields: op.fields(),
-                numbers: op.numbers().len(),
             });
         }
     }

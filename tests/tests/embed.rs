@@ -27,7 +27,7 @@ fn embed(exec: &mut Exec, table: &[u32], batch: &Batch, picked: &[u32], parts: u
     for &(first, lines) in &PARTS[..parts] {
         let words = &table[(first * WIDTH / 2) as usize..][..(lines * WIDTH / 2) as usize];
         let part = filled("w", u64::from(lines * WIDTH / 2), Elem::Weights, words);
-        let op = Embed { rows, cols: WIDTH, first, lines, slots, format: Format::Bf16.code() };
+        let op = Embed { rows, cols: WIDTH, first, lines, slots, format: Format::Bf16 };
         plan.add(op, &[batch_buf, picked, part, x]);
     }
     pollster::block_on(async {

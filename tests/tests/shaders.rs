@@ -115,6 +115,30 @@ fn constants_decide_the_text() {
     }
 }
 
+/// The numbers that no text of a kernel reads: they are the host's.
+fn unread<'a>(fields: &[(&'a str, &str)], texts: &[&str]) -> Vec<&'a str> {
+    let reads = |text: &str, name: &str| {
+        text.match_indices(&format!("n.{name}")).any(|(at, found)| {
+            let word = |c: char| c.is_alphanumeric() || c == '_';
+            !text[..at].ends_with(word) && !text[at + found.len()..].starts_with(word)
+        })
+    };
+    fields.iter().map(|(name, _)| *name).filter(|name| !texts.iter().any(|text| reads(text, name))).collect()
+}
+
+#[test]
+fn every_number_is_read() {
+    let all = shaders();
+    for kernels in all.chunk_by(|a, b| a.kernel.name == b.kernel.name) {
+        let texts: Vec<&str> = kernels.iter().map(|shader| &*shader.text).collect();
+        assert_eq!(unread(kernels[0].fields, &texts), [""; 0], "{}", kernels[0].kernel.name);
+    }
+    // Negative control.
+    let texts = ["in.rows + n.rows_of + n.cols;", "n.eps"];
+    let fields = ["rows", "cols", "eps", "more"].map(|name| (name, "u32"));
+    assert_eq!(unread(&fields, &texts), ["rows", "more"]);
+}
+
 /// What the operators' suite spoils workgroup memory with is valid for every kernel on every kind of device.
 #[test]
 fn every_spoiled_text_is_valid() {

@@ -196,13 +196,13 @@ fn absent(text: &str, wanted: &str) -> Vec<String> {
 
 /// The layers of the core, lowest first: a module knows those of its own layer and of lower ones.
 const LAYERS: [&[&str]; 11] = [
-    &["error", "buf", "batch", "json", "spec"],
-    &["caps", "kernel", "format", "checkpoint", "config", "inventory", "sampling", "defaults", "text"],
+    &["error", "buf", "batch", "json", "names", "spec"],
+    &["caps", "kernel", "format", "checkpoint", "config", "sampling", "defaults", "text"],
     &["op"],
     &["ops"],
     &["gpu", "cpu", "dry", "plan", "exec"],
     &["check"],
-    &["place", "matrix", "scratch", "blocks", "rotary"],
+    &["place", "matrix", "table", "inventory", "tied", "scratch", "blocks", "rotary"],
     &["model", "arena"],
     &["loader", "loaded", "synthetic"],
     &["engine"],

@@ -8,7 +8,7 @@ use crate::exec::Exec;
 use crate::matrix::Matrix;
 use crate::names::name;
 use crate::ops;
-use crate::place::{Place, Places};
+use crate::place::Places;
 use crate::plan::Plan;
 use crate::table::Group;
 
@@ -62,7 +62,7 @@ impl Attention {
     pub(super) fn mix(&self, plan: &mut Plan, run: &Run, norm: Buf, kv: &[Buf], rotary: Buf) {
         let s = run.scratch;
         let AttentionDims { heads, kv_heads, head_dim, qk_norm_eps, window, .. } = self.dims;
-        let (rows, positions, kv_f16) = (run.rows, run.positions, u32::from(run.kv_f16));
+        let (rows, positions, kv_f16) = (run.rows, run.positions, run.kv_f16);
         let (qk_norm, eps) = (qk_norm_eps.is_some().into(), qk_norm_eps.unwrap_or(0.0));
         let window = window.unwrap_or(ops::NO_WINDOW);
         let scale = (f64::from(head_dim)).powf(-0.5) as f32;

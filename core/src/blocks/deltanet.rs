@@ -5,9 +5,9 @@ use crate::Result;
 use crate::buf::{Buf, Elem};
 use crate::config::DeltaNetDims;
 use crate::exec::Exec;
-use crate::matrix::{Matrix, vector};
+use crate::matrix::Matrix;
 use crate::ops;
-use crate::place::{Place, Places};
+use crate::place::Places;
 use crate::plan::Plan;
 use crate::table::Group;
 

@@ -54,7 +54,7 @@ impl Ffn {
         if run.few {
             for part in parts {
                 let Part { first, outs, lines, .. } = *part;
-                let (stride, format) = (width, part.format.code());
+                let (stride, format) = (width, part.format);
                 let bufs = [part.buf, s.x, norm, s.y];
                 if self.gated {
                     plan.add(ops::MatvecGate { rows, cols, outs, first, stride, eps, lines, format }, &bufs);
@@ -67,7 +67,7 @@ impl Ffn {
             for part in parts {
                 let halves = 1 + u32::from(self.gated);
                 for half in 0..halves {
-                    let (outs, stride, lines, format) = (part.outs, width * halves, part.lines, part.format.code());
+                    let (outs, stride, lines, format) = (part.outs, width * halves, part.lines, part.format);
                     let (line, first) = (half * part.outs, half * width + part.first);
                     let op = ops::Matmul { rows, cols, line, outs, first, stride, lines, format };
                     plan.add(op, &[part.buf, s.h, s.p]);

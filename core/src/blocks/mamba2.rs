@@ -5,10 +5,10 @@ use crate::Result;
 use crate::buf::Buf;
 use crate::config::Mamba2Dims;
 use crate::exec::Exec;
-use crate::matrix::{Matrix, Part, vector};
+use crate::matrix::{Matrix, Part};
 use crate::names::name;
 use crate::ops;
-use crate::place::{Place, Places};
+use crate::place::Places;
 use crate::plan::Plan;
 use crate::table::Group;
 
@@ -126,7 +126,7 @@ impl Mamba2 {
         }
         for part in &self.out.parts {
             let Part { first, outs, lines, .. } = *part;
-            let format = part.format.code();
+            let format = part.format;
             let op = ops::MatvecNormAdd { rows, cols, outs, first, stride, eps: EPS, lines, format };
             plan.add(op, &[part.buf, s.y, self.norm, s.x]);
         }

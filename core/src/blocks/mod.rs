@@ -67,7 +67,7 @@ impl Run<'_> {
         }
         for part in parts {
             let Part { first, outs, lines, .. } = *part;
-            let format = part.format.code();
+            let format = part.format;
             if self.few {
                 let op = ops::MatvecNorm { rows, cols, outs, first, stride, eps: self.eps, lines, format };
                 plan.add(op, &[part.buf, x, norm, out]);
@@ -90,7 +90,7 @@ impl Run<'_> {
         let (rows, cols, stride) = (self.rows, *cols, *stride);
         for part in parts {
             let Part { first, outs, lines, .. } = *part;
-            let format = part.format.code();
+            let format = part.format;
             if self.few {
                 let op = ops::MatvecAdd { rows, cols, outs, first, stride, eps: 0.0, lines, format };
                 plan.add(op, &[part.buf, input, self.scratch.x]);

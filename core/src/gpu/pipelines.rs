@@ -74,8 +74,8 @@ impl Gpu {
         const SLOT: u64 = 256;
         let mut numbers = vec![0u8; plan.steps.len() * SLOT as usize];
         for (step, slot) in plan.steps.iter().zip(numbers.chunks_mut(SLOT as usize)) {
-            let bytes = step.op.numbers();
-            slot[..bytes.len()].copy_from_slice(bytes);
+            let words = step.op.numbers();
+            slot[..words.len() * 4].copy_from_slice(bytemuck::cast_slice(&words));
         }
         let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
         let uniform = self.new_buffer("numbers", numbers.len().max(SLOT as usize) as u64, usage).await?;
@@ -88,7 +88,7 @@ impl Gpu {
                 resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
                     buffer: &uniform,
                     offset: i as u64 * SLOT,
-                    size: std::num::NonZeroU64::new(step.op.numbers().len() as u64),
+                    size: std::num::NonZeroU64::new(step.op.fields().len() as u64 * 4),
                 }),
             }];
             entries.extend(step.bufs.iter().zip(1..).map(|(buf, binding)| wgpu::BindGroupEntry {

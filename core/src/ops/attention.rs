@@ -15,14 +15,10 @@ pub const NO_WINDOW: u32 = u32::MAX;
 numbers! {
     /// Attention of rotated queries over the keys and values of their slots.
     pub struct Attention {
-        /// Rows that the buffers hold.
-        pub rows: u32,
         /// Query heads.
         pub heads: u32,
         /// Key and value heads; query head h uses `h / (heads / kv_heads)`.
         pub kv_heads: u32,
-        /// Width of a head; a multiple of 8, at most 256.
-        pub head_dim: u32,
         /// Slots of `kv`; rows of others are left alone.
         pub slots: u32,
         /// The first of them.
@@ -31,10 +27,15 @@ numbers! {
         pub positions: u32,
         /// Keys at most this many steps back are seen: 0 for the own one alone, [`NO_WINDOW`] for all.
         pub window: u32,
-        /// 1: `kv` holds f16, 0: f32.
-        pub kv_f16: u32,
         /// Scores are multiplied by this: 1 / sqrt(head_dim).
         pub scale: f32,
+    } host {
+        /// Rows that the buffers hold.
+        pub rows: u32,
+        /// Width of a head; a multiple of 8, at most 256.
+        pub head_dim: u32,
+        /// Whether `kv` holds f16, or f32.
+        pub kv_f16: bool,
     }
 }
 
@@ -59,8 +60,8 @@ impl Op for Attention {
         const F16_BINDS: &[Bind] = &binds(read("kv", F16));
         const F32_BINDS: &[Bind] = &binds(read("kv", F32));
         match self.kv_f16 {
-            0 => Kernel { name: "attention", parts: F32_PARTS, binds: F32_BINDS },
-            _ => Kernel { name: "attention", parts: F16_PARTS, binds: F16_BINDS },
+            false => Kernel { name: "attention", parts: F32_PARTS, binds: F32_BINDS },
+            true => Kernel { name: "attention", parts: F16_PARTS, binds: F16_BINDS },
         }
     }
 
@@ -74,7 +75,7 @@ impl Op for Attention {
             ("OUTS", (self.head_dim / 4).div_ceil(keys / 2)),
             ("TILE_HEADS", (self.heads / self.kv_heads).min(queries)),
             ("STEPS", if caps.software { 1 } else { 8 }),
-            ("KV_IS_F16", self.kv_f16),
+            ("KV_IS_F16", self.kv_f16.into()),
         ]
     }
 
@@ -131,17 +132,17 @@ impl Op for Attention {
             example
         };
         vec![
-            case(4, 1, 64, NO_WINDOW, 1, &[(0, 0, 1)]),
-            case(3, 3, 64, 16, 0, &[(1, 7, 65)]),
-            case(4, 2, 32, NO_WINDOW, 0, &[(2, 0, 63), (0, 130, 1)]),
-            case(16, 4, 128, NO_WINDOW, 1, &[(0, 5, 2), (1, 199, 1), (2, 0, 17)]),
-            case(3, 1, 128, 5, 0, &[(0, 100, 33)]),
-            case(20, 1, 256, NO_WINDOW, 1, &[(0, 9, 5)]),
-            case(12, 1, 32, NO_WINDOW, 1, &[(0, 0, 19)]),
-            case(1, 1, 8, NO_WINDOW, 0, &[(0, 0, 130)]),
+            case(4, 1, 64, NO_WINDOW, true, &[(0, 0, 1)]),
+            case(3, 3, 64, 16, false, &[(1, 7, 65)]),
+            case(4, 2, 32, NO_WINDOW, false, &[(2, 0, 63), (0, 130, 1)]),
+            case(16, 4, 128, NO_WINDOW, true, &[(0, 5, 2), (1, 199, 1), (2, 0, 17)]),
+            case(3, 1, 128, 5, false, &[(0, 100, 33)]),
+            case(20, 1, 256, NO_WINDOW, true, &[(0, 9, 5)]),
+            case(12, 1, 32, NO_WINDOW, true, &[(0, 0, 19)]),
+            case(1, 1, 8, NO_WINDOW, false, &[(0, 0, 130)]),
             // Every row sees itself alone.
-            case(4, 2, 64, 0, 1, &[(0, 30, 40)]),
-            between(case(4, 2, 64, NO_WINDOW, 1, &[(0, 3, 2), (2, 70, 5), (3, 1, 1), (1, 0, 3)])),
+            case(4, 2, 64, 0, true, &[(0, 30, 40)]),
+            between(case(4, 2, 64, NO_WINDOW, true, &[(0, 3, 2), (2, 70, 5), (3, 1, 1), (1, 0, 3)])),
         ]
     }
 }
@@ -163,13 +164,13 @@ pub(super) struct Kv {
 }
 
 pub(super) fn kv_bind(
-    f16: u32,
+    f16: bool,
     [first_slot, slots]: [u32; 2],
     positions: u32,
     kv_heads: u32,
     head_dim: u32,
 ) -> Kv {
-    Kv { elem: if f16 == 1 { F16 } else { F32 }, first_slot, slots, positions, kv_heads, head_dim }
+    Kv { elem: if f16 { F16 } else { F32 }, first_slot, slots, positions, kv_heads, head_dim }
 }
 
 impl Kv {

@@ -15,10 +15,11 @@ numbers! {
         pub rows: u32,
         /// Query heads.
         pub heads: u32,
-        /// Width of a head.
-        pub head_dim: u32,
         /// Splits of the keys.
         pub splits: u32,
+    } host {
+        /// Width of a head.
+        pub head_dim: u32,
     }
 }
 

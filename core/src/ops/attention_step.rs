@@ -15,8 +15,6 @@ numbers! {
     /// qk norm, rotary embedding, the write of the new key and value, and attention over each split's keys.
     /// Every row is a segment of its own. At most 8 (4 past head_dim 128) query heads share a KV head: [`fits_step`].
     pub struct AttentionStep {
-        /// Rows that the buffers hold.
-        pub rows: u32,
         /// Query heads.
         pub heads: u32,
         /// Key and value heads.
@@ -33,14 +31,17 @@ numbers! {
         pub window: u32,
         /// 1: queries and keys are normalised per head first.
         pub qk_norm: u32,
-        /// 1: `kv` holds f16, 0: f32.
-        pub kv_f16: u32,
-        /// Splits of the keys; 1 gives the finished result.
-        pub splits: u32,
         /// Scores are multiplied by this: 1 / sqrt(head_dim).
         pub scale: f32,
         /// Added to the mean square of a head.
         pub eps: f32,
+    } host {
+        /// Rows that the buffers hold.
+        pub rows: u32,
+        /// Whether `kv` holds f16, or f32.
+        pub kv_f16: bool,
+        /// Splits of the keys; 1 gives the finished result.
+        pub splits: u32,
     }
 }
 
@@ -77,14 +78,14 @@ impl Op for AttentionStep {
         const F16_BINDS: &[Bind] = &binds(update("kv", F16));
         const F32_BINDS: &[Bind] = &binds(update("kv", F32));
         match self.kv_f16 {
-            0 => Kernel { name: "attention_step", parts: F32_PARTS, binds: F32_BINDS },
-            _ => Kernel { name: "attention_step", parts: F16_PARTS, binds: F16_BINDS },
+            false => Kernel { name: "attention_step", parts: F32_PARTS, binds: F32_BINDS },
+            true => Kernel { name: "attention_step", parts: F16_PARTS, binds: F16_BINDS },
         }
     }
 
     fn consts(&self, caps: &Caps) -> Vec<Const> {
         let mut consts = Shape::new(self.head_dim, self.heads / self.kv_heads, caps).consts();
-        consts.extend([("SPLITS", self.splits), ("LEAST", LEAST), ("KV_IS_F16", self.kv_f16)]);
+        consts.extend([("SPLITS", self.splits), ("LEAST", LEAST), ("KV_IS_F16", self.kv_f16.into())]);
         consts
     }
 
@@ -159,8 +160,7 @@ impl Op for AttentionStep {
     }
 
     fn examples() -> Vec<Example<Self>> {
-        let case = |[heads, kv_heads, head_dim]: [u32; 3], window, flags: [u32; 3], rows: &[(u32, u32)]| {
-            let [qk_norm, kv_f16, splits] = flags;
+        let case = |[heads, kv_heads, head_dim]: [u32; 3], window, (qk_norm, kv_f16, splits), rows: &[(u32, u32)]| {
             let scale = (head_dim as f32).powf(-0.5);
             let op = AttentionStep {
                 rows: rows.len() as u32,
@@ -186,22 +186,22 @@ impl Op for AttentionStep {
             example
         };
         vec![
-            case([4, 1, 64], NO_WINDOW, [0, 1, 1], &[(0, 0)]),
-            case([4, 1, 64], NO_WINDOW, [0, 1, 8], &[(1, 399), (0, 32), (2, 33)]),
-            case([3, 3, 64], 40, [1, 0, 4], &[(1, 171), (2, 3)]),
-            case([16, 4, 128], NO_WINDOW, [0, 1, 64], &[(0, 130)]),
-            case([16, 8, 128], NO_WINDOW, [1, 1, 2], &[(1, 0), (2, 398)]),
-            case([8, 1, 128], NO_WINDOW, [0, 0, 3], &[(2, 300)]),
-            case([8, 1, 32], NO_WINDOW, [1, 0, 2], &[(2, 63)]),
-            case([4, 1, 256], NO_WINDOW, [1, 1, 4], &[(0, 64)]),
+            case([4, 1, 64], NO_WINDOW, (0, true, 1), &[(0, 0)]),
+            case([4, 1, 64], NO_WINDOW, (0, true, 8), &[(1, 399), (0, 32), (2, 33)]),
+            case([3, 3, 64], 40, (1, false, 4), &[(1, 171), (2, 3)]),
+            case([16, 4, 128], NO_WINDOW, (0, true, 64), &[(0, 130)]),
+            case([16, 8, 128], NO_WINDOW, (1, true, 2), &[(1, 0), (2, 398)]),
+            case([8, 1, 128], NO_WINDOW, (0, false, 3), &[(2, 300)]),
+            case([8, 1, 32], NO_WINDOW, (1, false, 2), &[(2, 63)]),
+            case([4, 1, 256], NO_WINDOW, (1, true, 4), &[(0, 64)]),
             // Heads that no number of lanes divides.
-            case([10, 2, 40], 200, [1, 1, 6], &[(1, 350), (0, 1)]),
-            case([7, 1, 72], NO_WINDOW, [1, 0, 1], &[(1, 77)]),
+            case([10, 2, 40], 200, (1, true, 6), &[(1, 350), (0, 1)]),
+            case([7, 1, 72], NO_WINDOW, (1, false, 1), &[(1, 77)]),
             // Every row sees itself alone.
-            case([4, 2, 64], 0, [0, 1, 4], &[(1, 399), (2, 0)]),
+            case([4, 2, 64], 0, (0, true, 4), &[(1, 399), (2, 0)]),
             // Of so few values, one that f16 rounds the other way would be seen.
-            case([1, 1, 8], NO_WINDOW, [1, 0, 13], &[(1, 399)]),
-            between(case([4, 2, 64], NO_WINDOW, [0, 1, 4], &[(3, 70), (2, 399), (0, 5), (1, 34)])),
+            case([1, 1, 8], NO_WINDOW, (1, false, 13), &[(1, 399)]),
+            between(case([4, 2, 64], NO_WINDOW, (0, true, 4), &[(3, 70), (2, 399), (0, 5), (1, 34)])),
         ]
     }
 

@@ -13,18 +13,19 @@ numbers! {
     /// columns `in_offset..in_offset + channels` of `p`. Inputs before the segment come from the ring of its slot
     /// (the input of position `q` is entry `q % 4`), inputs before position 0 are zero.
     pub struct Conv1d {
-        /// Rows the buffers hold.
-        pub rows: u32,
         /// Channels.
         pub channels: u32,
         /// Values in a row of `p`.
         pub in_stride: u32,
         /// Column of the first channel in `p`.
         pub in_offset: u32,
-        /// Slots of `state`.
-        pub slots: u32,
         /// Values in a slot; the first `4 * channels` are the ring, `[4, channels]`.
         pub slot_len: u32,
+    } host {
+        /// Rows the buffers hold.
+        pub rows: u32,
+        /// Slots of `state`.
+        pub slots: u32,
     }
 }
 

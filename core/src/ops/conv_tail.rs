@@ -14,18 +14,19 @@ numbers! {
     /// the input of position `q` is entry `q % 4`. Three would do for [`Conv1d`]; the fourth makes the ring the same
     /// however a sequence was cut. Runs after [`Conv1d`], which reads the old ring.
     pub struct ConvTail {
-        /// Rows the buffers hold.
-        pub rows: u32,
         /// Channels.
         pub channels: u32,
         /// Values in a row of `p`.
         pub in_stride: u32,
         /// Column of the first channel in `p`.
         pub in_offset: u32,
-        /// Slots of `state`.
-        pub slots: u32,
         /// Values in a slot; the first `4 * channels` are the ring, `[4, channels]`.
         pub slot_len: u32,
+    } host {
+        /// Rows the buffers hold.
+        pub rows: u32,
+        /// Slots of `state`.
+        pub slots: u32,
     }
 }
 

@@ -19,18 +19,19 @@ numbers! {
     /// `attn` [rows, heads, CHUNK], `state` [slots, slot_len] with S [heads, head_dim, head_dim] at `state_at` of
     /// each slot, `out` [rows, heads, head_dim].
     pub struct DeltaChunked {
-        /// Rows the buffers hold.
-        pub rows: u32,
         /// Heads.
         pub heads: u32,
         /// Values of one q, k or v of a head, a multiple of 4.
         pub head_dim: u32,
-        /// Slots the state holds.
-        pub slots: u32,
         /// Values of one slot, a multiple of 4.
         pub slot_len: u32,
         /// Where S begins in a slot, a multiple of 4.
         pub state_at: u32,
+    } host {
+        /// Rows the buffers hold.
+        pub rows: u32,
+        /// Slots the state holds.
+        pub slots: u32,
     }
 }
 

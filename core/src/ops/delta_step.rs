@@ -20,22 +20,23 @@ numbers! {
     /// [rows, heads, head_dim]. A slot is the raw inputs of the last positions, [4, 3 * heads * head_dim] with that of
     /// position i at i % 4, and the state S [heads, head_dim, head_dim] at `state_at`.
     pub struct DeltaStep {
-        /// Rows the buffers hold.
-        pub rows: u32,
         /// Heads.
         pub heads: u32,
         /// Values of one q, k or v of a head, a multiple of 4, at most 256.
         pub head_dim: u32,
         /// Values in one row of `p`: `heads * (3 * head_dim + 1)`.
         pub in_stride: u32,
-        /// Slots the state holds.
-        pub slots: u32,
         /// Values of one slot, a multiple of 4.
         pub slot_len: u32,
         /// Where S begins in a slot, a multiple of 4.
         pub state_at: u32,
         /// Added to the mean square of a head: 1e-5 in the checkpoints' code, not in config.json.
         pub eps: f32,
+    } host {
+        /// Rows the buffers hold.
+        pub rows: u32,
+        /// Slots the state holds.
+        pub slots: u32,
     }
 }
 

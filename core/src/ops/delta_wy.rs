@@ -16,12 +16,13 @@ numbers! {
     /// Bindings: `batch`, `qkv` [rows, 3, heads, head_dim] with unit q and k, `beta` [rows, heads], `w` and `u`
     /// [rows, heads, head_dim], `attn` [rows, heads, CHUNK].
     pub struct DeltaWy {
-        /// Rows the buffers hold.
-        pub rows: u32,
         /// Heads.
         pub heads: u32,
         /// Values of one q, k or v of a head, a multiple of 4.
         pub head_dim: u32,
+    } host {
+        /// Rows the buffers hold.
+        pub rows: u32,
     }
 }
 

@@ -24,10 +24,11 @@ numbers! {
         pub first: u32,
         /// Lines of the table.
         pub lines: u32,
+    } host {
         /// Slots of `picked`.
         pub slots: u32,
-        /// The [`Format`] of the table, as its code.
-        pub format: u32,
+        /// The format of the table.
+        pub format: Format,
     }
 }
 
@@ -46,12 +47,12 @@ impl Op for Embed {
 
     fn consts(&self, _: &Caps) -> Vec<Const> {
         let mut consts = vec![("WG", WG)];
-        consts.extend(Format::of(self.format).consts());
+        consts.extend(self.format.consts());
         consts
     }
 
     fn lens(&self) -> Vec<u64> {
-        let table = Format::of(self.format).words(self.lines, self.cols);
+        let table = self.format.words(self.lines, self.cols);
         vec![BATCH_WORDS, self.slots.into(), table, u64::from(self.rows) * u64::from(self.cols)]
     }
 
@@ -65,7 +66,7 @@ impl Op for Embed {
         for (row, x) in batch.rows.iter().zip(floats_mut(x).chunks_mut(self.cols as usize)).take(size.rows as usize) {
             let token = if row.token == PICKED { picked[row.slot as usize] } else { row.token };
             let Some(line) = token.checked_sub(self.first).filter(|&line| line < self.lines) else { continue };
-            Format::of(self.format).line(w, self.lines, line as usize, x);
+            self.format.line(w, self.lines, line as usize, x);
         }
     }
 
@@ -75,7 +76,7 @@ impl Op for Embed {
             for &(slot, tokens) in segments {
                 batch.push(slot, 7 * slot, tokens, true);
             }
-            Example { op: Embed { rows, cols, first, lines, slots: 8, format: format.code() }, batch }
+            Example { op: Embed { rows, cols, first, lines, slots: 8, format }, batch }
         };
         let quant = |bits, group, scales| Format::Quant(Quant { bits, group, scales });
         let tokens: Vec<u32> = (0..130).map(|i| i * 37 % 101).collect();
@@ -98,7 +99,7 @@ impl Op for Embed {
 
     fn input(&self, bind: usize, uniform: &mut dyn FnMut() -> f32) -> Option<Vec<u32>> {
         if bind == 2 {
-            return Format::of(self.format).example(self.lines, self.cols, uniform);
+            return self.format.example(self.lines, self.cols, uniform);
         }
         // One slot in two has picked a token of this table.
         let token = |i: u32, u: f32| self.first + (u * self.lines as f32) as u32 + u32::from(i.is_multiple_of(2)) * self.lines;
@@ -106,7 +107,7 @@ impl Op for Embed {
     }
 
     fn bytes(&self, size: Size) -> Option<u64> {
-        let line = Format::of(self.format).words(1, self.cols) * 4;
+        let line = self.format.words(1, self.cols) * 4;
         Some(u64::from(size.rows) * (line + u64::from(self.cols) * 4))
     }
 }

@@ -34,8 +34,9 @@ macro_rules! matmul {
                 pub stride: u32,
                 /// Lines of `w`.
                 pub lines: u32,
-                /// The [`Format`] of `w`, as its code.
-                pub format: u32,
+            } host {
+                /// The format of `w`.
+                pub format: Format,
             }
         }
 
@@ -48,16 +49,16 @@ macro_rules! matmul {
 
             fn consts(&self, caps: &Caps) -> Vec<Const> {
                 let mut consts = Shape::new(self.rows, self.outs, caps).consts();
-                consts.extend(Format::of(self.format).consts());
+                consts.extend(self.format.consts());
                 consts
             }
 
             fn lens(&self) -> Vec<u64> {
                 let (rows, cols) = (u64::from(self.rows), u64::from(self.cols));
                 let bind = |bind: &Bind| match bind.name {
-                    "w" => Format::of(self.format).words(self.lines, self.cols),
+                    "w" => self.format.words(self.lines, self.cols),
                     "x" => rows * cols,
-                    "divisor" => self.stride.into(),
+                    "logit_scale" => self.stride.into(),
                     _ => rows * u64::from(self.stride),
                 };
                 self.kernel().binds.iter().map(bind).collect()
@@ -70,20 +71,20 @@ macro_rules! matmul {
             }
 
             fn cpu(&self, size: Size, bufs: &mut [Vec<u32>]) {
-                // From (the old value, the product, the divisor).
+                // From (the old value, the product, the logit_scale).
                 const COMBINE: fn(f32, f32, Option<f32>) -> f32 = $combine;
                 let (bufs, y) = bufs.split_at_mut(bufs.len() - 1);
                 let (w, x) = (&bufs[0], floats(&bufs[1]));
-                let divisor = bufs.get(2).map(|words| floats(words));
+                let logit_scale = bufs.get(2).map(|words| floats(words));
                 let (cols, stride, first) = (self.cols as usize, self.stride as usize, self.first as usize);
                 let y = floats_mut(&mut y[0]);
                 // Line by line, so that each is read once for all rows.
                 let mut line = vec![0.0; cols];
                 for i in 0..self.outs as usize {
-                    Format::of(self.format).line(w, self.lines, self.line as usize + i, &mut line);
+                    self.format.line(w, self.lines, self.line as usize + i, &mut line);
                     for r in 0..size.rows as usize {
                         let y = &mut y[r * stride + first + i];
-                        *y = COMBINE(*y, dot(&line, &x[r * cols..][..cols]), divisor.map(|d| d[first + i]));
+                        *y = COMBINE(*y, dot(&line, &x[r * cols..][..cols]), logit_scale.map(|d| d[first + i]));
                     }
                 }
             }
@@ -95,7 +96,7 @@ macro_rules! matmul {
             fn examples() -> Vec<Example<Self>> {
                 let case = |format: Format, rows, cols, line, outs, first, stride| {
                     // Some lines before and after those that are used.
-                    let (lines, format) = (line + outs + 2 * line, format.code());
+                    let lines = line + outs + 2 * line;
                     Example::rows($op { rows, cols, line, outs, first, stride, lines, format }, rows)
                 };
                 let quant = |bits, group, scales| Format::Quant(Quant { bits, group, scales });
@@ -126,7 +127,7 @@ macro_rules! matmul {
             }
 
             fn input(&self, bind: usize, uniform: &mut dyn FnMut() -> f32) -> Option<Vec<u32>> {
-                if bind == 0 { Format::of(self.format).example(self.lines, self.cols, uniform) } else { None }
+                if bind == 0 { self.format.example(self.lines, self.cols, uniform) } else { None }
             }
         }
     };
@@ -145,7 +146,7 @@ matmul! {
 }
 
 matmul! {
-    /// `y = W·x ⊙ divisor`: logits. `divisor` is 1 / the length of the vocabulary row of each logit (spec 3.7).
-    MatmulLogits, "matmul_logits", MATMUL_LOGITS, &[W, X, read("divisor", F32), update("y", F32)],
-    |_, product, divisor| product * divisor.unwrap_or(1.0)
+    /// `y = W·x ⊙ logit_scale`: logits. `logit_scale` is 1 / the length of the vocabulary row of each logit (spec 3.7).
+    MatmulLogits, "matmul_logits", MATMUL_LOGITS, &[W, X, read("logit_scale", F32), update("y", F32)],
+    |_, product, logit_scale| product * logit_scale.unwrap_or(1.0)
 }

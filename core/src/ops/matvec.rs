@@ -25,12 +25,13 @@ const W: Bind = read("w", Weights);
 const X: Bind = read("x", F32);
 const SCALE: Bind = read("scale", F32);
 
-/// An output from (the product of a line, the output's number, the operator, the divisor, the old value).
+/// An output from (the product of a line, the output's number, the operator, the logit_scale, the old value).
 type Combine<O> = fn(&dyn Fn(usize) -> f32, usize, &O, Option<&[f32]>, f32) -> f32;
 
-const fn parts(kernel: &'static str) -> [Part; 5] {
+const fn parts(norm: bool, kernel: &'static str) -> [Part; 7] {
     use Part::Text;
-    [Part::Lines, Text(wgsl::GRID), Part::Weights, Text(wgsl::PRODUCT), Text(kernel)]
+    let norm = if norm { wgsl::NORMED } else { wgsl::UNNORMED };
+    [Part::Lines, Text(wgsl::GRID), Text(wgsl::MATVEC), Part::Weights, Text(wgsl::PRODUCT), Text(norm), Text(kernel)]
 }
 
 macro_rules! matvec {
@@ -38,8 +39,6 @@ macro_rules! matvec {
         numbers! {
             $(#[$doc])*
             pub struct $op {
-                /// Rows that the buffers hold, at most [`MATVEC_ROWS`].
-                pub rows: u32,
                 /// Columns of the matrix; a multiple of 8, and of the format's group.
                 pub cols: u32,
                 /// Outputs of this (part of the) matrix.
@@ -52,22 +51,26 @@ macro_rules! matvec {
                 pub eps: f32,
                 /// Lines of `w`.
                 pub lines: u32,
-                /// The [`Format`] of `w`, as its code.
-                pub format: u32,
+            } host {
+                /// Rows that the buffers hold, at most [`MATVEC_ROWS`].
+                pub rows: u32,
+                /// The format of `w`.
+                pub format: Format,
             }
         }
 
         impl $op {
             fn shape(&self, caps: &Caps) -> Shape {
                 let norm = self.kernel().binds.contains(&SCALE);
-                Shape::new(self.cols, [self.outs, $lines], self.rows, norm, Format::of(self.format), caps)
+                Shape::new(self.cols, [self.outs, $lines], self.rows, norm, self.format, caps)
             }
         }
 
         impl Op for $op {
             fn kernel(&self) -> Kernel {
-                const PARTS: &[Part] = &parts(wgsl::$text);
                 const BINDS: &[Bind] = $binds;
+                // Those with a norm bind its weight between w, x and y.
+                const PARTS: &[Part] = &parts(BINDS.len() > 3, wgsl::$text);
                 Kernel { name: $name, parts: PARTS, binds: BINDS }
             }
 
@@ -78,10 +81,10 @@ macro_rules! matvec {
             fn lens(&self) -> Vec<u64> {
                 let (rows, cols) = (u64::from(self.rows), u64::from(self.cols));
                 let bind = |bind: &Bind| match bind.name {
-                    "w" => Format::of(self.format).words(self.lines, self.cols),
+                    "w" => self.format.words(self.lines, self.cols),
                     "x" => rows * cols,
                     "scale" => cols,
-                    "divisor" => self.stride.into(),
+                    "logit_scale" => self.stride.into(),
                     _ => rows * u64::from(self.stride),
                 };
                 self.kernel().binds.iter().map(bind).collect()
@@ -104,7 +107,7 @@ macro_rules! matvec {
                     let row = &x[r * cols..][..cols];
                     let row = if norm { normed(row, floats(&bufs[2]), self.eps) } else { row.to_vec() };
                     let y = &mut floats_mut(&mut y[0])[r * self.stride as usize + self.first as usize..][..outs];
-                    let line = |i: usize| product(Format::of(self.format), w, self.lines, i, &row);
+                    let line = |i: usize| product(self.format, w, self.lines, i, &row);
                     for (i, y) in y.iter_mut().enumerate() {
                         *y = COMBINE(&line, i, self, extra, *y);
                     }
@@ -117,7 +120,7 @@ macro_rules! matvec {
 
             fn examples() -> Vec<Example<Self>> {
                 let case = |format: Format, rows, cols, outs, first, stride| {
-                    let (lines, format) = ($lines * outs, format.code());
+                    let lines = $lines * outs;
                     Example::rows($op { rows, cols, outs, first, stride, eps: 1e-6, lines, format }, rows)
                 };
                 let quant = |bits, group, scales| Format::Quant(Quant { bits, group, scales });
@@ -145,7 +148,7 @@ macro_rules! matvec {
             }
 
             fn input(&self, bind: usize, uniform: &mut dyn FnMut() -> f32) -> Option<Vec<u32>> {
-                if bind == 0 { Format::of(self.format).example(self.lines, self.cols, uniform) } else { None }
+                if bind == 0 { self.format.example(self.lines, self.cols, uniform) } else { None }
             }
         }
     };
@@ -183,10 +186,10 @@ matvec! {
 }
 
 matvec! {
-    /// `y = W·RMSNorm(x) ⊙ divisor`: logits. `divisor` is 1 / the length of the vocabulary row of each logit (spec
+    /// `y = W·RMSNorm(x) ⊙ logit_scale`: logits. `logit_scale` is 1 / the length of the vocabulary row of each logit (spec
     /// 3.7).
-    Logits, "logits", LOGITS, &[W, X, SCALE, read("divisor", F32), update("y", F32)], 1,
-    |line, i, op, divisor, _| line(i) * divisor.map_or(1.0, |d| d[op.first as usize + i])
+    Logits, "logits", LOGITS, &[W, X, SCALE, read("logit_scale", F32), update("y", F32)], 1,
+    |line, i, op, logit_scale, _| line(i) * logit_scale.map_or(1.0, |d| d[op.first as usize + i])
 }
 
 /// How a kernel is cut: see `lib/product.wgsl`.
@@ -196,6 +199,8 @@ struct Shape {
     teams: u32,
     /// Lines of a team.
     outs: u32,
+    /// Lines of an output.
+    per_output: u32,
     rows: u32,
     /// Rows of x in workgroup memory at a time.
     staged: u32,
@@ -232,7 +237,7 @@ impl Shape {
         let teams = teams.min(caps.max_invocations / lanes);
         // An output's lines meet in one workgroup.
         let outs = outs.max(per_output);
-        let mut shape = Shape { lanes, teams, outs, rows, staged: rows, steps, tiled, norm, format };
+        let mut shape = Shape { lanes, teams, outs, per_output, rows, staged: rows, steps, tiled, norm, format };
         // What does not fit into workgroup memory comes in smaller portions. More than the least that devices have would
         // leave room for fewer workgroups at a time.
         while shape.workgroup_bytes(caps) > Caps::FLOOR.workgroup_bytes {
@@ -266,6 +271,7 @@ impl Shape {
             ("LANES", self.lanes),
             ("TEAMS", self.teams),
             ("OUTS", self.outs),
+            ("PER_OUT", self.per_output),
             ("ROWS", self.rows),
             ("BATCHES", self.rows / self.staged),
             ("STAGED", self.staged),

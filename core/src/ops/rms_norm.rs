@@ -15,10 +15,11 @@ numbers! {
         pub rows: u32,
         /// Values normalised together.
         pub width: u32,
-        /// Rows of this operator in one row of the batch: 1, or the number of heads.
-        pub per_row: u32,
         /// Added to the mean square.
         pub eps: f32,
+    } host {
+        /// Rows of this operator in one row of the batch: 1, or the number of heads.
+        pub per_row: u32,
     }
 }
 

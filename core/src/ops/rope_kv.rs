@@ -12,8 +12,6 @@ use nemoflash_shaders as wgsl;
 numbers! {
     /// Turns queries in place; turns keys and stores them, with the values, in the slot's memory.
     pub struct RopeKv {
-        /// Rows that the buffers hold.
-        pub rows: u32,
         /// Query heads.
         pub heads: u32,
         /// Key and value heads.
@@ -28,10 +26,13 @@ numbers! {
         pub positions: u32,
         /// 1: queries and keys are normalised per head first.
         pub qk_norm: u32,
-        /// 1: `kv` holds f16, 0: f32.
-        pub kv_f16: u32,
         /// Added to the mean square of a head.
         pub eps: f32,
+    } host {
+        /// Rows that the buffers hold.
+        pub rows: u32,
+        /// Whether `kv` holds f16, or f32.
+        pub kv_f16: bool,
     }
 }
 
@@ -50,14 +51,14 @@ impl Op for RopeKv {
         const F16_BINDS: &[Bind] = &binds(update("kv", F16));
         const F32_BINDS: &[Bind] = &binds(update("kv", F32));
         match self.kv_f16 {
-            0 => Kernel { name: "rope_kv", parts: F32_PARTS, binds: F32_BINDS },
-            _ => Kernel { name: "rope_kv", parts: F16_PARTS, binds: F16_BINDS },
+            false => Kernel { name: "rope_kv", parts: F32_PARTS, binds: F32_BINDS },
+            true => Kernel { name: "rope_kv", parts: F16_PARTS, binds: F16_BINDS },
         }
     }
 
     fn consts(&self, caps: &Caps) -> Vec<Const> {
         let wg = (self.head_dim / 8).next_power_of_two().max(8).max(caps.subgroup.unwrap_or(1));
-        vec![("WG", wg), ("KV_IS_F16", self.kv_f16)]
+        vec![("WG", wg), ("KV_IS_F16", self.kv_f16.into())]
     }
 
     fn lens(&self) -> Vec<u64> {
@@ -114,13 +115,13 @@ impl Op for RopeKv {
             example
         };
         vec![
-            case(4, 1, 64, 0, 1, &[(0, 0, 1)]),
-            case(3, 3, 64, 1, 0, &[(1, 7, 65)]),
-            case(4, 2, 32, 0, 0, &[(2, 0, 63), (0, 130, 1)]),
-            case(16, 4, 128, 1, 1, &[(0, 5, 2), (1, 199, 1), (2, 0, 3)]),
-            case(2, 1, 256, 1, 0, &[(0, 0, 5)]),
-            between(case(4, 2, 64, 0, 1, &[(0, 3, 2), (2, 70, 5), (3, 1, 1), (1, 0, 3)])),
-            case(100, 20, 8, 0, 1, &[(0, 0, 200), (1, 0, 200), (2, 0, MAX_ROWS as u32 - 400)]),
+            case(4, 1, 64, 0, true, &[(0, 0, 1)]),
+            case(3, 3, 64, 1, false, &[(1, 7, 65)]),
+            case(4, 2, 32, 0, false, &[(2, 0, 63), (0, 130, 1)]),
+            case(16, 4, 128, 1, true, &[(0, 5, 2), (1, 199, 1), (2, 0, 3)]),
+            case(2, 1, 256, 1, false, &[(0, 0, 5)]),
+            between(case(4, 2, 64, 0, true, &[(0, 3, 2), (2, 70, 5), (3, 1, 1), (1, 0, 3)])),
+            case(100, 20, 8, 0, true, &[(0, 0, 200), (1, 0, 200), (2, 0, MAX_ROWS as u32 - 400)]),
         ]
     }
 

@@ -19,10 +19,11 @@ numbers! {
         pub cols: u32,
         /// Where the first line's factor goes.
         pub first: u32,
+    } host {
         /// Factors that `y` holds.
         pub total: u32,
-        /// The [`Format`] of the table, as its code.
-        pub format: u32,
+        /// The format of the table.
+        pub format: Format,
     }
 }
 
@@ -41,12 +42,12 @@ impl Op for RowNorms {
 
     fn consts(&self, _: &Caps) -> Vec<Const> {
         let mut consts = vec![("WG", WG)];
-        consts.extend(Format::of(self.format).consts());
+        consts.extend(self.format.consts());
         consts
     }
 
     fn lens(&self) -> Vec<u64> {
-        vec![Format::of(self.format).words(self.lines, self.cols), self.total.into()]
+        vec![self.format.words(self.lines, self.cols), self.total.into()]
     }
 
     fn grid(&self, _: Size, caps: &Caps) -> [u32; 3] {
@@ -57,7 +58,7 @@ impl Op for RowNorms {
         let [w, y] = bufs else { unreachable!() };
         let mut line = vec![0.0; self.cols as usize];
         for (i, y) in floats_mut(y)[self.first as usize..][..self.lines as usize].iter_mut().enumerate() {
-            Format::of(self.format).line(w, self.lines, i, &mut line);
+            self.format.line(w, self.lines, i, &mut line);
             let squares: f64 = line.iter().map(|&v| f64::from(v) * f64::from(v)).sum();
             *y = if squares > 0.0 { (1.0 / squares.sqrt()) as f32 } else { 1.0 };
         }
@@ -65,7 +66,7 @@ impl Op for RowNorms {
 
     fn examples() -> Vec<Example<Self>> {
         let case = |format: Format, lines, cols, first, total| {
-            Example::rows(RowNorms { lines, cols, first, total, format: format.code() }, 1)
+            Example::rows(RowNorms { lines, cols, first, total, format }, 1)
         };
         let quant = |bits, group, scales| Format::Quant(Quant { bits, group, scales });
         vec![
@@ -91,7 +92,7 @@ impl Op for RowNorms {
         let words = u64::from(self.cols / 2);
         // Line 2 is zero; the others are small random bf16 of both signs.
         let value = |u: f32| (u - 0.5).to_bits() >> 16;
-        Format::of(self.format).example(self.lines, self.cols, uniform).or_else(|| {
+        self.format.example(self.lines, self.cols, uniform).or_else(|| {
             let lines = (0..u64::from(self.lines) * words).map(|i| i / words);
             Some(lines.map(|line| if line == 2 { 0 } else { value(uniform()) | value(uniform()) << 16 }).collect())
         })

@@ -27,8 +27,6 @@ numbers! {
     ///
     /// `head_dim` and `d_state` are multiples of 4, and `d_state` is at most [`SsdChunk::MAX_STATE`].
     pub struct SsdChunk {
-        /// Rows the buffers hold.
-        pub rows: u32,
         /// Heads; `d_inner = heads * head_dim`.
         pub heads: u32,
         /// Values of a head.
@@ -37,12 +35,15 @@ numbers! {
         pub d_state: u32,
         /// Values in a row of `p`: `2 * d_inner + 2 * d_state + heads`.
         pub in_stride: u32,
-        /// Slots of `state`.
-        pub slots: u32,
         /// Values in a slot, a multiple of 4.
         pub slot_len: u32,
         /// Where the state `[heads, head_dim, d_state]` begins in a slot, a multiple of 4.
         pub state_at: u32,
+    } host {
+        /// Rows the buffers hold.
+        pub rows: u32,
+        /// Slots of `state`.
+        pub slots: u32,
     }
 }
 

@@ -14,12 +14,13 @@ numbers! {
     /// heads share B and C, so this is done once for all of them. Rows `r` past the end of a chunk are not written;
     /// scores of `t` past the end are 0. `d_inner` and `d_state` are multiples of 4.
     pub struct SsdScores {
-        /// Rows the buffers hold.
-        pub rows: u32,
         /// Columns of `xbc` before B.
         pub d_inner: u32,
         /// Columns of B and of C.
         pub d_state: u32,
+    } host {
+        /// Rows the buffers hold.
+        pub rows: u32,
         /// Slots, which bound the segments and with them the chunks of a step.
         pub slots: u32,
     }

@@ -15,8 +15,6 @@ numbers! {
     /// `xbc` is what [`Conv1d`](super::Conv1d) made of the middle of `p`; `dt` are the last `heads` columns of `p`.
     /// `y` is not gated yet ([`GatedNorm`](super::GatedNorm)). `head_dim` and `d_state` are multiples of 4.
     pub struct SsdSerial {
-        /// Rows the buffers hold.
-        pub rows: u32,
         /// Heads; `d_inner = heads * head_dim`.
         pub heads: u32,
         /// Values of a head.
@@ -25,12 +23,15 @@ numbers! {
         pub d_state: u32,
         /// Values in a row of `p`: `2 * d_inner + 2 * d_state + heads`.
         pub in_stride: u32,
-        /// Slots of `state`.
-        pub slots: u32,
         /// Values in a slot, a multiple of 4.
         pub slot_len: u32,
         /// Where the state `[heads, head_dim, d_state]` begins in a slot, a multiple of 4.
         pub state_at: u32,
+    } host {
+        /// Rows the buffers hold.
+        pub rows: u32,
+        /// Slots of `state`.
+        pub slots: u32,
     }
 }
 

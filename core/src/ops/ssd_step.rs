@@ -17,8 +17,6 @@ numbers! {
     /// `out = y ⊙ silu(z)`. The consumer finishes the norm. `head_dim` and `d_state` are multiples of 4, and
     /// `d_state` is at most 1024.
     pub struct SsdStep {
-        /// Rows the buffers hold, each of another slot.
-        pub rows: u32,
         /// Heads; `d_inner = heads * head_dim`.
         pub heads: u32,
         /// Values of a head.
@@ -27,12 +25,15 @@ numbers! {
         pub d_state: u32,
         /// Values in a row of `p`: `2 * d_inner + 2 * d_state + heads`.
         pub in_stride: u32,
-        /// Slots of `state`.
-        pub slots: u32,
         /// Values in a slot, a multiple of 4; the first `4 * (d_inner + 2 * d_state)` are the ring.
         pub slot_len: u32,
         /// Where the state `[heads, head_dim, d_state]` begins in a slot, a multiple of 4.
         pub state_at: u32,
+    } host {
+        /// Rows the buffers hold, each of another slot.
+        pub rows: u32,
+        /// Slots of `state`.
+        pub slots: u32,
     }
 }
 

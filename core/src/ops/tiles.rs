@@ -246,7 +246,7 @@ mod tests {
             let x = floats(&bufs[1]).to_vec();
             let line = |i: u32| {
                 let mut line = vec![0.0; op.cols as usize];
-                Format::of(op.format).line(&bufs[0], op.lines, i as usize, &mut line);
+                op.format.line(&bufs[0], op.lines, i as usize, &mut line);
                 line
             };
             for &&shape in &shapes {
