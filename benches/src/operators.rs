@@ -2,7 +2,7 @@
 
 use crate::measure::{Go, Settings, ids};
 use crate::report::{Kind, Operator, Test};
-use nemoflash::{Dispatch, Engine, Error, Result, Sampling};
+use nemoflash::{Dispatch, Engine, Error, Part, Result, Sampling};
 use std::collections::BTreeMap;
 
 /// An average counts as steady below this standard error, as a share of the whole step's time.
@@ -71,14 +71,15 @@ pub async fn operators(
 }
 
 /// Of each operator, all steps together, and the squares of its seconds in each.
-type Sums = BTreeMap<(&'static str, String), (Operator, f64)>;
+type Sums = BTreeMap<(Part, String), (Operator, f64)>;
 
 fn add(sums: &mut Sums, step: Vec<Dispatch>) {
-    let mut seconds: BTreeMap<(&'static str, String), f64> = BTreeMap::new();
+    let mut seconds: BTreeMap<(Part, String), f64> = BTreeMap::new();
     for Dispatch { part, kernel, op, bytes, seconds: took } in step {
         let key = (part, op.clone());
         *seconds.entry(key.clone()).or_default() += took;
-        let new = || Operator { part: part.into(), kernel: kernel.into(), op, dispatches: 0, seconds: 0.0, bytes: 0 };
+        let new =
+            || Operator { part: part.name().into(), kernel: kernel.into(), op, dispatches: 0, seconds: 0.0, bytes: 0 };
         let (sum, _) = sums.entry(key).or_insert_with(|| (new(), 0.0));
         (sum.dispatches, sum.seconds, sum.bytes) = (sum.dispatches + 1, sum.seconds + took, sum.bytes + bytes);
     }
@@ -110,7 +111,7 @@ mod tests {
     fn step(at: f64, quantum: f64) -> Vec<Dispatch> {
         let stamp = |at: f64| if quantum > 0.0 { (at / quantum).floor() * quantum } else { at };
         let took = |from: f64, to: f64| stamp(to) - stamp(from);
-        let dispatch = |op: &str, seconds| Dispatch { part: "ffn", kernel: "k", op: op.into(), bytes: 1, seconds };
+        let dispatch = |op: &str, seconds| Dispatch { part: Part::Ffn, kernel: "k", op: op.into(), bytes: 1, seconds };
         vec![dispatch("a", took(at, at + 30e-6)), dispatch("b", took(at + 30e-6, at + 200e-6))]
     }
 

@@ -59,7 +59,7 @@ impl Arena {
         positions: u32,
         kv_f16: bool,
     ) -> Result<Arena> {
-        let blocks: Vec<_> = blocks.map(|block| (block.name(), block.memory(kv_f16))).collect();
+        let blocks: Vec<_> = blocks.map(|block| (block.part().name(), block.memory(kv_f16))).collect();
         // As many as the longest of them let, but one at least: an error of `alloc` says what a slot lacks. What no device
         // has is asked for in one piece, and refused before anything is taken.
         let most = exec.caps().max_binding.min(exec.caps().max_buffer);

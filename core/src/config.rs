@@ -65,7 +65,7 @@ impl Config {
     /// # Errors
     /// [`Error::Parameter`] for more than the model was made for.
     pub fn context(&self, wanted: Option<u32>) -> Result<u32> {
-        let most = self.max_position_embeddings.saturating_sub(self.memory_tokens).max(1);
+        let most = self.max_position_embeddings.saturating_sub(self.meta_tokens).max(1);
         match wanted {
             None => Ok(defaults::CONTEXT.min(most)),
             Some(context) if context <= most => Ok(context),

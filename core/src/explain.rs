@@ -3,6 +3,7 @@
 use crate::batch::Size;
 use crate::engine::Engine;
 use crate::exec::Exec;
+use crate::plan::Part;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -17,11 +18,11 @@ pub struct DeviceBytes {
     pub scratch: u64,
 }
 
-/// The cost of one kind of block in a decode step.
+/// The cost of one part of the model in a decode step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PartCost {
-    /// `embedding`, a kind of block, `head` or `pick`.
-    pub part: &'static str,
+    /// The part.
+    pub part: Part,
     /// How many of them the model has.
     pub count: usize,
     /// Dispatches of all of them.
@@ -59,7 +60,7 @@ pub struct Explain {
     /// Tokens of text in each slot.
     pub context: u32,
     /// Meta tokens in front of each sequence, computed once.
-    pub memory_tokens: u32,
+    pub meta_tokens: u32,
     /// How the head is stored: `bf16`, or bits and group size.
     pub weights: String,
     /// Least and largest length of a row of the head, where weights were read.
@@ -91,7 +92,7 @@ impl Engine {
         let plans = self.decode_plans();
         for step in plans.iter().flat_map(|plan| &plan.steps) {
             let name = step.op.kernel().name;
-            let count = self.model().layers.iter().filter(|(_, block)| block.name() == step.part).count().max(1);
+            let count = self.model().layers.iter().filter(|(_, block)| block.part() == step.part).count().max(1);
             let cost = match parts.iter_mut().find(|cost| cost.part == step.part) {
                 Some(cost) => cost,
                 None => {
@@ -125,7 +126,7 @@ impl Engine {
             device_bytes: DeviceBytes { weights, arena, scratch },
             slots: self.options().slots,
             context: self.context(),
-            memory_tokens: self.config().memory_tokens,
+            meta_tokens: self.config().meta_tokens,
             weights: self.model().format().to_string(),
             row_lengths: self.model().row_lengths,
             divide_logits: self.config().divide_logits,
@@ -158,6 +159,13 @@ fn why(kernel: &str) -> &'static str {
     }
 }
 
-/// Most dispatches that one block of each kind may take at decode. A test checks it.
-pub const BUDGET: [(&str, usize); 7] =
-    [("embedding", 1), ("attention", 4), ("mamba2", 3), ("deltanet", 3), ("ffn", 2), ("head", 1), ("pick", 2)];
+/// Most dispatches that one of each part may take at decode. A test checks it.
+pub const BUDGET: [(Part, usize); 7] = [
+    (Part::Embedding, 1),
+    (Part::Attention, 4),
+    (Part::Mamba2, 3),
+    (Part::DeltaNet, 3),
+    (Part::Ffn, 2),
+    (Part::Head, 1),
+    (Part::Pick, 2),
+];

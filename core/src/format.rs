@@ -13,6 +13,7 @@ use std::fmt;
 
 /// The format of a matrix [lines, cols].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Format {
     /// Two bf16 in a word, the first in the low half.
     Bf16,
@@ -41,6 +42,7 @@ pub struct Quant {
 
 /// The type of scales and biases.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Scales {
     /// bf16, which `--weights` and `quantize` make.
     #[default]
@@ -100,7 +102,7 @@ impl Format {
         u64::from(lines) * u64::from(per_line)
     }
 
-    /// The constants of kernels that read it: see [`Part::Weights`](crate::kernel::Part::Weights).
+    /// The constants of kernels that read it: see [`Source::Weights`](crate::kernel::Source::Weights).
     pub(crate) fn consts(self) -> Vec<Const> {
         let mut consts = vec![("PER", self.chunk() / 4)];
         match self {

@@ -133,7 +133,7 @@ impl Config {
         };
         hold("vocab_size", self.vocab_size, shapes.vocab_size());
         hold("hidden_size", self.hidden_size, shapes.hidden_size());
-        hold("num_memory_tokens", self.memory_tokens, shapes.memory_tokens());
+        hold("num_memory_tokens", self.meta_tokens, shapes.meta_tokens());
         let first = |kind: fn(&BlockKind) -> bool| self.layers.iter().find(|l| kind(&l.kind));
         if let Some(Layer { prefix, kind: BlockKind::Attention(a), .. }) =
             first(|k| matches!(k, BlockKind::Attention(_)))
@@ -165,7 +165,7 @@ fn is_unread(tensor: &TensorInfo) -> bool {
 const NUMBERS: [Dtype; 3] = [Dtype::BF16, Dtype::F16, Dtype::F32];
 
 /// What a quantised matrix consists of: names, shapes and types.
-fn quantised(tensor: &Tensor, packed: Packed, scales: Dtype, lines: &mut Lines) -> Vec<Part> {
+fn quantised(tensor: &Tensor, packed: Packed, scales: Dtype, lines: &mut Lines) -> Vec<Wanted> {
     let Tensor { name, shape, .. } = tensor;
     let [outs, cols] = shape[..] else { return vec![] };
     let group = u64::from(packed.group);
@@ -181,7 +181,7 @@ fn quantised(tensor: &Tensor, packed: Packed, scales: Dtype, lines: &mut Lines) 
 }
 
 /// Name, shape and possible types of a tensor.
-type Part = (String, Vec<u64>, &'static [Dtype]);
+type Wanted = (String, Vec<u64>, &'static [Dtype]);
 
 /// The first lines of a long complaint, and how many more there were.
 #[derive(Default)]

@@ -44,7 +44,7 @@ pub const fn update(name: &'static str, elem: Elem) -> Bind {
 
 /// A piece of a kernel's text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
+pub enum Source {
     /// A file of `shaders/`.
     Text(&'static str),
     /// `lib/reduce.wgsl`, or its subgroup twin where the device has subgroups.
@@ -68,7 +68,7 @@ pub struct Kernel {
     /// Name of the file, the entry point, the label.
     pub name: &'static str,
     /// Text, joined in this order.
-    pub parts: &'static [Part],
+    pub parts: &'static [Source],
     /// Storage bindings 1.. in order.
     pub binds: &'static [Bind],
 }
@@ -80,7 +80,7 @@ impl Kernel {
     /// The whole text for a device: one `const` line for each number, then the parts end to end.
     pub fn source(&self, consts: &[Const], caps: &Caps) -> String {
         let mut text = String::new();
-        let coopmat = caps.coopmat && self.parts.contains(&Part::Tiles);
+        let coopmat = caps.coopmat && self.parts.contains(&Source::Tiles);
         if coopmat {
             text.push_str("enable f16;\nenable wgpu_cooperative_matrix;\n");
         }
@@ -90,23 +90,23 @@ impl Kernel {
         for (name, value) in consts {
             text.push_str(&format!("const {name}: u32 = {value}u;\n"));
         }
-        if self.parts.iter().any(|part| matches!(part, Part::Reduce | Part::Lines | Part::Team)) {
+        if self.parts.iter().any(|part| matches!(part, Source::Reduce | Source::Lines | Source::Team)) {
             text.push_str(&format!("const SUBGROUP: u32 = {}u;\n", caps.subgroup.unwrap_or(1)));
         }
         for part in self.parts {
             text.push_str(match part {
-                Part::Text(text) => text,
-                Part::Reduce if caps.subgroup.is_some() => wgsl::REDUCE_SUBGROUP,
-                Part::Reduce => wgsl::REDUCE,
-                Part::Fold if caps.subgroup.is_some() => wgsl::FOLD_SUBGROUP,
-                Part::Fold => wgsl::FOLD,
-                Part::Lines if caps.subgroup.is_some() => wgsl::LINES_SUBGROUP,
-                Part::Lines => wgsl::LINES,
-                Part::Team if caps.subgroup.is_some() => wgsl::TEAM_SUBGROUP,
-                Part::Team => wgsl::TEAM,
-                Part::Tiles if coopmat => wgsl::MATMUL_COOP,
-                Part::Tiles => wgsl::MATMUL,
-                Part::Weights => Format::text(consts),
+                Source::Text(text) => text,
+                Source::Reduce if caps.subgroup.is_some() => wgsl::REDUCE_SUBGROUP,
+                Source::Reduce => wgsl::REDUCE,
+                Source::Fold if caps.subgroup.is_some() => wgsl::FOLD_SUBGROUP,
+                Source::Fold => wgsl::FOLD,
+                Source::Lines if caps.subgroup.is_some() => wgsl::LINES_SUBGROUP,
+                Source::Lines => wgsl::LINES,
+                Source::Team if caps.subgroup.is_some() => wgsl::TEAM_SUBGROUP,
+                Source::Team => wgsl::TEAM,
+                Source::Tiles if coopmat => wgsl::MATMUL_COOP,
+                Source::Tiles => wgsl::MATMUL,
+                Source::Weights => Format::text(consts),
             });
         }
         unroll(&text, consts)

@@ -29,20 +29,19 @@
 //! # Map
 //!
 //! [`Generator`] opens a model and writes, [`Chat`] is a conversation, [`ChatOptions`] what can be chosen for an answer and
-//! [`defaults`] what holds otherwise. Below them, [`Gpu`] and [`Exec`] are where things run, [`Loader`], [`Loaded`] and [`Model`] the weights, [`Engine`] the sequences,
-//! [`Tokenizer`], [`ChatTemplate`], [`TextStream`] and [`StopMatcher`] the text. [`ops`] lists the operators; an operator is a struct of
-//! the numbers of its kernel ([`op::Op`]). "Spec 3.4" in these pages is section 3.4 of the
-//! specification of the computation, which is the page [`spec`]; the equations stand beside the code that computes them. Every failure is an [`Error`], with a
-//! stable [`Error::code`].
+//! [`defaults`] what holds otherwise. Below them, [`Gpu`] and [`Exec`] are where things run, [`Loader`], [`Loaded`] and
+//! [`Model`] the weights, [`Engine`] the sequences, [`Tokenizer`], [`ChatTemplate`], [`TextStream`] and [`StopMatcher`] the
+//! text. Every failure is an [`Error`], with a stable [`Error::code`].
+//!
+//! "Spec 3.4" in these pages is section 3.4 of the specification of the computation, which is the page [`spec`]; the equations
+//! stand beside the code that computes them. The modules of operators, kernels and plans are hidden here, because they may
+//! change in any version; `cargo doc --document-hidden-items` (nightly) shows them.
 #![deny(unsafe_code)]
 
 mod arena;
-pub mod batch;
-pub mod blocks;
 mod buf;
 mod caps;
 mod chat;
-pub mod check;
 pub mod checkpoint;
 pub mod config;
 mod cpu;
@@ -56,16 +55,12 @@ mod format;
 mod gpu;
 mod inventory;
 mod json;
-pub mod kernel;
 mod loaded;
 mod loader;
 mod matrix;
 mod model;
 mod names;
-pub mod op;
-pub mod ops;
 mod place;
-pub mod plan;
 mod rotary;
 pub mod sampling;
 mod scratch;
@@ -74,6 +69,22 @@ mod synthetic;
 mod table;
 mod text;
 mod tied;
+
+// The low levels, for the suites and benchmarks of this project: no promise of stability.
+#[doc(hidden)]
+pub mod batch;
+#[doc(hidden)]
+pub mod blocks;
+#[doc(hidden)]
+pub mod check;
+#[doc(hidden)]
+pub mod kernel;
+#[doc(hidden)]
+pub mod op;
+#[doc(hidden)]
+pub mod ops;
+#[doc(hidden)]
+pub mod plan;
 
 pub use blocks::Scan;
 pub use buf::{Buf, Elem};
@@ -91,6 +102,7 @@ pub use gpu::{AdapterInfo, Gpu, GpuOptions};
 pub use loaded::Loaded;
 pub use loader::{LoadOptions, Loader, Progress, Want};
 pub use model::Model;
+pub use plan::Part;
 pub use sampling::Sampling;
 pub use synthetic::{ARCHS, Synthetic, tokenizer_json};
 pub use table::{Residual, Tensor};

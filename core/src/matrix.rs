@@ -6,9 +6,9 @@ use crate::format::Format;
 use crate::place::{Pieces, Places};
 use crate::{Error, Result};
 
-/// A part of a matrix: the lines that one binding holds.
+/// A piece of a matrix: the lines that one binding holds.
 #[derive(Clone, Copy, Debug)]
-pub struct Part {
+pub struct Shard {
     /// The lines' numbers. With a gate: `outs` lines of the gate, then `outs` lines of the up projection.
     pub buf: Buf,
     /// First output.
@@ -21,15 +21,15 @@ pub struct Part {
     pub format: Format,
 }
 
-/// A matrix [outs, cols]. It is cut into parts where one binding cannot hold it, or where the format changes.
+/// A matrix [outs, cols]. It is cut into shards where one binding cannot hold it, or where the format changes.
 #[derive(Clone, Debug)]
 pub struct Matrix {
     /// Outputs.
     pub outs: u32,
     /// Inputs.
     pub cols: u32,
-    /// The parts in order.
-    pub parts: Vec<Part>,
+    /// The shards in order.
+    pub shards: Vec<Shard>,
 }
 
 impl Matrix {
@@ -52,9 +52,9 @@ impl Matrix {
 
     /// Room for outputs that each take a line of every name beside them.
     async fn alloc(exec: &mut Exec, places: &mut Places, cols: u32, tensors: &[(&[String], u32)]) -> Result<Matrix> {
-        let mut matrix = Matrix { outs: tensors.iter().map(|(_, outs)| outs).sum(), cols, parts: vec![] };
+        let mut matrix = Matrix { outs: tensors.iter().map(|(_, outs)| outs).sum(), cols, shards: vec![] };
         let mut first = 0;
-        // Neighbours of one format share their parts.
+        // Neighbours of one format share their shards.
         for run in tensors.chunk_by(|a, b| places.format(&a.0[0]) == places.format(&b.0[0])) {
             let format = places.format(&run[0].0[0]);
             let name = &run[0].0[0];
@@ -99,7 +99,7 @@ impl Matrix {
             let outs = most.min(end - first);
             let lines = outs * per_out;
             let buf = exec.alloc(name, format.words(lines, self.cols), Elem::Weights).await?;
-            self.parts.push(Part { buf, first, outs, lines, format });
+            self.shards.push(Shard { buf, first, outs, lines, format });
             first += outs;
         }
         Ok(())
@@ -109,23 +109,23 @@ impl Matrix {
     /// pair, else 0.
     fn place(&self, places: &mut Places, name: &str, first: u32, outs: u32, half: u32) {
         let (mut words, mut pairs) = (vec![], vec![]);
-        for part in &self.parts {
-            let from = first.max(part.first);
-            let to = (first + outs).min(part.first + part.outs);
+        for shard in &self.shards {
+            let from = first.max(shard.first);
+            let to = (first + outs).min(shard.first + shard.outs);
             if from >= to {
                 continue;
             }
-            let line = u64::from(from - part.first.min(from) + half * part.outs);
+            let line = u64::from(from - shard.first.min(from) + half * shard.outs);
             let add = |pieces: &mut Pieces, base: u64, per_line: u32| {
                 let per_line = u64::from(per_line);
-                pieces.push((part.buf, base + line * per_line, u64::from(to - from) * per_line));
+                pieces.push((shard.buf, base + line * per_line, u64::from(to - from) * per_line));
             };
-            match part.format {
+            match shard.format {
                 Format::Bf16 | Format::F16 => add(&mut words, 0, self.cols / 2),
                 Format::F32 => add(&mut words, 0, self.cols),
                 Format::Quant(q) => {
                     add(&mut words, 0, q.words(self.cols));
-                    add(&mut pairs, u64::from(part.lines) * u64::from(q.words(self.cols)), q.group_words(self.cols));
+                    add(&mut pairs, u64::from(shard.lines) * u64::from(q.words(self.cols)), q.group_words(self.cols));
                 }
             }
         }
@@ -134,6 +134,6 @@ impl Matrix {
 
     /// Bytes on the device.
     pub fn bytes(&self) -> u64 {
-        self.parts.iter().map(|part| part.buf.bytes()).sum()
+        self.shards.iter().map(|shard| shard.buf.bytes()).sum()
     }
 }

@@ -5,11 +5,11 @@ use crate::buf::{Buf, Elem};
 use crate::config::Config;
 use crate::exec::Exec;
 use crate::format::Format;
-use crate::matrix::{Matrix, Part};
-use crate::names::{EMBED, HEAD, MEMORY};
+use crate::matrix::{Matrix, Shard};
+use crate::names::{EMBED, HEAD, META_TOKENS};
 use crate::ops;
 use crate::place::Places;
-use crate::plan::Plan;
+use crate::plan::{Part, Plan};
 use crate::table::Group;
 use crate::{Error, Result};
 
@@ -20,8 +20,8 @@ pub struct Model {
     pub config: Config,
     /// Embedding of the vocabulary, [vocab_size, hidden_size].
     embedding: Matrix,
-    /// Embedding of the meta tokens, [memory_tokens, hidden_size], if there are any.
-    memory: Option<Matrix>,
+    /// Embedding of the meta tokens, [meta_tokens, hidden_size], if there are any.
+    meta_tokens: Option<Matrix>,
     /// Norm weight and block of each layer.
     pub(crate) layers: Vec<(Buf, Block)>,
     /// Weight of the final norm.
@@ -37,7 +37,7 @@ pub struct Model {
 
 /// The tensors outside of the layers.
 pub(crate) struct Ends {
-    memory: Option<Group>,
+    meta_tokens: Option<Group>,
     embedding: Group,
     norm: Group,
     head: Option<Group>,
@@ -46,16 +46,16 @@ pub(crate) struct Ends {
 impl Ends {
     /// In the order of spec 2.1.
     pub(crate) fn in_order(self) -> Vec<Group> {
-        [self.memory, Some(self.embedding), Some(self.norm), self.head].into_iter().flatten().collect()
+        [self.meta_tokens, Some(self.embedding), Some(self.norm), self.head].into_iter().flatten().collect()
     }
 }
 
 impl Config {
     /// The tensors outside of the layers: meta tokens, embedding, final norm, and the head where it is not tied.
     pub(crate) fn ends(&self) -> Ends {
-        let Config { vocab_size, hidden_size, memory_tokens, .. } = *self;
+        let Config { vocab_size, hidden_size, meta_tokens, .. } = *self;
         Ends {
-            memory: (memory_tokens > 0).then(|| Group::apart(hidden_size, MEMORY, memory_tokens)),
+            meta_tokens: (meta_tokens > 0).then(|| Group::apart(hidden_size, META_TOKENS, meta_tokens)),
             embedding: Group::reads("", hidden_size, &[(EMBED, vocab_size)]),
             norm: Group::vector("", self.names.final_norm, &[hidden_size]),
             head: (!self.tie_word_embeddings).then(|| self.head()),
@@ -74,9 +74,9 @@ impl Model {
         let Config { vocab_size, hidden_size, .. } = config;
         let ends = config.ends();
         let embedding = ends.embedding.matrix(exec, &mut places).await?;
-        let memory = match ends.memory {
+        let meta_tokens = match ends.meta_tokens {
             None => None,
-            Some(memory) => Some(memory.matrix(exec, &mut places).await?),
+            Some(meta_tokens) => Some(meta_tokens.matrix(exec, &mut places).await?),
         };
         let norm = ends.norm.buffer(exec, &mut places).await?;
         let head = match ends.head {
@@ -92,7 +92,7 @@ impl Model {
             layers.push((norm, Block::alloc(exec, &mut places, layer, hidden_size).await?));
         }
         let logit_scale = exec.alloc("logit_scale", vocab_size.into(), Elem::F32).await?;
-        Ok((Model { config, embedding, memory, layers, norm, head, logit_scale, row_lengths: None }, places))
+        Ok((Model { config, embedding, meta_tokens, layers, norm, head, logit_scale, row_lengths: None }, places))
     }
 
     /// Room for a head beside the embedding, which turned out not to be tied.
@@ -106,10 +106,10 @@ impl Model {
     pub(crate) async fn finish(&mut self, exec: &mut Exec) -> Result<()> {
         let total = self.config.vocab_size;
         let mut plan = Plan::default();
-        for part in &self.head().parts {
-            let (lines, cols, format) = (part.lines, self.config.hidden_size, part.format);
-            let op = ops::RowNorms { lines, cols, first: part.first, total, format };
-            plan.add(op, &[part.buf, self.logit_scale]);
+        for shard in &self.head().shards {
+            let (lines, cols, format) = (shard.lines, self.config.hidden_size, shard.format);
+            let op = ops::RowNorms { lines, cols, first: shard.first, total, format };
+            plan.add(op, &[shard.buf, self.logit_scale]);
         }
         exec.prepare(&mut plan).await?;
         let size = crate::batch::Size { rows: 1, segments: 1 };
@@ -138,14 +138,14 @@ impl Model {
         memories: &[(&[Buf], Option<Buf>)],
     ) {
         let Config { vocab_size, hidden_size: cols, .. } = self.config;
-        plan.part = "embedding";
+        plan.part = Part::Embedding;
         // Meta tokens have the ids after the vocabulary's; they never come one by one.
-        let memory = self.memory.iter().filter(|_| !run.steps).map(|memory| (memory, vocab_size));
-        for (table, from) in memory.chain([(&self.embedding, 0)]) {
-            for part in &table.parts {
-                let (first, lines, format) = (from + part.first, part.lines, part.format);
+        let meta_tokens = self.meta_tokens.iter().filter(|_| !run.steps).map(|meta_tokens| (meta_tokens, vocab_size));
+        for (table, from) in meta_tokens.chain([(&self.embedding, 0)]) {
+            for shard in &table.shards {
+                let (first, lines, format) = (from + shard.first, shard.lines, shard.format);
                 let op = ops::Embed { rows: run.rows, cols, first, lines, slots: run.slots, format };
-                plan.add(op, &[run.batch, picked, part.buf, run.scratch.x]);
+                plan.add(op, &[run.batch, picked, shard.buf, run.scratch.x]);
             }
         }
         for &layer in layers {
@@ -158,31 +158,31 @@ impl Model {
     /// matrix-vector kernels.
     pub(crate) fn logits(&self, plan: &mut Plan, rows: u32, few: bool, x: Buf, h: Buf, logits: Buf) {
         let Config { vocab_size: stride, hidden_size: cols, rms_norm_eps: eps, .. } = self.config;
-        plan.part = "head";
+        plan.part = Part::Head;
         if !few {
             plan.add(ops::RmsNorm { rows, width: cols, per_row: 1, eps }, &[x, self.norm, h]);
         }
-        for part in &self.head().parts {
-            let Part { first, outs, lines, .. } = *part;
-            let format = part.format;
+        for shard in &self.head().shards {
+            let Shard { first, outs, lines, .. } = *shard;
+            let format = shard.format;
             if few {
                 let op = ops::Logits { rows, cols, outs, first, stride, eps, lines, format };
-                plan.add(op, &[part.buf, x, self.norm, self.logit_scale, logits]);
+                plan.add(op, &[shard.buf, x, self.norm, self.logit_scale, logits]);
             } else {
                 let op = ops::MatmulLogits { rows, cols, line: 0, outs, first, stride, lines, format };
-                plan.add(op, &[part.buf, h, self.logit_scale, logits]);
+                plan.add(op, &[shard.buf, h, self.logit_scale, logits]);
             }
         }
     }
 
     /// The format of the head.
     pub fn format(&self) -> Format {
-        self.head().parts.first().map_or(Format::Bf16, |part| part.format)
+        self.head().shards.first().map_or(Format::Bf16, |shard| shard.format)
     }
 
     /// Bytes of weights on the device.
     pub fn bytes(&self) -> u64 {
-        let tables = [Some(&self.embedding), self.memory.as_ref(), self.head.as_ref()];
+        let tables = [Some(&self.embedding), self.meta_tokens.as_ref(), self.head.as_ref()];
         let ends =
             tables.iter().flatten().map(|m| m.bytes()).sum::<u64>() + self.norm.bytes() + self.logit_scale.bytes();
         ends + self.layer_bytes().sum::<u64>()

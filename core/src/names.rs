@@ -2,8 +2,8 @@
 
 /// Embedding of the vocabulary, shape `[vocab_size, hidden_size]`.
 pub(crate) const EMBED: &str = "model.embed_tokens.weight";
-/// Embedding of the meta tokens, shape `[memory_tokens, hidden_size]`.
-pub(crate) const MEMORY: &str = "model.memory_tokens";
+/// Embedding of the meta tokens, shape `[meta_tokens, hidden_size]`.
+pub(crate) const META_TOKENS: &str = "model.memory_tokens";
 /// The output head, shape `[vocab_size, hidden_size]`. A model with a tied head does without.
 pub(crate) const HEAD: &str = "lm_head.weight";
 

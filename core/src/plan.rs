@@ -5,6 +5,52 @@ use crate::buf::Buf;
 use crate::kernel::Access;
 use crate::op::{AnyOp, Op};
 
+/// A part of a model whose cost is told: by `explain`, by profiles, and in reports of benchmarks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Part {
+    /// The look-up of tokens and meta tokens.
+    Embedding,
+    /// Attention blocks.
+    Attention,
+    /// Mamba2 blocks.
+    Mamba2,
+    /// DeltaNet blocks.
+    DeltaNet,
+    /// FFN blocks.
+    Ffn,
+    /// Final norm and logits.
+    Head,
+    /// The choice of a token.
+    Pick,
+    /// No part of a model: operators alone.
+    #[default]
+    Other,
+}
+
+impl Part {
+    /// Its name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Part::Embedding => "embedding",
+            Part::Attention => "attention",
+            Part::Mamba2 => "mamba2",
+            Part::DeltaNet => "deltanet",
+            Part::Ffn => "ffn",
+            Part::Head => "head",
+            Part::Pick => "pick",
+            Part::Other => "other",
+        }
+    }
+}
+
+impl std::fmt::Display for Part {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 /// One operator with its buffers.
 #[derive(Debug)]
 pub struct Step {
@@ -12,8 +58,8 @@ pub struct Step {
     pub op: Box<dyn AnyOp>,
     /// Its bindings, in order.
     pub bufs: Vec<Buf>,
-    /// The part of the model it belongs to, for `explain`.
-    pub part: &'static str,
+    /// The part of the model that it belongs to.
+    pub part: Part,
 }
 
 /// A recorded list of steps. Recording needs no device; [`Exec::prepare`](crate::Exec::prepare) adds what
@@ -23,7 +69,7 @@ pub struct Plan {
     /// The steps in order.
     pub steps: Vec<Step>,
     /// The part of the model that is being recorded.
-    pub part: &'static str,
+    pub part: Part,
     pub(crate) prepared: Option<crate::gpu::Prepared>,
 }
 

@@ -11,6 +11,7 @@ use crate::place::{Place, Places};
 /// How a matrix touches the residual stream. Training normalises the rows of matrices that read from it and the columns of
 /// those that write to it (arXiv 2511.18890, weight normalisation).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Residual {
     /// Its inputs are the residual stream, or its rows are residual vectors (embedding, head).
     Reads,

@@ -24,7 +24,7 @@ use std::{borrow::Cow, collections::HashMap, sync::Arc};
 use tokenizers::{Model as _, NormalizedString, models::bpe::BPE};
 
 use crate::{Error, Result};
-use added::{Added, Part};
+use added::{Added, Piece};
 pub use answer::{End, Until, Writer};
 pub(crate) use bytes::BYTE_CHARS;
 use bytes::Pieces;
@@ -82,16 +82,16 @@ impl Tokenizer {
         let mut ids = if add_special { self.prefix.clone() } else { Vec::new() };
         let mut budget = Budget::new(text.len());
         self.raw.cut(text, |part| match part {
-            Part::Token(id) => {
+            Piece::Token(id) => {
                 ids.push(id);
                 Ok(())
             }
-            Part::Text(text) => self.normalized.cut(&self.normalize(text)?, |part| match part {
-                Part::Token(id) => {
+            Piece::Text(text) => self.normalized.cut(&self.normalize(text)?, |part| match part {
+                Piece::Token(id) => {
                     ids.push(id);
                     Ok(())
                 }
-                Part::Text(text) => self.encode_plain(text, &mut budget, &mut ids),
+                Piece::Text(text) => self.encode_plain(text, &mut budget, &mut ids),
             }),
         })?;
         if add_special {
@@ -121,8 +121,8 @@ impl Tokenizer {
         let mut ids = Vec::new();
         self.special.cut(text, |part| {
             match part {
-                Part::Token(id) => ids.push(id),
-                Part::Text(text) => ids.extend(self.encode(&unmarked(text), false)?),
+                Piece::Token(id) => ids.push(id),
+                Piece::Text(text) => ids.extend(self.encode(&unmarked(text), false)?),
             }
             Ok(())
         })?;

@@ -4,13 +4,13 @@ mod writing;
 
 pub use writing::{Writing, whole};
 
+use crate::arch::{self, Arch};
 use crate::bench::Bench;
 use crate::hub::is_revision;
 use crate::logits::Logits;
 use crate::manual::{Completions, Man};
 use crate::profile::Profile;
 use crate::report::EXIT_CODES;
-use crate::shape::{self, Shape};
 use crate::unused;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
@@ -147,8 +147,8 @@ pub struct Common {
     pub model: Option<PathBuf>,
     /// Use random weights instead of a model, to measure speed without a download. Either a published shape (nemotron-flash-1b,
     /// -3b, qwen3-0.6b, -1.7b, qwen2.5-0.5b, -1.5b, llama-3.2-1b, -3b, smollm2-1.7b), or any stack that a config.json describes
-    #[arg(long, value_name = "SHAPE|FILE.json", value_parser = shape::shape, conflicts_with = "model", global = true)]
-    pub arch: Option<Shape>,
+    #[arg(long, value_name = "SHAPE|FILE.json", value_parser = arch::arch, conflicts_with = "model", global = true)]
+    pub arch: Option<Arch>,
     /// How matrices are kept: as stored, or quantised to 8 or 4 bits while they are loaded [default: as stored]
     #[arg(long, global = true)]
     pub weights: Option<Weights>,

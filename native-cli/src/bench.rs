@@ -16,7 +16,7 @@ use crate::args::Common;
 use crate::interrupt::{self, Answering, Idle};
 use crate::report::Exit;
 use crate::terminal;
-use crate::{compare, outfile, page};
+use crate::{compare, html, outfile};
 use anyhow::{Result, bail};
 use nemoflash_bench::report::Gate;
 use options::{Output as Format, Table};
@@ -34,7 +34,7 @@ pub async fn run(common: &Common, bench: &Bench) -> Result<Exit> {
         used.push(file.clone());
     }
     if let Some(html) = &bench.html {
-        page::named(html)?;
+        html::named(html)?;
         outfile::check(html, &used)?;
     }
     if let Some(path) = &bench.browser {

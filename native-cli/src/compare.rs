@@ -13,7 +13,7 @@ mod text;
 
 use crate::args::Common;
 use crate::report::Exit;
-use crate::{outfile, page, terminal};
+use crate::{outfile, terminal};
 use anyhow::{Result, bail};
 use nemoflash_bench::report::Row;
 use std::path::{Path, PathBuf};
@@ -39,7 +39,7 @@ pub struct Compare {
 /// If a file cannot be read or is of another schema, or the page cannot be written.
 pub fn run(common: &Common, args: &Compare) -> Result<Exit> {
     if let Some(html) = &args.html {
-        page::named(html)?;
+        crate::html::named(html)?;
         outfile::check(html, &args.files)?;
     }
     let read::Rows { rows, notes } = read::all(&args.files)?;

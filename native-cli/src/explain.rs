@@ -5,7 +5,7 @@ use crate::devices::table;
 use crate::report::Exit;
 use crate::{open, terminal};
 use anyhow::Result;
-use nemoflash::Explain;
+use nemoflash::{Explain, Part};
 
 /// Runs the command.
 ///
@@ -32,11 +32,11 @@ fn page(name: &str, explain: &Explain) -> String {
     if explain.coopmat {
         how.push("cooperative matrices in prefill".into());
     }
-    if explain.parts.iter().any(|part| matches!(part.part, "mamba2" | "deltanet")) {
+    if explain.parts.iter().any(|part| matches!(part.part, Part::Mamba2 | Part::DeltaNet)) {
         how.push(format!("{} scan in prefill", explain.prefill_scan));
     }
-    if explain.memory_tokens > 0 {
-        how.push(format!("{} meta tokens computed once", explain.memory_tokens));
+    if explain.meta_tokens > 0 {
+        how.push(format!("{} meta tokens computed once", explain.meta_tokens));
     }
     let memory = [
         ["weights".into(), binary(held.weights), explain.weights.clone()],
@@ -47,7 +47,7 @@ fn page(name: &str, explain: &Explain) -> String {
     let mut parts = vec![["PART", "BLOCKS", "DISPATCHES", "BYTES"].map(str::to_owned)];
     parts.extend(
         explain.parts.iter().map(|part| {
-            [part.part.to_owned(), part.count.to_string(), part.dispatches.to_string(), binary(part.bytes)]
+            [part.part.to_string(), part.count.to_string(), part.dispatches.to_string(), binary(part.bytes)]
         }),
     );
     let (dispatches, bytes) = (explain.dispatches_per_token.to_string(), binary(explain.bytes_per_token));

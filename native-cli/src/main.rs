@@ -4,6 +4,7 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod answer;
+mod arch;
 mod args;
 mod bench;
 mod chat;
@@ -13,6 +14,7 @@ mod doctor;
 mod explain;
 mod folder;
 mod generate;
+mod html;
 mod hub;
 mod interrupt;
 mod lines;
@@ -21,13 +23,11 @@ mod manual;
 mod memory;
 mod open;
 mod outfile;
-mod page;
 mod perplexity;
 mod profile;
 mod quantize;
 mod quiet;
 mod report;
-mod shape;
 mod source;
 mod synthesize;
 mod terminal;

@@ -13,9 +13,9 @@ mod study;
 pub use options::Profile;
 
 use crate::args::Common;
+use crate::html;
 use crate::interrupt::{self, Answering, Idle};
 use crate::outfile::{self, Growing};
-use crate::page;
 use crate::report::Exit;
 use anyhow::Result;
 use lab::Lab;
@@ -35,7 +35,7 @@ pub async fn run(common: &Common, profile: &Profile) -> Result<Exit> {
         used.push(file.clone());
     }
     if let Some(html) = &output.html {
-        page::named(html)?;
+        html::named(html)?;
         outfile::check(html, &used)?;
     }
     let points = profile.study.points()?;

@@ -4,10 +4,10 @@ mod tensors;
 
 pub use tensors::Tensors;
 
+use crate::arch::Arch;
 use crate::args::Common;
 use crate::hub::{self, Id};
 use crate::report::Usage;
-use crate::shape::Shape;
 use anyhow::{Context as _, Result, bail};
 use nemoflash::checkpoint;
 use nemoflash::{
@@ -124,7 +124,7 @@ impl Source {
     /// # Errors
     /// If a file is missing, is no file, or cannot be read or downloaded.
     pub fn open(common: &Common) -> Result<Source> {
-        if let Some(Shape { name, config, .. }) = common.arch.clone() {
+        if let Some(Arch { name, config, .. }) = common.arch.clone() {
             let weights = vec![Weights::Random];
             return Ok(Source { name, folder: None, config, optional: Optional::default(), weights });
         }

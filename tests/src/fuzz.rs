@@ -159,8 +159,8 @@ pub fn config(data: &[u8]) {
 
 /// Panics unless the dimensions belong together and the tensors can be counted.
 pub fn consistent(config: &Config) {
-    let Config { vocab_size, hidden_size, memory_tokens, max_position_embeddings, .. } = *config;
-    assert!(vocab_size > 0 && hidden_size > 0 && memory_tokens < max_position_embeddings);
+    let Config { vocab_size, hidden_size, meta_tokens, max_position_embeddings, .. } = *config;
+    assert!(vocab_size > 0 && hidden_size > 0 && meta_tokens < max_position_embeddings);
     assert!(config.rms_norm_eps > 0.0 && config.rms_norm_eps <= 0.1, "{}", config.rms_norm_eps);
     assert!(config.eos.iter().chain(&config.bos).all(|&token| token < vocab_size), "{config:?}");
     assert!((1..=2048).contains(&config.layers.len()), "{} layers", config.layers.len());

@@ -37,7 +37,7 @@ pub fn reflect(shader: &Shader, module: &Module, info: &ModuleInfo) -> Result<()
     let file = format!("{}.wgsl", kernel.name);
     let text = nemoflash_shaders::FILES.iter().find(|(name, _)| *name == file);
     let (_, text) = text.ok_or_else(|| format!("no file {file} is listed in the shaders crate"))?;
-    if !kernel.parts.contains(&nemoflash::kernel::Part::Text(text)) {
+    if !kernel.parts.contains(&nemoflash::kernel::Source::Text(text)) {
         return Err(format!("{file} is not among the kernel's parts"));
     }
     let invocations: u32 = entry.workgroup_size.iter().product();

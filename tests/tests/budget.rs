@@ -3,7 +3,7 @@
 
 use nemoflash::kernel::Access;
 use nemoflash::plan::Plan;
-use nemoflash::{BUDGET, Buf, Elem, Engine, EngineOptions, Event, Exec, Sampling};
+use nemoflash::{BUDGET, Buf, Elem, Engine, EngineOptions, Event, Exec, Part, Sampling};
 use nemoflash_tests::{GOLDEN, Mode, expected, load, targets_in};
 use pollster::block_on;
 use std::ops::ControlFlow;
@@ -28,7 +28,7 @@ fn engine(exec: Exec, name: &str, context: u32) -> Engine {
 }
 
 /// Parts that take more dispatches than the budget has for them.
-fn over(engine: &Engine, budget: &[(&str, usize)]) -> Vec<String> {
+fn over(engine: &Engine, budget: &[(Part, usize)]) -> Vec<String> {
     let parts = engine.explain().parts;
     let most = |name| budget.iter().find(|(part, _)| *part == name).map_or(0, |(_, most)| *most);
     let over = parts.iter().filter(|part| part.dispatches > part.count * most(part.part));
@@ -76,8 +76,9 @@ fn check(label: &str, mut exec: Exec) {
             let (faults, bytes) = weights(&engine.decode_plans());
             assert_eq!(faults, [""; 0], "{case}");
             // Meta tokens and the zeros for a bias that DeltaNet lacks are for prefill alone.
-            let deltas = explain.parts.iter().find(|part| part.part == "deltanet").map_or(0, |part| part.count as u64);
-            let [meta, hidden] = [engine.config().memory_tokens, engine.config().hidden_size].map(u64::from);
+            let deltas =
+                explain.parts.iter().find(|part| part.part == Part::DeltaNet).map_or(0, |part| part.count as u64);
+            let [meta, hidden] = [engine.config().meta_tokens, engine.config().hidden_size].map(u64::from);
             let unused = 2 * meta * hidden + 4 * deltas * 3 * hidden;
             assert_eq!(bytes + unused, explain.device_bytes.weights, "{case}");
             exec = engine.into_exec();
@@ -103,7 +104,7 @@ fn excess_is_found() {
     for (i, (name, most)) in BUDGET.into_iter().enumerate() {
         let mut small = BUDGET;
         small[i].1 = most - 1;
-        assert!(over(&engine, &small).iter().any(|line| line.starts_with(name)), "{name}");
+        assert!(over(&engine, &small).iter().any(|line| line.starts_with(name.name())), "{name}");
     }
     let [body, ends] = engine.decode_plans();
     let twice = weights(&[body, ends, ends]).0;

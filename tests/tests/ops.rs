@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use nemoflash::batch::Size;
-use nemoflash::kernel::{Access, Const, Kernel, Part, write};
+use nemoflash::kernel::{Access, Const, Kernel, Source, write};
 use nemoflash::op::{Example, Op};
 use nemoflash::ops::{Case, seeded};
 use nemoflash::{Caps, Elem, Error};
@@ -155,16 +155,20 @@ const HEAD: &str = "struct Numbers { fault: u32 }
 fn faulty(@builtin(global_invocation_id) id: vec3<u32>, @builtin(local_invocation_index) local: u32) {";
 const BINDS: &[nemoflash::kernel::Bind] = &[write("y", Elem::F32)];
 /// 0 is right; each other has one fault.
-const KERNELS: &[&[Part]] = &[
-    &[Part::Text(HEAD), Part::Text("if id.x < 100u { y[id.x] = f32(id.x + n.fault); } }")],
-    &[Part::Text(HEAD), Part::Text("y[id.x] = 0.0 and nothing WGSL knows; }")],
-    &[Part::Text(HEAD), Part::Text("if id.x < 100u { y[id.x] = f32(id.x + n.fault); } } // too many workgroups")],
-    &[Part::Text(HEAD), Part::Text("if id.x < 101u { y[id.x] = f32(id.x); } }")],
-    &[Part::Text(HEAD), Part::Text("if id.x < 99u { y[id.x] = f32(id.x); } }")],
-    &[Part::Text(HEAD), Part::Text("if id.x < 100u { y[id.x] = f32(id.x) * 1.001; } }")],
-    &[Part::Text(HEAD), Part::Text("if id.x < 100u { y[id.x] = log(f32(id.x) - 1.0); } }")],
+const KERNELS: &[&[Source]] = &[
+    &[Source::Text(HEAD), Source::Text("if id.x < 100u { y[id.x] = f32(id.x + n.fault); } }")],
+    &[Source::Text(HEAD), Source::Text("y[id.x] = 0.0 and nothing WGSL knows; }")],
+    &[Source::Text(HEAD), Source::Text("if id.x < 100u { y[id.x] = f32(id.x + n.fault); } } // too many workgroups")],
+    &[Source::Text(HEAD), Source::Text("if id.x < 101u { y[id.x] = f32(id.x); } }")],
+    &[Source::Text(HEAD), Source::Text("if id.x < 99u { y[id.x] = f32(id.x); } }")],
+    &[Source::Text(HEAD), Source::Text("if id.x < 100u { y[id.x] = f32(id.x) * 1.001; } }")],
+    &[Source::Text(HEAD), Source::Text("if id.x < 100u { y[id.x] = log(f32(id.x) - 1.0); } }")],
     // Workgroup memory that nobody wrote.
-    &[Part::Text(HEAD), Part::Text("if id.x < 100u { y[id.x] = f32(id.x) + old[id.x % 4u]; } }"), Part::Text(SHARED)],
+    &[
+        Source::Text(HEAD),
+        Source::Text("if id.x < 100u { y[id.x] = f32(id.x) + old[id.x % 4u]; } }"),
+        Source::Text(SHARED),
+    ],
 ];
 const SHARED: &str = "var<workgroup> old: array<f32, 4>;";
 

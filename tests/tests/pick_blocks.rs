@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use nemoflash::batch::Size;
-use nemoflash::kernel::{Const, Kernel, Part};
+use nemoflash::kernel::{Const, Kernel, Source};
 use nemoflash::op::{Example, Op};
 use nemoflash::ops::Pick;
 use nemoflash::{Caps, Exec, Sampling};
@@ -30,13 +30,13 @@ impl HighFloor {
 
 impl Op for HighFloor {
     fn kernel(&self) -> Kernel {
-        static PARTS: LazyLock<Vec<Part>> = LazyLock::new(|| {
-            let [batch, choice, Part::Text(pick)] = Pick { rows: 1, vocab: 1, slots: 1 }.kernel().parts[..] else {
+        static PARTS: LazyLock<Vec<Source>> = LazyLock::new(|| {
+            let [batch, choice, Source::Text(pick)] = Pick { rows: 1, vocab: 1, slots: 1 }.kernel().parts[..] else {
                 unreachable!("three texts")
             };
             let wrong = pick.replace("SLACK: f32 = 1.0001", "SLACK: f32 = 0.25");
             assert_ne!(wrong, pick);
-            vec![batch, choice, Part::Text(wrong.leak())]
+            vec![batch, choice, Source::Text(wrong.leak())]
         });
         Kernel { parts: &PARTS, ..self.right().kernel() }
     }

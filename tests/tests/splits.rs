@@ -1,7 +1,7 @@
 //! Matrices and memory beyond what one binding holds.
 #![forbid(unsafe_code)]
 
-use nemoflash::{Engine, EngineOptions, Error, Event, Exec, Kv, LoadOptions, Quant, Sampling, Synthetic};
+use nemoflash::{Engine, EngineOptions, Error, Event, Exec, Kv, LoadOptions, Part, Quant, Sampling, Synthetic};
 use nemoflash_tests::{Mode, close, load, load_synthetic, loud, targets_in};
 use pollster::block_on;
 use std::ops::ControlFlow;
@@ -34,7 +34,7 @@ fn outcome(exec: Exec) -> Outcome {
     let options = EngineOptions { context: 64, kv: Kv::F32, ..Default::default() };
     let mut engine = block_on(Engine::new(loaded, options)).expect("engine");
     let explain = engine.explain();
-    let parts = ["embedding", "head"]
+    let parts = [Part::Embedding, Part::Head]
         .map(|name| explain.parts.iter().find(|part| part.part == name).map_or(0, |part| part.dispatches));
     engine.begin(0, &Sampling::default()).expect("begin");
     let logits = block_on(engine.logits(0, &PROMPT)).expect("logits");
@@ -94,7 +94,7 @@ fn a_quantised_vocabulary_in_two_parts() {
         let options = EngineOptions { context: 64, kv: Kv::F32, ..Default::default() };
         let mut engine = block_on(Engine::new(loaded, options)).expect("engine");
         let explain = engine.explain();
-        let parts = explain.parts.iter().find(|part| part.part == "head").map_or(0, |part| part.dispatches);
+        let parts = explain.parts.iter().find(|part| part.part == Part::Head).map_or(0, |part| part.dispatches);
         engine.begin(0, &Sampling::default()).expect("begin");
         let logits = block_on(engine.logits(0, &prompt[..3])).expect("logits");
         (parts, [logits, block_on(engine.logits(0, &prompt[3..])).expect("logits")].concat())

@@ -38,7 +38,7 @@ pub async fn work(
     let slots = if prompt { 1 } else { tokens };
     let options = EngineOptions { slots, context, ..Default::default() };
     let engine = Engine::new(Loaded::dry_run(caps, config, &[], load).await?, options).await?;
-    let position = engine.config().memory_tokens + depth;
+    let position = engine.config().meta_tokens + depth;
     let mut batch = Batch::default();
     match prompt {
         true => batch.push(0, position, &(0..tokens).collect::<Vec<_>>(), true),

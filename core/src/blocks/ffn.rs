@@ -5,7 +5,7 @@ use crate::Result;
 use crate::buf::Buf;
 use crate::config::{Activation, FfnDims};
 use crate::exec::Exec;
-use crate::matrix::{Matrix, Part};
+use crate::matrix::{Matrix, Shard};
 use crate::names::name;
 use crate::ops;
 use crate::place::Places;
@@ -48,14 +48,14 @@ impl Ffn {
     }
 
     pub(super) fn mix(&self, plan: &mut Plan, run: &Run, norm: Buf) {
-        let Matrix { outs: width, cols, parts } = &self.up;
+        let Matrix { outs: width, cols, shards } = &self.up;
         let (rows, width, cols, eps) = (run.rows, *width, *cols, run.eps);
         let s = run.scratch;
         if run.few {
-            for part in parts {
-                let Part { first, outs, lines, .. } = *part;
-                let (stride, format) = (width, part.format);
-                let bufs = [part.buf, s.x, norm, s.y];
+            for shard in shards {
+                let Shard { first, outs, lines, .. } = *shard;
+                let (stride, format) = (width, shard.format);
+                let bufs = [shard.buf, s.x, norm, s.y];
                 if self.gated {
                     plan.add(ops::MatvecGate { rows, cols, outs, first, stride, eps, lines, format }, &bufs);
                 } else {
@@ -64,13 +64,13 @@ impl Ffn {
             }
         } else {
             run.norm(plan, s.x, norm, cols);
-            for part in parts {
+            for shard in shards {
                 let halves = 1 + u32::from(self.gated);
                 for half in 0..halves {
-                    let (outs, stride, lines, format) = (part.outs, width * halves, part.lines, part.format);
-                    let (line, first) = (half * part.outs, half * width + part.first);
+                    let (outs, stride, lines, format) = (shard.outs, width * halves, shard.lines, shard.format);
+                    let (line, first) = (half * shard.outs, half * width + shard.first);
                     let op = ops::Matmul { rows, cols, line, outs, first, stride, lines, format };
-                    plan.add(op, &[part.buf, s.h, s.p]);
+                    plan.add(op, &[shard.buf, s.h, s.p]);
                 }
             }
             plan.add(ops::FfnAct { rows, width, gated: self.gated.into() }, &[s.p, s.y]);

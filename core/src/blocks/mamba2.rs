@@ -5,7 +5,7 @@ use crate::Result;
 use crate::buf::Buf;
 use crate::config::Mamba2Dims;
 use crate::exec::Exec;
-use crate::matrix::{Matrix, Part};
+use crate::matrix::{Matrix, Shard};
 use crate::names::name;
 use crate::ops;
 use crate::place::Places;
@@ -124,11 +124,11 @@ impl Mamba2 {
             plan.add(ops::RmsNorm { rows, width: cols, per_row: 1, eps: EPS }, &[s.y, self.norm, s.h]);
             return run.add(plan, &self.out, s.h);
         }
-        for part in &self.out.parts {
-            let Part { first, outs, lines, .. } = *part;
-            let format = part.format;
+        for shard in &self.out.shards {
+            let Shard { first, outs, lines, .. } = *shard;
+            let format = shard.format;
             let op = ops::MatvecNormAdd { rows, cols, outs, first, stride, eps: EPS, lines, format };
-            plan.add(op, &[part.buf, s.y, self.norm, s.x]);
+            plan.add(op, &[shard.buf, s.y, self.norm, s.x]);
         }
     }
 

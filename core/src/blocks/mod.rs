@@ -13,10 +13,10 @@ pub use mamba2::Mamba2;
 use crate::buf::{Buf, Elem};
 use crate::config::{BlockKind, Layer};
 use crate::exec::Exec;
-use crate::matrix::{Matrix, Part};
+use crate::matrix::{Matrix, Shard};
 use crate::ops;
 use crate::place::Places;
-use crate::plan::Plan;
+use crate::plan::{Part, Plan};
 use crate::table::Group;
 use crate::{Result, scratch::Scratch};
 
@@ -60,20 +60,20 @@ pub struct Run<'a> {
 impl Run<'_> {
     /// `out[:, ..] = W·RMSNorm(x)`, rows of `out` being `W`'s outputs.
     fn project(&self, plan: &mut Plan, x: Buf, norm: Buf, matrix: &Matrix, out: Buf) {
-        let Matrix { outs: stride, cols, parts } = matrix;
+        let Matrix { outs: stride, cols, shards } = matrix;
         let (rows, cols, stride) = (self.rows, *cols, *stride);
         if !self.few {
             self.norm(plan, x, norm, cols);
         }
-        for part in parts {
-            let Part { first, outs, lines, .. } = *part;
-            let format = part.format;
+        for shard in shards {
+            let Shard { first, outs, lines, .. } = *shard;
+            let format = shard.format;
             if self.few {
                 let op = ops::MatvecNorm { rows, cols, outs, first, stride, eps: self.eps, lines, format };
-                plan.add(op, &[part.buf, x, norm, out]);
+                plan.add(op, &[shard.buf, x, norm, out]);
             } else {
                 let op = ops::Matmul { rows, cols, line: 0, outs, first, stride, lines, format };
-                plan.add(op, &[part.buf, self.scratch.h, out]);
+                plan.add(op, &[shard.buf, self.scratch.h, out]);
             }
         }
     }
@@ -86,17 +86,17 @@ impl Run<'_> {
 
     /// `x += W·input`: an output projection with its residual.
     fn add(&self, plan: &mut Plan, matrix: &Matrix, input: Buf) {
-        let Matrix { outs: stride, cols, parts } = matrix;
+        let Matrix { outs: stride, cols, shards } = matrix;
         let (rows, cols, stride) = (self.rows, *cols, *stride);
-        for part in parts {
-            let Part { first, outs, lines, .. } = *part;
-            let format = part.format;
+        for shard in shards {
+            let Shard { first, outs, lines, .. } = *shard;
+            let format = shard.format;
             if self.few {
                 let op = ops::MatvecAdd { rows, cols, outs, first, stride, eps: 0.0, lines, format };
-                plan.add(op, &[part.buf, input, self.scratch.x]);
+                plan.add(op, &[shard.buf, input, self.scratch.x]);
             } else {
                 let op = ops::MatmulAdd { rows, cols, line: 0, outs, first, stride, lines, format };
-                plan.add(op, &[part.buf, input, self.scratch.x]);
+                plan.add(op, &[shard.buf, input, self.scratch.x]);
             }
         }
     }
@@ -171,7 +171,7 @@ impl Block {
     /// Records `x += mix(RMSNorm(x; norm))`. `memory` are the buffers of this block's memory: one, or one for every
     /// [`Run::bank`] slots.
     pub fn mix(&self, plan: &mut Plan, run: &Run, norm: Buf, memory: &[Buf], rotary: Option<Buf>) {
-        plan.part = self.name();
+        plan.part = self.part();
         match (self, memory, rotary) {
             (Block::Attention(block), [_, ..], Some(rotary)) => block.mix(plan, run, norm, memory, rotary),
             (Block::Mamba2(block), &[state], _) => block.mix(plan, run, norm, state),
@@ -181,13 +181,13 @@ impl Block {
         }
     }
 
-    /// The kind's name.
-    pub fn name(&self) -> &'static str {
+    /// The part of the model that it is.
+    pub fn part(&self) -> Part {
         match self {
-            Block::Attention(_) => "attention",
-            Block::Mamba2(_) => "mamba2",
-            Block::DeltaNet(_) => "deltanet",
-            Block::Ffn(_) => "ffn",
+            Block::Attention(_) => Part::Attention,
+            Block::Mamba2(_) => Part::Mamba2,
+            Block::DeltaNet(_) => Part::DeltaNet,
+            Block::Ffn(_) => Part::Ffn,
         }
     }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 /// How a conversation becomes one text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum ChatFormat {
     /// Plain text: the messages one after the other. The model continues them.
     Text,

@@ -33,17 +33,16 @@ impl Reader<'_> {
         let hidden_size = keys.dim("hidden_size", 1..=MAX_HIDDEN, shapes.hidden_size())?;
         fits("hidden_size", "a hidden size", hidden_size, 8, MAX_HIDDEN)?;
         let max_position_embeddings = keys.integer("max_position_embeddings", 1..=MAX_POSITIONS)?.unwrap_or(262_144);
-        let memory_tokens =
-            keys.dim("num_memory_tokens", 0..=MAX_POSITIONS, Some(shapes.memory_tokens().unwrap_or(0)))?;
-        if memory_tokens >= max_position_embeddings {
-            let why = format!("{memory_tokens} leave no room in {max_position_embeddings} positions");
+        let meta_tokens = keys.dim("num_memory_tokens", 0..=MAX_POSITIONS, Some(shapes.meta_tokens().unwrap_or(0)))?;
+        if meta_tokens >= max_position_embeddings {
+            let why = format!("{meta_tokens} leave no room in {max_position_embeddings} positions");
             return Err(bad("num_memory_tokens", why));
         }
         Ok(Config {
             vocab_size,
             hidden_size,
             layers: self.layers(hidden_size, max_position_embeddings)?,
-            memory_tokens,
+            meta_tokens,
             rms_norm_eps: keys.number("rms_norm_eps", 1e-12..=0.1)?.unwrap_or(1e-6) as f32,
             max_position_embeddings,
             tie_word_embeddings: keys.flag("tie_word_embeddings")?.unwrap_or(false),

@@ -40,7 +40,7 @@ impl Reader<'_> {
             vocab_size,
             hidden_size,
             layers,
-            memory_tokens: 0,
+            meta_tokens: 0,
             rms_norm_eps,
             max_position_embeddings,
             tie_word_embeddings: keys.flag("tie_word_embeddings")?.unwrap_or(false),

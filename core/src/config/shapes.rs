@@ -3,7 +3,7 @@
 use super::quantization::Quantization;
 use crate::checkpoint::{Dtype, Header, TensorInfo};
 use crate::format::packed::Packed;
-use crate::names::{EMBED, HEAD, MEMORY, beside, name};
+use crate::names::{EMBED, HEAD, META_TOKENS, beside, name};
 use std::collections::HashMap;
 
 /// The tensors of all files by name. Where a name occurs twice, the first counts.
@@ -51,8 +51,8 @@ impl<'a> Shapes<'a> {
         self.dim(EMBED, 1)
     }
 
-    pub(crate) fn memory_tokens(&self) -> Option<u64> {
-        self.dim(MEMORY, 0)
+    pub(crate) fn meta_tokens(&self) -> Option<u64> {
+        self.dim(META_TOKENS, 0)
     }
 
     fn of_block(&self, prefix: &str, name: &str, axis: usize) -> Option<u64> {

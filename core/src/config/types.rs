@@ -12,7 +12,7 @@ pub struct Config {
     /// The residual sub-layers, in order: each is `x += block(norm(x))`.
     pub layers: Vec<Layer>,
     /// Learned tokens in front of every fresh sequence. May be 0.
-    pub memory_tokens: u32,
+    pub meta_tokens: u32,
     /// Epsilon of the layers' norms and of the final norm.
     pub rms_norm_eps: f32,
     /// The longest sequence that the model was made for, meta tokens included.
@@ -128,6 +128,7 @@ pub struct FfnDims {
 
 /// The activation inside an FFN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Activation {
     /// `silu(gate x) * up x`.
     Silu,

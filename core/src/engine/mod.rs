@@ -24,7 +24,7 @@ use crate::kernel::{Const, Kernel};
 use crate::loaded::Loaded;
 use crate::model::Model;
 use crate::ops;
-use crate::plan::Plan;
+use crate::plan::{Part, Plan};
 use crate::rotary::rotaries;
 use crate::sampling::SAMPLING_WORDS;
 use crate::scratch::Scratch;
@@ -47,6 +47,7 @@ const LOGIT_ROWS: u32 = 64;
 
 /// How keys and values are kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Kv {
     /// Half precision: half the memory and half the bytes read.
     #[default]
@@ -173,7 +174,7 @@ impl Engine {
         range("context", context, 1 << 24)?;
         range("prefill_rows", prefill_rows, MAX_ROWS as u32)?;
         let config = &model.config;
-        let positions = config.memory_tokens + context;
+        let positions = config.meta_tokens + context;
         let blocks = || model.layers.iter().map(|(_, block)| block);
         let exec_ref = &mut exec;
         let arena = Arena::alloc(exec_ref, blocks(), slots, positions, kv == Kv::F16).await?;
@@ -229,11 +230,11 @@ impl Engine {
 
     /// Runs the meta tokens through slot 0 and saves the state behind them (spec 3.1).
     async fn compute_prefix(&mut self) -> Result<()> {
-        let Config { vocab_size, memory_tokens, .. } = self.model.config;
-        if memory_tokens == 0 {
+        let Config { vocab_size, meta_tokens, .. } = self.model.config;
+        if meta_tokens == 0 {
             return Ok(());
         }
-        let ids: Vec<u32> = (vocab_size..vocab_size + memory_tokens).collect();
+        let ids: Vec<u32> = (vocab_size..vocab_size + meta_tokens).collect();
         let (mut position, mut rest) = (0, &ids[..]);
         while let Some(chunk) = self.next_chunk(&mut rest) {
             let mut batch = Batch::default();
@@ -242,7 +243,7 @@ impl Engine {
             // One meta token on its own still needs the plan that knows meta tokens.
             self.run(&batch, false, Ends::None).await?;
         }
-        self.prefix = Some(self.arena.save(&mut self.exec, 0, memory_tokens).await?);
+        self.prefix = Some(self.arena.save(&mut self.exec, 0, meta_tokens).await?);
         Ok(())
     }
 
@@ -348,7 +349,7 @@ impl Engine {
             }
             Ends::Rows(_) => self.scratch.x,
             Ends::Gathered(segments) => {
-                plan.part = "head";
+                plan.part = Part::Head;
                 let rows = (self.scratch.x.len / u64::from(width)) as u32;
                 plan.add(ops::GatherLast { rows, segments, width }, &[self.batch, self.scratch.x, self.last]);
                 self.last
@@ -357,7 +358,7 @@ impl Engine {
         let (Ends::Rows(rows) | Ends::Gathered(rows)) = ends else { return };
         let few = rows <= ops::few_rows(self.exec.caps());
         self.model.logits(plan, rows, few, x, self.scratch.h, self.logits);
-        plan.part = "pick";
+        plan.part = Part::Pick;
         let Engine { batch, logits, maxima, scores, sampling, seen, picked, .. } = *self;
         plan.add(ops::PickScan { rows, vocab, slots }, &[batch, logits, sampling, seen, maxima, scores]);
         let bufs = [batch, logits, maxima, scores, sampling, seen, picked];

@@ -3,13 +3,14 @@
 use super::{Ends, Engine};
 use crate::batch::{Batch, Size};
 use crate::exec::Exec;
+use crate::plan::Part;
 use crate::{Error, Result};
 
 /// One dispatch of a step.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dispatch {
-    /// The part of the model: `embedding`, a kind of block, `head` or `pick`.
-    pub part: &'static str,
+    /// The part of the model.
+    pub part: Part,
     /// The kernel.
     pub kernel: &'static str,
     /// The operator with its numbers.

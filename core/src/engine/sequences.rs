@@ -40,7 +40,7 @@ impl Engine {
     /// # Errors
     /// [`Error::Parameter`] if there is no such slot, [`Error::Prompt`] if it holds no sequence.
     pub fn position(&mut self, slot: u32) -> Result<u32> {
-        let meta = self.model.config.memory_tokens;
+        let meta = self.model.config.meta_tokens;
         self.slot(slot)?
             .position
             .map(|position| position - meta)
@@ -54,7 +54,7 @@ impl Engine {
     pub fn begin(&mut self, slot: u32, sampling: &Sampling) -> Result<()> {
         sampling.validate()?;
         let words = self.model.config.vocab_size.div_ceil(32) as usize;
-        let position = self.model.config.memory_tokens;
+        let position = self.model.config.meta_tokens;
         *self.slot(slot)? = Slot { position: Some(position), sampling: *sampling, seen: vec![0; words] };
         if let Some(prefix) = &self.prefix {
             self.arena.load(&mut self.exec, slot, prefix)?;
@@ -79,7 +79,7 @@ impl Engine {
     /// # Errors
     /// [`Error::Prompt`] if the slot holds no sequence, [`Error::OutOfMemory`].
     pub async fn snapshot(&mut self, slot: u32) -> Result<Snapshot> {
-        let position = self.position(slot)? + self.model.config.memory_tokens;
+        let position = self.position(slot)? + self.model.config.meta_tokens;
         let saved = self.arena.save(&mut self.exec, slot, position).await?;
         Ok(Snapshot { saved, seen: self.slots[slot as usize].seen.clone() })
     }
@@ -129,6 +129,6 @@ impl Engine {
             let at = u64::from(slot) * state.seen.len() as u64;
             self.exec.write(self.seen, at, &state.seen);
         }
-        Ok(used + self.model.config.memory_tokens)
+        Ok(used + self.model.config.meta_tokens)
     }
 }

@@ -3,7 +3,7 @@
 use crate::batch::{BATCH_WORDS, Batch, Size, max_tiles};
 use crate::buf::Elem::{self, F16, F32, U32};
 use crate::caps::Caps;
-use crate::kernel::{Bind, Const, Kernel, Part, read, write};
+use crate::kernel::{Bind, Const, Kernel, Source, read, write};
 use crate::numbers;
 use crate::op::{Example, Op, floats, floats_mut};
 use half::f16;
@@ -45,8 +45,8 @@ fn tile(caps: &Caps) -> (u32, u32) {
     if caps.software { (16, 16) } else { (64, 32) }
 }
 
-const fn parts(kv_lib: &'static str) -> [Part; 5] {
-    use Part::Text;
+const fn parts(kv_lib: &'static str) -> [Source; 5] {
+    use Source::Text;
     [Text(wgsl::GRID), Text(wgsl::BATCH), Text(wgsl::TILE), Text(kv_lib), Text(wgsl::ATTENTION)]
 }
 const fn binds(kv: Bind) -> [Bind; 4] {
@@ -55,8 +55,8 @@ const fn binds(kv: Bind) -> [Bind; 4] {
 
 impl Op for Attention {
     fn kernel(&self) -> Kernel {
-        const F16_PARTS: &[Part] = &parts(wgsl::KV_F16);
-        const F32_PARTS: &[Part] = &parts(wgsl::KV_F32);
+        const F16_PARTS: &[Source] = &parts(wgsl::KV_F16);
+        const F32_PARTS: &[Source] = &parts(wgsl::KV_F32);
         const F16_BINDS: &[Bind] = &binds(read("kv", F16));
         const F32_BINDS: &[Bind] = &binds(read("kv", F32));
         match self.kv_f16 {

@@ -3,7 +3,7 @@
 use crate::batch::Size;
 use crate::buf::Elem::F32;
 use crate::caps::Caps;
-use crate::kernel::{Const, Kernel, Part, read, write};
+use crate::kernel::{Const, Kernel, Source, read, write};
 use crate::numbers;
 use crate::op::{Example, Op, floats, floats_mut};
 use nemoflash_shaders as wgsl;
@@ -30,7 +30,7 @@ const AT_ONCE: u32 = 8;
 
 const KERNEL: Kernel = Kernel {
     name: "attention_join",
-    parts: &[Part::Text(wgsl::GRID), Part::Text(wgsl::ATTENTION_JOIN)],
+    parts: &[Source::Text(wgsl::GRID), Source::Text(wgsl::ATTENTION_JOIN)],
     binds: &[read("parts", F32), read("weights", F32), write("y", F32)],
 };
 

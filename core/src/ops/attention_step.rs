@@ -5,7 +5,7 @@ use super::rope_kv::{random_rotary, turn};
 use crate::batch::{BATCH_WORDS, Batch, Size};
 use crate::buf::Elem::{F16, F32, U32};
 use crate::caps::Caps;
-use crate::kernel::{Bind, Const, Kernel, Part, read, update, write};
+use crate::kernel::{Bind, Const, Kernel, Source, read, update, write};
 use crate::numbers;
 use crate::op::{Example, Op, floats, floats_mut};
 use nemoflash_shaders as wgsl;
@@ -48,10 +48,10 @@ numbers! {
 /// Fewest keys of a split. With fewer, the fixed cost of a split would exceed the work that is shared.
 const LEAST: u32 = 32;
 
-const fn parts(kv_lib: &'static str) -> [Part; 6] {
-    use Part::Text;
+const fn parts(kv_lib: &'static str) -> [Source; 6] {
+    use Source::Text;
     [
-        Part::Team,
+        Source::Team,
         Text(wgsl::GRID),
         Text(wgsl::BATCH),
         Text(kv_lib),
@@ -73,8 +73,8 @@ const fn binds(kv: Bind) -> [Bind; 7] {
 
 impl Op for AttentionStep {
     fn kernel(&self) -> Kernel {
-        const F16_PARTS: &[Part] = &parts(wgsl::KV_F16);
-        const F32_PARTS: &[Part] = &parts(wgsl::KV_F32);
+        const F16_PARTS: &[Source] = &parts(wgsl::KV_F16);
+        const F32_PARTS: &[Source] = &parts(wgsl::KV_F32);
         const F16_BINDS: &[Bind] = &binds(update("kv", F16));
         const F32_BINDS: &[Bind] = &binds(update("kv", F32));
         match self.kv_f16 {

@@ -3,7 +3,7 @@
 use crate::batch::{BATCH_WORDS, Batch, Size, max_tiles};
 use crate::buf::Elem::{F32, U32};
 use crate::caps::Caps;
-use crate::kernel::{Const, Kernel, Part, read, write};
+use crate::kernel::{Const, Kernel, Source, read, write};
 use crate::numbers;
 use crate::op::{Example, Op, floats, floats_mut};
 use nemoflash_shaders as wgsl;
@@ -36,11 +36,11 @@ const STRIP: u32 = 8;
 const KERNEL: Kernel = Kernel {
     name: "conv1d",
     parts: &[
-        Part::Text(wgsl::GRID),
-        Part::Text(wgsl::BATCH),
-        Part::Text(wgsl::TILE),
-        Part::Text(wgsl::SILU),
-        Part::Text(wgsl::CONV1D),
+        Source::Text(wgsl::GRID),
+        Source::Text(wgsl::BATCH),
+        Source::Text(wgsl::TILE),
+        Source::Text(wgsl::SILU),
+        Source::Text(wgsl::CONV1D),
     ],
     binds: &[read("batch", U32), read("p", F32), read("w", F32), read("bias", F32), read("state", F32), write("y", F32)],
 };

@@ -4,7 +4,7 @@ use super::Conv1d;
 use crate::batch::{BATCH_WORDS, Batch, Size};
 use crate::buf::Elem::{F32, U32};
 use crate::caps::Caps;
-use crate::kernel::{Const, Kernel, Part, read, update};
+use crate::kernel::{Const, Kernel, Source, read, update};
 use crate::numbers;
 use crate::op::{Example, Op, floats, floats_mut};
 use nemoflash_shaders as wgsl;
@@ -34,7 +34,7 @@ const WG: u32 = 64;
 
 const KERNEL: Kernel = Kernel {
     name: "conv_tail",
-    parts: &[Part::Text(wgsl::GRID), Part::Text(wgsl::BATCH), Part::Text(wgsl::CONV_TAIL)],
+    parts: &[Source::Text(wgsl::GRID), Source::Text(wgsl::BATCH), Source::Text(wgsl::CONV_TAIL)],
     binds: &[read("batch", U32), read("p", F32), update("state", F32)],
 };
 

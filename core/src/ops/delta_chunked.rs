@@ -5,7 +5,7 @@ use super::delta_serial::{examples, unit_qkv};
 use crate::batch::{BATCH_WORDS, Batch, Size, tiles};
 use crate::buf::Elem::{F32, U32};
 use crate::caps::Caps;
-use crate::kernel::{Const, Kernel, Part, read, update, write};
+use crate::kernel::{Const, Kernel, Source, read, update, write};
 use crate::numbers;
 use crate::op::{Example, Op, floats, floats_mut};
 use nemoflash_shaders as wgsl;
@@ -50,7 +50,7 @@ impl DeltaChunked {
 
 const KERNEL: Kernel = Kernel {
     name: "delta_chunked",
-    parts: &[Part::Text(wgsl::GRID), Part::Text(wgsl::BATCH), Part::Text(wgsl::OUTER), Part::Text(wgsl::DELTA_CHUNKED)],
+    parts: &[Source::Text(wgsl::GRID), Source::Text(wgsl::BATCH), Source::Text(wgsl::OUTER), Source::Text(wgsl::DELTA_CHUNKED)],
     binds: &[
         read("batch", U32),
         read("qkv", F32),

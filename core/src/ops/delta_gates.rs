@@ -3,7 +3,7 @@
 use crate::batch::Size;
 use crate::buf::Elem::F32;
 use crate::caps::Caps;
-use crate::kernel::{Const, Kernel, Part, read, update, write};
+use crate::kernel::{Const, Kernel, Source, read, update, write};
 use crate::numbers;
 use crate::op::{Example, Op, floats, floats_mut};
 use nemoflash_shaders as wgsl;
@@ -27,7 +27,7 @@ numbers! {
 
 const KERNEL: Kernel = Kernel {
     name: "delta_gates",
-    parts: &[Part::Reduce, Part::Text(wgsl::GRID), Part::Text(wgsl::DELTA_GATES)],
+    parts: &[Source::Reduce, Source::Text(wgsl::GRID), Source::Text(wgsl::DELTA_GATES)],
     binds: &[read("p", F32), update("qkv", F32), write("beta", F32)],
 };
 

@@ -5,7 +5,7 @@ use super::delta_gates::lanes;
 use crate::batch::{BATCH_WORDS, Batch, Size};
 use crate::buf::Elem::{F32, U32};
 use crate::caps::Caps;
-use crate::kernel::{Const, Kernel, Part, read, update, write};
+use crate::kernel::{Const, Kernel, Source, read, update, write};
 use crate::numbers;
 use crate::op::{Example, Op, floats, floats_mut};
 use nemoflash_shaders as wgsl;
@@ -36,12 +36,12 @@ numbers! {
 const KERNEL: Kernel = Kernel {
     name: "delta_serial",
     parts: &[
-        Part::Reduce,
-        Part::Fold,
-        Part::Text(wgsl::GRID),
-        Part::Text(wgsl::BATCH),
-        Part::Text(wgsl::OUTER),
-        Part::Text(wgsl::DELTA_SERIAL),
+        Source::Reduce,
+        Source::Fold,
+        Source::Text(wgsl::GRID),
+        Source::Text(wgsl::BATCH),
+        Source::Text(wgsl::OUTER),
+        Source::Text(wgsl::DELTA_SERIAL),
     ],
     binds: &[read("batch", U32), read("qkv", F32), read("beta", F32), update("state", F32), write("out", F32)],
 };

@@ -6,7 +6,7 @@ use super::most_threads;
 use crate::batch::{BATCH_WORDS, Batch, Size};
 use crate::buf::Elem::{F32, U32};
 use crate::caps::Caps;
-use crate::kernel::{Const, Kernel, Part, read, update, write};
+use crate::kernel::{Const, Kernel, Source, read, update, write};
 use crate::numbers;
 use crate::op::{Example, Op, floats, floats_mut};
 use nemoflash_shaders as wgsl;
@@ -43,11 +43,11 @@ numbers! {
 const KERNEL: Kernel = Kernel {
     name: "delta_step",
     parts: &[
-        Part::Reduce,
-        Part::Text(wgsl::GRID),
-        Part::Text(wgsl::BATCH),
-        Part::Text(wgsl::OUTER),
-        Part::Text(wgsl::DELTA_STEP),
+        Source::Reduce,
+        Source::Text(wgsl::GRID),
+        Source::Text(wgsl::BATCH),
+        Source::Text(wgsl::OUTER),
+        Source::Text(wgsl::DELTA_STEP),
     ],
     binds: &[
         read("batch", U32),

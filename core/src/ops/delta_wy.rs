@@ -4,7 +4,7 @@ use super::delta_serial::{examples, unit_qkv};
 use crate::batch::{BATCH_WORDS, Batch, Size, max_tiles, tiles};
 use crate::buf::Elem::{F32, U32};
 use crate::caps::Caps;
-use crate::kernel::{Const, Kernel, Part, read, write};
+use crate::kernel::{Const, Kernel, Source, read, write};
 use crate::numbers;
 use crate::op::{Example, Op, floats, floats_mut};
 use nemoflash_shaders as wgsl;
@@ -35,11 +35,11 @@ impl DeltaWy {
 const KERNEL: Kernel = Kernel {
     name: "delta_wy",
     parts: &[
-        Part::Text(wgsl::GRID),
-        Part::Text(wgsl::BATCH),
-        Part::Text(wgsl::TILE),
-        Part::Text(wgsl::OUTER),
-        Part::Text(wgsl::DELTA_WY),
+        Source::Text(wgsl::GRID),
+        Source::Text(wgsl::BATCH),
+        Source::Text(wgsl::TILE),
+        Source::Text(wgsl::OUTER),
+        Source::Text(wgsl::DELTA_WY),
     ],
     binds: &[
         read("batch", U32),

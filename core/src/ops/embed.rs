@@ -4,7 +4,7 @@ use crate::batch::{BATCH_WORDS, Batch, PICKED, Size};
 use crate::buf::Elem::{F32, U32, Weights};
 use crate::caps::Caps;
 use crate::format::{Format, Quant, Scales};
-use crate::kernel::{Const, Kernel, Part, read, update};
+use crate::kernel::{Const, Kernel, Source, read, update};
 use crate::numbers;
 use crate::op::{Example, Op, floats_mut};
 use nemoflash_shaders as wgsl;
@@ -36,7 +36,7 @@ const WG: u32 = 128;
 
 const KERNEL: Kernel = Kernel {
     name: "embed",
-    parts: &[Part::Text(wgsl::BATCH), Part::Weights, Part::Text(wgsl::EMBED)],
+    parts: &[Source::Text(wgsl::BATCH), Source::Weights, Source::Text(wgsl::EMBED)],
     binds: &[read("batch", U32), read("picked", U32), read("w", Weights), update("x", F32)],
 };
 

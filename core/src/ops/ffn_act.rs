@@ -3,7 +3,7 @@
 use crate::batch::Size;
 use crate::buf::Elem::F32;
 use crate::caps::Caps;
-use crate::kernel::{Const, Kernel, Part, read, write};
+use crate::kernel::{Const, Kernel, Source, read, write};
 use crate::numbers;
 use crate::op::{Example, Op, floats, floats_mut};
 use nemoflash_shaders as wgsl;
@@ -24,7 +24,7 @@ const WG: u32 = 64;
 
 const KERNEL: Kernel = Kernel {
     name: "ffn_act",
-    parts: &[Part::Text(wgsl::GRID), Part::Text(wgsl::FFN_ACT)],
+    parts: &[Source::Text(wgsl::GRID), Source::Text(wgsl::FFN_ACT)],
     binds: &[read("h", F32), write("y", F32)],
 };
 

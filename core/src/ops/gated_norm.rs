@@ -4,7 +4,7 @@ use super::conv1d::silu;
 use crate::batch::Size;
 use crate::buf::Elem::F32;
 use crate::caps::Caps;
-use crate::kernel::{Const, Kernel, Part, read, write};
+use crate::kernel::{Const, Kernel, Source, read, write};
 use crate::numbers;
 use crate::op::{Example, Op, floats, floats_mut};
 use nemoflash_shaders as wgsl;
@@ -30,7 +30,7 @@ const WG: u32 = 256;
 
 const KERNEL: Kernel = Kernel {
     name: "gated_norm",
-    parts: &[Part::Reduce, Part::Text(wgsl::GRID), Part::Text(wgsl::SILU), Part::Text(wgsl::GATED_NORM)],
+    parts: &[Source::Reduce, Source::Text(wgsl::GRID), Source::Text(wgsl::SILU), Source::Text(wgsl::GATED_NORM)],
     binds: &[read("y", F32), read("p", F32), read("w", F32), write("out", F32)],
 };
 

@@ -3,7 +3,7 @@
 use crate::batch::{BATCH_WORDS, Batch, Size};
 use crate::buf::Elem::{F32, U32};
 use crate::caps::Caps;
-use crate::kernel::{Const, Kernel, Part, read, write};
+use crate::kernel::{Const, Kernel, Source, read, write};
 use crate::numbers;
 use crate::op::{Example, Op};
 use nemoflash_shaders as wgsl;
@@ -24,7 +24,7 @@ const WG: u32 = 128;
 
 const KERNEL: Kernel = Kernel {
     name: "gather_last",
-    parts: &[Part::Text(wgsl::BATCH), Part::Text(wgsl::GATHER_LAST)],
+    parts: &[Source::Text(wgsl::BATCH), Source::Text(wgsl::GATHER_LAST)],
     binds: &[read("batch", U32), read("x", F32), write("y", F32)],
 };
 

@@ -7,7 +7,7 @@ use crate::buf::Elem::{F32, Weights};
 use crate::caps::Caps;
 use crate::format::{Format, Quant, Scales};
 use super::tiles::Shape;
-use crate::kernel::{Bind, Const, Kernel, Part, read, update};
+use crate::kernel::{Bind, Const, Kernel, Source, read, update};
 use crate::numbers;
 use crate::op::{Example, Op, floats, floats_mut};
 use nemoflash_shaders as wgsl;
@@ -42,7 +42,7 @@ macro_rules! matmul {
 
         impl Op for $op {
             fn kernel(&self) -> Kernel {
-                const PARTS: &[Part] = &[Part::Weights, Part::Text(wgsl::OPERANDS), Part::Tiles, Part::Text(wgsl::$text)];
+                const PARTS: &[Source] = &[Source::Weights, Source::Text(wgsl::OPERANDS), Source::Tiles, Source::Text(wgsl::$text)];
                 const BINDS: &[Bind] = $binds;
                 Kernel { name: $name, parts: PARTS, binds: BINDS }
             }

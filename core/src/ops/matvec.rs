@@ -7,7 +7,7 @@ use crate::batch::Size;
 use crate::buf::Elem::{F32, Weights};
 use crate::caps::Caps;
 use crate::format::{Format, Quant, Scales, bf16_pair};
-use crate::kernel::{Bind, Const, Kernel, Part, read, update};
+use crate::kernel::{Bind, Const, Kernel, Source, read, update};
 use crate::numbers;
 use crate::op::{Example, Op, floats, floats_mut};
 use nemoflash_shaders as wgsl;
@@ -28,10 +28,10 @@ const SCALE: Bind = read("scale", F32);
 /// An output from (the product of a line, the output's number, the operator, the logit_scale, the old value).
 type Combine<O> = fn(&dyn Fn(usize) -> f32, usize, &O, Option<&[f32]>, f32) -> f32;
 
-const fn parts(norm: bool, kernel: &'static str) -> [Part; 7] {
-    use Part::Text;
+const fn parts(norm: bool, kernel: &'static str) -> [Source; 7] {
+    use Source::Text;
     let norm = if norm { wgsl::NORMED } else { wgsl::UNNORMED };
-    [Part::Lines, Text(wgsl::GRID), Text(wgsl::MATVEC), Part::Weights, Text(wgsl::PRODUCT), Text(norm), Text(kernel)]
+    [Source::Lines, Text(wgsl::GRID), Text(wgsl::MATVEC), Source::Weights, Text(wgsl::PRODUCT), Text(norm), Text(kernel)]
 }
 
 macro_rules! matvec {
@@ -70,7 +70,7 @@ macro_rules! matvec {
             fn kernel(&self) -> Kernel {
                 const BINDS: &[Bind] = $binds;
                 // Those with a norm bind its weight between w, x and y.
-                const PARTS: &[Part] = &parts(BINDS.len() > 3, wgsl::$text);
+                const PARTS: &[Source] = &parts(BINDS.len() > 3, wgsl::$text);
                 Kernel { name: $name, parts: PARTS, binds: BINDS }
             }
 

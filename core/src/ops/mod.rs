@@ -32,7 +32,7 @@ fn most_threads(caps: &Caps) -> u32 {
     if caps.software { 64 } else { 256 }
 }
 
-/// What [`Part::Fold`](crate::kernel::Part::Fold) needs: a workgroup of so many lanes, and how many tokens a serial scan
+/// What [`Source::Fold`](crate::kernel::Source::Fold) needs: a workgroup of so many lanes, and how many tokens a serial scan
 /// takes at a time. A CPU gains nothing by several, and compiles longer.
 fn fold(lanes: u32, caps: &Caps) -> [Const; 4] {
     let tokens = if caps.software { 1 } else { 4 };

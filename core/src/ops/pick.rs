@@ -5,7 +5,7 @@ use super::pick_scan::{BROKEN, PickScan, Score, scan, score};
 use crate::batch::{BATCH_WORDS, Batch, MAX_ROWS, PICKED, Row, Size};
 use crate::buf::Elem::{F32, U32};
 use crate::caps::Caps;
-use crate::kernel::{Const, Kernel, Part, read, update};
+use crate::kernel::{Const, Kernel, Source, read, update};
 use crate::numbers;
 use crate::op::{Example, Op, floats};
 use crate::sampling::{NOT_FINITE, SAMPLING_WORDS, Sampling, seen_words};
@@ -34,7 +34,7 @@ numbers! {
 
 const KERNEL: Kernel = Kernel {
     name: "pick",
-    parts: &[Part::Text(wgsl::BATCH), Part::Text(wgsl::CHOICE), Part::Text(wgsl::PICK)],
+    parts: &[Source::Text(wgsl::BATCH), Source::Text(wgsl::CHOICE), Source::Text(wgsl::PICK)],
     binds: &[
         update("batch", U32),
         read("logits", F32),

@@ -4,7 +4,7 @@ use super::pick::{gumbel, penalised};
 use crate::batch::{BATCH_WORDS, Batch, Size};
 use crate::buf::Elem::{F32, U32};
 use crate::caps::Caps;
-use crate::kernel::{Const, Kernel, Part, read, write};
+use crate::kernel::{Const, Kernel, Source, read, write};
 use crate::numbers;
 use crate::op::{Example, Op, floats, floats_mut};
 use crate::sampling::{SAMPLING_WORDS, Sampling, seen_words};
@@ -36,7 +36,7 @@ const AT_A_TIME: u32 = 8 * WG;
 
 const KERNEL: Kernel = Kernel {
     name: "pick_scan",
-    parts: &[Part::Text(wgsl::GRID), Part::Text(wgsl::BATCH), Part::Text(wgsl::CHOICE), Part::Text(wgsl::PICK_SCAN)],
+    parts: &[Source::Text(wgsl::GRID), Source::Text(wgsl::BATCH), Source::Text(wgsl::CHOICE), Source::Text(wgsl::PICK_SCAN)],
     binds: &[
         read("batch", U32),
         read("logits", F32),

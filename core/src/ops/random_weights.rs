@@ -3,7 +3,7 @@
 use crate::batch::Size;
 use crate::buf::Elem::Weights;
 use crate::caps::Caps;
-use crate::kernel::{Const, Kernel, Part, update};
+use crate::kernel::{Const, Kernel, Source, update};
 use crate::numbers;
 use crate::op::{Example, Op};
 use nemoflash_shaders as wgsl;
@@ -33,7 +33,7 @@ const WG: u32 = 256;
 
 const KERNEL: Kernel = Kernel {
     name: "random_weights",
-    parts: &[Part::Text(wgsl::GRID), Part::Text(wgsl::RANDOM_WEIGHTS)],
+    parts: &[Source::Text(wgsl::GRID), Source::Text(wgsl::RANDOM_WEIGHTS)],
     binds: &[update("w", Weights)],
 };
 

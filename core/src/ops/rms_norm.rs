@@ -3,7 +3,7 @@
 use crate::batch::Size;
 use crate::buf::Elem::F32;
 use crate::caps::Caps;
-use crate::kernel::{Const, Kernel, Part, read, write};
+use crate::kernel::{Const, Kernel, Source, read, write};
 use crate::numbers;
 use crate::op::{Example, Op, floats, floats_mut};
 use nemoflash_shaders as wgsl;
@@ -25,7 +25,7 @@ numbers! {
 
 const KERNEL: Kernel = Kernel {
     name: "rms_norm",
-    parts: &[Part::Reduce, Part::Text(wgsl::GRID), Part::Text(wgsl::RMS_NORM)],
+    parts: &[Source::Reduce, Source::Text(wgsl::GRID), Source::Text(wgsl::RMS_NORM)],
     binds: &[read("x", F32), read("w", F32), write("y", F32)],
 };
 

@@ -4,7 +4,7 @@ use super::attention::{Kv, kv_bind};
 use crate::batch::{BATCH_WORDS, Batch, MAX_ROWS, Size};
 use crate::buf::Elem::{F16, F32, U32};
 use crate::caps::Caps;
-use crate::kernel::{Bind, Const, Kernel, Part, read, update};
+use crate::kernel::{Bind, Const, Kernel, Source, read, update};
 use crate::numbers;
 use crate::op::{Example, Op, floats, floats_mut};
 use nemoflash_shaders as wgsl;
@@ -36,9 +36,9 @@ numbers! {
     }
 }
 
-const fn kernel(kv_lib: &'static str) -> [Part; 6] {
-    use Part::Text;
-    [Part::Reduce, Text(wgsl::GRID), Text(wgsl::BATCH), Text(kv_lib), Text(wgsl::ROTARY), Text(wgsl::ROPE_KV)]
+const fn kernel(kv_lib: &'static str) -> [Source; 6] {
+    use Source::Text;
+    [Source::Reduce, Text(wgsl::GRID), Text(wgsl::BATCH), Text(kv_lib), Text(wgsl::ROTARY), Text(wgsl::ROPE_KV)]
 }
 const fn binds(kv: Bind) -> [Bind; 5] {
     [read("batch", U32), read("rotary", F32), read("norms", F32), update("qkv", F32), kv]
@@ -46,8 +46,8 @@ const fn binds(kv: Bind) -> [Bind; 5] {
 
 impl Op for RopeKv {
     fn kernel(&self) -> Kernel {
-        const F16_PARTS: &[Part] = &kernel(wgsl::KV_F16);
-        const F32_PARTS: &[Part] = &kernel(wgsl::KV_F32);
+        const F16_PARTS: &[Source] = &kernel(wgsl::KV_F16);
+        const F32_PARTS: &[Source] = &kernel(wgsl::KV_F32);
         const F16_BINDS: &[Bind] = &binds(update("kv", F16));
         const F32_BINDS: &[Bind] = &binds(update("kv", F32));
         match self.kv_f16 {

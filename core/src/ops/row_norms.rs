@@ -4,7 +4,7 @@ use crate::batch::Size;
 use crate::buf::Elem::{F32, Weights};
 use crate::caps::Caps;
 use crate::format::{Format, Quant, Scales};
-use crate::kernel::{Const, Kernel, Part, read, update};
+use crate::kernel::{Const, Kernel, Source, read, update};
 use crate::numbers;
 use crate::op::{Example, Op, floats_mut};
 use nemoflash_shaders as wgsl;
@@ -31,7 +31,7 @@ const WG: u32 = 64;
 
 const KERNEL: Kernel = Kernel {
     name: "row_norms",
-    parts: &[Part::Text(wgsl::GRID), Part::Weights, Part::Text(wgsl::ROW_NORMS)],
+    parts: &[Source::Text(wgsl::GRID), Source::Weights, Source::Text(wgsl::ROW_NORMS)],
     binds: &[read("w", Weights), update("y", F32)],
 };
 

@@ -4,7 +4,7 @@ use super::mamba2::{CHUNK, Dims, convolved, numbers, params, scan_examples, scor
 use crate::batch::{BATCH_WORDS, Batch, Size, tiles};
 use crate::buf::Elem::{F32, U32};
 use crate::caps::Caps;
-use crate::kernel::{Const, Kernel, Part, read, update, write};
+use crate::kernel::{Const, Kernel, Source, read, update, write};
 use crate::numbers;
 use crate::op::{Example, Op, floats, floats_mut};
 use nemoflash_shaders as wgsl;
@@ -50,11 +50,11 @@ numbers! {
 const KERNEL: Kernel = Kernel {
     name: "ssd_chunk",
     parts: &[
-        Part::Text(wgsl::GRID),
-        Part::Text(wgsl::BATCH),
-        Part::Text(wgsl::SSD),
-        Part::Text(wgsl::SSD_BLOCK),
-        Part::Text(wgsl::SSD_CHUNK),
+        Source::Text(wgsl::GRID),
+        Source::Text(wgsl::BATCH),
+        Source::Text(wgsl::SSD),
+        Source::Text(wgsl::SSD_BLOCK),
+        Source::Text(wgsl::SSD_CHUNK),
     ],
     binds: &[
         read("batch", U32),

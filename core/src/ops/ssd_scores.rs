@@ -4,7 +4,7 @@ use super::mamba2::{CHUNK, convolved, numbers, scan_examples, scores_len};
 use crate::batch::{BATCH_WORDS, Batch, Size, max_tiles, tiles};
 use crate::buf::Elem::{F32, U32};
 use crate::caps::Caps;
-use crate::kernel::{Const, Kernel, Part, read, write};
+use crate::kernel::{Const, Kernel, Source, read, write};
 use crate::numbers;
 use crate::op::{Example, Op, floats, floats_mut};
 use nemoflash_shaders as wgsl;
@@ -32,12 +32,12 @@ const SLICE: u32 = 16;
 const KERNEL: Kernel = Kernel {
     name: "ssd_scores",
     parts: &[
-        Part::Text(wgsl::GRID),
-        Part::Text(wgsl::BATCH),
-        Part::Text(wgsl::TILE),
-        Part::Text(wgsl::SSD),
-        Part::Text(wgsl::SSD_BLOCK),
-        Part::Text(wgsl::SSD_SCORES),
+        Source::Text(wgsl::GRID),
+        Source::Text(wgsl::BATCH),
+        Source::Text(wgsl::TILE),
+        Source::Text(wgsl::SSD),
+        Source::Text(wgsl::SSD_BLOCK),
+        Source::Text(wgsl::SSD_SCORES),
     ],
     binds: &[read("batch", U32), read("xbc", F32), write("scores", F32)],
 };

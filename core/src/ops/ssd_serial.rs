@@ -5,7 +5,7 @@ use super::mamba2::{Dims, convolved, numbers, params, scan_examples};
 use crate::batch::{BATCH_WORDS, Batch, Size};
 use crate::buf::Elem::{F32, U32};
 use crate::caps::Caps;
-use crate::kernel::{Const, Kernel, Part, read, update, write};
+use crate::kernel::{Const, Kernel, Source, read, update, write};
 use crate::numbers;
 use crate::op::{Example, Op, floats, floats_mut};
 use nemoflash_shaders as wgsl;
@@ -38,11 +38,11 @@ numbers! {
 const KERNEL: Kernel = Kernel {
     name: "ssd_serial",
     parts: &[
-        Part::Fold,
-        Part::Text(wgsl::GRID),
-        Part::Text(wgsl::BATCH),
-        Part::Text(wgsl::SSD),
-        Part::Text(wgsl::SSD_SERIAL),
+        Source::Fold,
+        Source::Text(wgsl::GRID),
+        Source::Text(wgsl::BATCH),
+        Source::Text(wgsl::SSD),
+        Source::Text(wgsl::SSD_SERIAL),
     ],
     binds: &[
         read("batch", U32),

@@ -6,7 +6,7 @@ use super::most_threads;
 use crate::batch::{BATCH_WORDS, Batch, Size};
 use crate::buf::Elem::{F32, U32};
 use crate::caps::Caps;
-use crate::kernel::{Const, Kernel, Part, read, update, write};
+use crate::kernel::{Const, Kernel, Source, read, update, write};
 use crate::numbers;
 use crate::op::{Example, Op, floats, floats_mut};
 use nemoflash_shaders as wgsl;
@@ -40,11 +40,11 @@ numbers! {
 const KERNEL: Kernel = Kernel {
     name: "ssd_step",
     parts: &[
-        Part::Text(wgsl::GRID),
-        Part::Text(wgsl::BATCH),
-        Part::Text(wgsl::SILU),
-        Part::Text(wgsl::SSD),
-        Part::Text(wgsl::SSD_STEP),
+        Source::Text(wgsl::GRID),
+        Source::Text(wgsl::BATCH),
+        Source::Text(wgsl::SILU),
+        Source::Text(wgsl::SSD),
+        Source::Text(wgsl::SSD_STEP),
     ],
     binds: &[
         read("batch", U32),

@@ -136,7 +136,6 @@ mod tests {
     use super::super::Matmul;
     use super::*;
     use crate::check::{Random, rms_ratio};
-    use crate::format::Format;
     use crate::op::{Op, floats};
     use half::f16;
 

@@ -6,7 +6,7 @@ use super::wrong::tokenizer as bad;
 use crate::Result;
 
 /// A stretch of a text.
-pub(super) enum Part<'t> {
+pub(super) enum Piece<'t> {
     Token(u32),
     Text(&'t str),
 }
@@ -39,7 +39,7 @@ impl Added {
     }
 
     /// Calls `f` with the parts of `text` in order; empty texts are left out.
-    pub(super) fn cut<'t>(&self, text: &'t str, mut f: impl FnMut(Part<'t>) -> Result<()>) -> Result<()> {
+    pub(super) fn cut<'t>(&self, text: &'t str, mut f: impl FnMut(Piece<'t>) -> Result<()>) -> Result<()> {
         let mut done = 0;
         for found in self.matcher.iter().flat_map(|m| m.find_iter(text)) {
             let (id, strip) = self.tokens[found.pattern().as_usize()];
@@ -49,14 +49,14 @@ impl Added {
                 before = before.trim_end();
             }
             if !before.is_empty() {
-                f(Part::Text(before))?;
+                f(Piece::Text(before))?;
             }
-            f(Part::Token(id))?;
+            f(Piece::Token(id))?;
             done = found.end();
             if strip.right {
                 done = text.len() - text[done..].trim_start().len();
             }
         }
-        if done < text.len() { f(Part::Text(&text[done..])) } else { Ok(()) }
+        if done < text.len() { f(Piece::Text(&text[done..])) } else { Ok(()) }
     }
 }

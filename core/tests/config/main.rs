@@ -75,7 +75,7 @@ fn layer(norm: &str, block: &str, kind: BlockKind) -> Layer {
 #[test]
 fn layers_are_what_the_config_says() {
     let config = parse(&load("models/fables").0).unwrap();
-    assert_eq!((config.vocab_size, config.hidden_size, config.memory_tokens), (4096, 256, 32));
+    assert_eq!((config.vocab_size, config.hidden_size, config.meta_tokens), (4096, 256, 32));
     assert_eq!((config.eos.as_slice(), config.bos, config.divide_logits), ([3].as_slice(), Some(1), true));
     assert!(config.tie_word_embeddings && config.rms_norm_eps == 1e-6 && config.max_position_embeddings == 4096);
     let ffn = BlockKind::Ffn(FfnDims { width: 768, act: Activation::Silu });

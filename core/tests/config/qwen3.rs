@@ -21,7 +21,7 @@ fn published(hidden: u32) -> Value {
 fn published_models_have_their_published_sizes() {
     for (hidden, parameters) in [(1024, 596_049_920), (2048, 1_720_574_976u64)] {
         let config = parse(&published(hidden)).unwrap();
-        assert_eq!((config.vocab_size, config.hidden_size, config.memory_tokens), (151_936, hidden, 0));
+        assert_eq!((config.vocab_size, config.hidden_size, config.meta_tokens), (151_936, hidden, 0));
         assert_eq!(
             (config.eos.as_slice(), config.bos, config.divide_logits),
             ([151_645].as_slice(), Some(151_643), false)

@@ -3,9 +3,9 @@
 use super::measure::{Ready, ready};
 use super::options::Bench;
 use super::row::{About, unread};
+use crate::arch::arch;
 use crate::args::Common;
 use crate::open::{self, Opened};
-use crate::shape::shape;
 use crate::terminal;
 use anyhow::{Result, anyhow};
 use nemoflash::{Caps, Engine, EngineOptions, Error, Exec, Loaded};
@@ -48,7 +48,7 @@ pub async fn rows(
     let ready = ready(common, bench).await?;
     let shapes = match &common.arch {
         Some(shape) => vec![shape.clone()],
-        None => PUBLISHED.iter().map(|(name, ..)| shape(name).map_err(|why| anyhow!(why))).collect::<Result<_>>()?,
+        None => PUBLISHED.iter().map(|(name, ..)| arch(name).map_err(|why| anyhow!(why))).collect::<Result<_>>()?,
     };
     for shape in shapes {
         let common = Common { arch: Some(shape), ..ready.common.clone() };

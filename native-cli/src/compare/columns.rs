@@ -1,7 +1,7 @@
 //! What a column is: one device under one program and one clock, in one file.
 
 use super::label;
-use crate::page::chart::Key;
+use crate::html::chart::Key;
 use nemoflash_bench::report::{Clock, Device, Model, Row, Software, Test};
 use serde::Serialize;
 

@@ -6,7 +6,7 @@ use super::label;
 use super::ratio::{Ratio, digits};
 use super::sections::{browser, parts, speed};
 use super::table::{Cell, Comparison, Group, Line};
-use crate::page::units::{self, Unit, share};
+use crate::html::units::{self, Unit, share};
 use nemoflash_bench::report::{Clock, Kind};
 use serde::Serialize;
 

@@ -4,8 +4,8 @@ use super::findings::{Findings, findings};
 use super::ratio::ENOUGH;
 use super::sections::{Charts, Titled, browser, full, latency, memory, parts, speed, tokens};
 use super::table::Comparison;
-use crate::page;
-use crate::page::chart::{Bars, Lines};
+use crate::html;
+use crate::html::chart::{Bars, Lines};
 use anyhow::Result;
 use serde::Serialize;
 
@@ -31,7 +31,7 @@ struct Body<'a> {
 /// Writes it.
 ///
 /// # Errors
-/// As [`page::render`].
+/// As [`html::render`].
 pub fn page(comparison: &Comparison) -> Result<String> {
     let findings = findings(comparison);
     let title = findings.headline.clone();
@@ -49,5 +49,5 @@ pub fn page(comparison: &Comparison) -> Result<String> {
         notes: &comparison.notes,
         enough: ENOUGH,
     };
-    page::render(title, TEMPLATE, body)
+    html::render(title, TEMPLATE, body)
 }

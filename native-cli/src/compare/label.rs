@@ -1,7 +1,7 @@
 //! Names of columns: short, and different where the columns are.
 
 use super::columns::Column;
-use crate::page::units::cut;
+use crate::html::units::cut;
 use nemoflash_bench::report::Clock;
 use std::collections::BTreeMap;
 

@@ -71,7 +71,7 @@ fn rounded(ratio: f64, size: f64) -> String {
     match size {
         x if x < 1.995 => format!("{ratio:.2}"),
         x if x < 99.95 => format!("{ratio:.1}"),
-        _ => crate::page::units::thousands(ratio),
+        _ => crate::html::units::thousands(ratio),
     }
 }
 

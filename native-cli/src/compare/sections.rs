@@ -9,7 +9,7 @@ pub mod speed;
 pub mod tokens;
 
 use super::table::{Comparison, Group, Line};
-use crate::page::chart::Bars;
+use crate::html::chart::Bars;
 use serde::Serialize;
 
 /// Bars under one heading.

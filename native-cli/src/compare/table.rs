@@ -3,7 +3,7 @@
 use super::agree::{Said, said};
 use super::columns::{Column, columns};
 use super::ratio::Ratio;
-use crate::page::units::Unit;
+use crate::html::units::Unit;
 use nemoflash_bench::report::{Clock, Gate, Kind, Model, Row, Summary, Test};
 use serde::Serialize;
 

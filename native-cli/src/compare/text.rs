@@ -3,8 +3,8 @@
 use super::agree::sentence;
 use super::table::{Comparison, Group, Line};
 use crate::devices;
-use crate::page::units::Unit;
-use crate::page::units::cut;
+use crate::html::units::Unit;
+use crate::html::units::cut;
 
 /// Widest column, in characters.
 const WIDEST: usize = 44;

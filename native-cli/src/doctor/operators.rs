@@ -66,7 +66,7 @@ mod tests {
     use super::super::report::Verdict;
     use super::*;
     use nemoflash::batch::Size;
-    use nemoflash::kernel::{Const, Kernel, Part, write};
+    use nemoflash::kernel::{Const, Kernel, Source, write};
     use nemoflash::op::{Example, Op};
     use nemoflash::ops::seeded;
     use nemoflash::{Caps, Elem, Gpu, GpuOptions};
@@ -90,8 +90,9 @@ fn planted(@builtin(global_invocation_id) id: vec3<u32>) {";
 
     impl Op for Planted {
         fn kernel(&self) -> Kernel {
-            const GOOD: &[Part] = &[Part::Text(HEAD), Part::Text("if id.x < 64u { y[id.x] = f32(id.x + n.fault); } }")];
-            const BAD: &[Part] = &[Part::Text(HEAD), Part::Text("y[id.x] = no WGSL; }")];
+            const GOOD: &[Source] =
+                &[Source::Text(HEAD), Source::Text("if id.x < 64u { y[id.x] = f32(id.x + n.fault); } }")];
+            const BAD: &[Source] = &[Source::Text(HEAD), Source::Text("y[id.x] = no WGSL; }")];
             Kernel {
                 name: if self.fault == 0 { "planted" } else { "planted_fault" },
                 parts: if self.fault == 0 { GOOD } else { BAD },

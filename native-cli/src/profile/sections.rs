@@ -6,8 +6,8 @@ mod study;
 pub use operators::operators;
 pub use study::depth_width;
 
-use crate::page::chart::{Key, Names, Scale, Values};
-use crate::page::units::share;
+use crate::html::chart::{Key, Names, Scale, Values};
+use crate::html::units::share;
 use nemoflash_bench::lookup::Accuracy;
 use nemoflash_bench::report::{Device, Gate};
 use serde::Serialize;

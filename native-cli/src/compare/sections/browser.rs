@@ -6,8 +6,8 @@ use crate::compare::columns::Column;
 use crate::compare::columns::key;
 use crate::compare::ratio::Ratio;
 use crate::compare::table::{Cell, Comparison, Group, Line};
-use crate::page::chart::{Bar, Bars};
-use crate::page::units::Unit;
+use crate::html::chart::{Bar, Bars};
+use crate::html::units::Unit;
 use nemoflash_bench::report::Summary;
 
 /// Native, and the browser that goes with it: places of columns.

@@ -3,8 +3,8 @@
 use crate::compare::agree::gate;
 use crate::compare::columns::key;
 use crate::compare::table::{Cell, Comparison, Line};
-use crate::page::chart::Key;
-use crate::page::units::{bytes, digits};
+use crate::html::chart::Key;
+use crate::html::units::{bytes, digits};
 use nemoflash_bench::report::{Clock, Summary};
 use serde::Serialize;
 

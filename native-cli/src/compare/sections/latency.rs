@@ -3,8 +3,8 @@
 use super::Charts;
 use crate::compare::columns::key;
 use crate::compare::table::{Comparison, Group, Line};
-use crate::page::chart::{Axis, Key, Lines, Names, Scale, Values, percent};
-use crate::page::units::{digits, seconds_in};
+use crate::html::chart::{Axis, Key, Lines, Names, Scale, Values, percent};
+use crate::html::units::{digits, seconds_in};
 use nemoflash_bench::report::{Clock, Kind};
 use serde::Serialize;
 

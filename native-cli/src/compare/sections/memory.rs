@@ -3,8 +3,8 @@
 use super::Charts;
 use crate::compare::columns::key;
 use crate::compare::table::{Cell, Comparison};
-use crate::page::chart::{Bar, Bars, percent};
-use crate::page::units::{bytes, share};
+use crate::html::chart::{Bar, Bars, percent};
+use crate::html::units::{bytes, share};
 
 /// A chart for each decode test whose rows know their share.
 pub fn bandwidth(comparison: &Comparison) -> Charts<Bars> {

@@ -3,8 +3,8 @@
 use super::Charts;
 use crate::compare::columns::key;
 use crate::compare::table::{Comparison, Line};
-use crate::page::chart::{Key, percent};
-use crate::page::units::{bytes, digits, seconds, share};
+use crate::html::chart::{Key, percent};
+use crate::html::units::{bytes, digits, seconds, share};
 use nemoflash_bench::report::{Operator, Row};
 use serde::Serialize;
 

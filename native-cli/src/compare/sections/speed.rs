@@ -5,8 +5,8 @@ use crate::compare::columns::Column;
 use crate::compare::columns::key;
 use crate::compare::ratio::Ratio;
 use crate::compare::table::{Cell, Comparison, Line};
-use crate::page::chart::{Bar, Bars};
-use crate::page::units::{Unit, seconds_named};
+use crate::html::chart::{Bar, Bars};
+use crate::html::units::{Unit, seconds_named};
 use nemoflash_bench::report::{Clock, Kind};
 
 /// A chart for each test and clock.

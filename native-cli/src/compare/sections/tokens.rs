@@ -3,7 +3,7 @@
 use crate::compare::agree::{gate, sentence};
 use crate::compare::columns::key;
 use crate::compare::table::Comparison;
-use crate::page::chart::Key;
+use crate::html::chart::Key;
 use nemoflash_bench::report::Gate;
 use serde::Serialize;
 

@@ -1,9 +1,9 @@
 //! The page of the look-up table.
 
 use super::{Head, OVER_HIDDEN, about, series, signed, verdict};
-use crate::page;
-use crate::page::chart::{Bar, Bars, Key, Lines, Names, Values};
-use crate::page::units::{bytes, digits, seconds, thousands};
+use crate::html;
+use crate::html::chart::{Bar, Bars, Key, Lines, Names, Values};
+use crate::html::units::{bytes, digits, seconds, thousands};
 use anyhow::Result;
 use nemoflash_bench::lookup::{Entry, HeldOut, LIMIT, Part, Table};
 use serde::Serialize;
@@ -41,7 +41,7 @@ struct Row {
 /// Writes it.
 ///
 /// # Errors
-/// As [`page::render`].
+/// As [`html::render`].
 pub fn operators(table: &Table) -> Result<String> {
     let headline = match &table.accuracy {
         Some(accuracy) if accuracy.beyond == 0 => {
@@ -72,7 +72,7 @@ pub fn operators(table: &Table) -> Result<String> {
         runs: table.runs,
         context: thousands(table.context.into()),
     };
-    page::render(headline, TEMPLATE, body)
+    html::render(headline, TEMPLATE, body)
 }
 
 /// Microseconds of the entries that `of` accepts, over what `x` tells.

@@ -1,9 +1,9 @@
 //! The page of depth and width.
 
 use super::{Head, about, series, signed};
-use crate::page;
-use crate::page::chart::{Lines, Names, Scale, Values};
-use crate::page::units::{digits, short, thousands};
+use crate::html;
+use crate::html::chart::{Lines, Names, Scale, Values};
+use crate::html::units::{digits, short, thousands};
 use crate::profile::depth_width::{law_text, sentence};
 use crate::profile::law::Told;
 use crate::profile::study::{DepthWidth, Measured};
@@ -38,7 +38,7 @@ struct Row {
 /// Writes it.
 ///
 /// # Errors
-/// As [`page::render`].
+/// As [`html::render`].
 pub fn depth_width(results: &DepthWidth) -> Result<String> {
     let headline = "What depth and width cost at decode".to_owned();
     let mut more: Vec<String> = results.sweet_spots.iter().map(sentence).collect();
@@ -76,7 +76,7 @@ pub fn depth_width(results: &DepthWidth) -> Result<String> {
         pattern: &results.pattern,
         vocab: thousands(results.shape.vocab.into()),
     };
-    page::render(headline, TEMPLATE, body)
+    html::render(headline, TEMPLATE, body)
 }
 
 /// The numbers of parameters that were asked for.

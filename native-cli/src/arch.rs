@@ -5,7 +5,7 @@ use std::path::Path;
 
 /// A name and a `config.json`.
 #[derive(Clone, Debug)]
-pub struct Shape {
+pub struct Arch {
     /// The published name, or the file's without its ending.
     pub name: String,
     /// What `config.json` says.
@@ -18,9 +18,9 @@ pub struct Shape {
 ///
 /// # Errors
 /// If there is neither.
-pub fn shape(text: &str) -> Result<Shape, String> {
+pub fn arch(text: &str) -> Result<Arch, String> {
     if let Some((_, config)) = nemoflash::ARCHS.iter().find(|(name, _)| *name == text) {
-        return Ok(Shape { name: text.into(), config: config.as_bytes().to_vec(), given: text.into() });
+        return Ok(Arch { name: text.into(), config: config.as_bytes().to_vec(), given: text.into() });
     }
     let path = Path::new(text);
     if path.extension().is_none_or(|ending| ending != "json") {
@@ -32,5 +32,5 @@ pub fn shape(text: &str) -> Result<Shape, String> {
     }
     let config = source::read(path).map_err(|e| format!("{e:#}"))?;
     let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    Ok(Shape { name, config, given: text.into() })
+    Ok(Arch { name, config, given: text.into() })
 }

@@ -15,9 +15,9 @@ use std::path::Path;
 
 /// Its name ends in `.html`, so everything that is put in is escaped.
 const NAME: &str = "page.html";
-const STYLE: &str = include_str!("page/style.css");
+const STYLE: &str = include_str!("html/style.css");
 /// What every page begins with: macros of charts, then the head.
-const BEGIN: &str = concat!(include_str!("page/charts.html"), include_str!("page/head.html"));
+const BEGIN: &str = concat!(include_str!("html/charts.html"), include_str!("html/head.html"));
 const END: &str = "</body>\n</html>\n";
 
 #[derive(Serialize)]
