@@ -16,11 +16,13 @@ mod refusal;
 mod retry;
 mod settings;
 
+pub use cache::repository;
 pub use hash::{Etag, Hasher};
 pub use id::{Id, is_revision};
 
 use crate::report::Usage;
-use crate::{source, terminal};
+use crate::source::{self, Reads};
+use crate::terminal;
 use anyhow::{Result, anyhow, bail};
 use cache::Repo;
 use http::Client;
@@ -36,27 +38,16 @@ pub const MAIN: &str = "main";
 /// What the bar says.
 const DOWNLOADING: &str = "downloading";
 
-/// The folder of a model's files, downloaded if they are not in the cache. `accepted`: the model's licence is.
+/// The folder of a model's files, downloaded if they are not in the cache. `accepted`: the model's licence is. `reads`:
+/// the small files that a run needs beside the weights.
 ///
 /// # Errors
 /// If it is not in the cache and cannot be downloaded, or if nobody accepts its licence.
-pub fn folder(id: &Id, revision: &str, accepted: bool) -> Result<PathBuf> {
+pub fn folder(id: &Id, revision: &str, accepted: bool, reads: Reads) -> Result<PathBuf> {
     let settings = Settings::read()?;
     let repo = Repo::new(&settings, id);
     if let Some(commit) = repo.commit(revision).filter(|commit| repo.runs(commit)) {
-        let lacks = repo.lacks(&commit);
-        if !lacks.is_empty() {
-            let added = match settings.offline {
-                Some(variable) => Err(anyhow!("{variable} is set")),
-                None => add(&settings, &repo, id, &commit),
-            };
-            if let (Err(why), Some(names)) = (added, worth_a_note(&lacks)) {
-                terminal::note(&format!(
-                    "note: the cache has no {names} of {id}, and the hub was not asked whether the model has them: {why:#}. \
-                     What they would say (how a chat is written, where a text ends) is left out"
-                ));
-            }
-        }
+        complete(&settings, &repo, id, &commit, reads);
         return Ok(repo.snapshot(&commit));
     }
     if let Some(variable) = settings.offline {
@@ -83,6 +74,41 @@ pub fn cached(id: &Id, revision: &str) -> Result<PathBuf> {
              downloads it: nemoflash explain --model {id}",
             settings.cache.display()
         ),
+    }
+}
+
+/// Adds the small files that a run reads and a model in the cache lacks, or says what is left out.
+fn complete(settings: &Settings, repo: &Repo, id: &Id, commit: &Commit, reads: Reads) {
+    let mut lacks = repo.lacks(commit);
+    lacks.retain(|name| reads.file(name));
+    let is_broken = |name: &&str| repo.snapshot(commit).join(name).is_symlink();
+    // That a broken link's file exists is known.
+    let asks = lacks.iter().any(|name| reads.asks_for(name) || is_broken(name));
+    if !asks {
+        if !lacks.is_empty() {
+            let names = lacks.join(", ");
+            terminal::note(&format!(
+                "note: the cache has no {names} of {id}. Text at temperature 0 is written without asking the hub for it, and \
+                 ends where config.json says. `nemoflash explain --model {id}` adds it if the model has it"
+            ));
+        }
+        return;
+    }
+    let added = match settings.offline {
+        Some(variable) => Err(anyhow!("{variable} is set")),
+        None => add(settings, repo, id, commit),
+    };
+    let Err(why) = added else { return };
+    let (broken, missing): (Vec<&str>, Vec<&str>) = lacks.into_iter().partition(is_broken);
+    if !broken.is_empty() {
+        let names = broken.join(", ");
+        terminal::note(&format!("note: the cache has lost {names} of {id}, and it was not downloaded again: {why:#}"));
+    }
+    if let Some(names) = worth_a_note(&missing) {
+        terminal::note(&format!(
+            "note: the cache has no {names} of {id}, and the hub was not asked whether the model has them: {why:#}. What they \
+             would say (how a chat is written, how tokens are chosen, where a text ends) is left out"
+        ));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::args::{Common, Device, Writing};
 use crate::report::Usage;
-use crate::source::Source;
+use crate::source::{Reads, Source};
 use crate::{memory, quiet, terminal};
 use anyhow::{Result, bail};
 use nemoflash::{
@@ -55,10 +55,15 @@ pub struct Opened {
 /// What is wrong with a file, an option or the device.
 pub async fn to_write(common: &Common, writing: &Writing, chat: bool) -> Result<(Opened, ModelText, ChatOptions)> {
     let start = Instant::now();
-    let source = Source::open(common)?;
-    let text = source.text()?;
     let mut options = writing.options();
     options.template.now = now();
+    let reads = match options.format {
+        None if chat => Reads::All,
+        Some(ChatFormat::Template) => Reads::All,
+        _ => Reads::Plain { greedy: options.temperature == Some(0.0) },
+    };
+    let source = Source::open_for(common, reads)?;
+    let text = source.text()?;
     let format = if chat { text.format(&options)? } else { options.format.unwrap_or(ChatFormat::Text) };
     options.format = Some(format);
     if format == ChatFormat::Template && text.template()?.is_none() {
@@ -76,7 +81,23 @@ pub async fn to_write(common: &Common, writing: &Writing, chat: bool) -> Result<
         let why = "--thinking is for models with a chat template, and for --format template. Leave it out";
         return Err(Usage(why.into()).into());
     }
-    Ok((engine(common, source, 1, common.context, start).await?, text, options))
+    let guessed = chat && writing.format.is_none() && source.place().is_some();
+    let opened = engine(common, source, 1, common.context, start).await?;
+    if guessed && format != ChatFormat::Template {
+        note_guess(&opened.name, format);
+    }
+    Ok((opened, text, options))
+}
+
+/// Where no chat template says how to talk to a model, its name decides. That is a guess, so it is told.
+fn note_guess(name: &str, format: ChatFormat) {
+    let guess = match format {
+        ChatFormat::Instruct => {
+            "it is asked with `User:` and `Assistant:`, as its name says Instruct (--format instruct)"
+        }
+        _ => "it continues your text, as its name does not say Instruct (--format text)",
+    };
+    terminal::note(&format!("note: {name} has no chat template: {guess}. --format chooses"));
 }
 
 /// Opens the model with its tokenizer.

@@ -11,11 +11,12 @@ use crate::report::Usage;
 use anyhow::{Context as _, Result, bail};
 use nemoflash::checkpoint;
 use nemoflash::{
-    Caps, ChatFiles, Config, Error, Exec, LoadOptions, Loaded, Loader, ModelText, Synthetic, TextFiles, Tokenizer,
-    Want, tokenizer_json,
+    Caps, ChatFiles, ChatFormat, Config, Error, Exec, LoadOptions, Loaded, Loader, ModelText, Synthetic, TextFiles,
+    Tokenizer, Want, tokenizer_json,
 };
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom};
+use std::iter;
 use std::path::{Path, PathBuf};
 
 /// Longest JSON file that is read; each reader has a bound of its own below it.
@@ -34,11 +35,13 @@ pub const TOKENIZER: &str = "tokenizer.json";
 pub const WEIGHTS: &str = "model.safetensors";
 /// the list of the files that hold them.
 pub const INDEX: &str = "model.safetensors.index.json";
+/// What ends a text, and how tokens are chosen.
+pub const GENERATION: &str = "generation_config.json";
 
 /// The small files of a model, beside config.json.
 pub const SMALL: [&str; 6] = [
     TOKENIZER,
-    "generation_config.json",
+    GENERATION,
     "tokenizer_config.json",
     "chat_template.jinja",
     "chat_template.json",
@@ -46,6 +49,28 @@ pub const SMALL: [&str; 6] = [
 ];
 /// What goes along with a model wherever it goes.
 const PAPERS: [&str; 2] = ["LICENSE", "README.md"];
+
+/// Which of the small files a run reads. The others need not be there, and none of them is fetched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reads {
+    /// All that the model has.
+    All,
+    /// Text without a chat template. `greedy`: whatever the model says, the most probable token is taken.
+    Plain { greedy: bool },
+}
+
+impl Reads {
+    /// Whether the run reads this file.
+    pub fn file(self, name: &str) -> bool {
+        self == Reads::All || [TOKENIZER, GENERATION].contains(&name)
+    }
+
+    /// Whether the run opens a connection to learn if the model has this file. Greedy text runs without: config.json
+    /// names its end, too.
+    pub fn asks_for(self, name: &str) -> bool {
+        self.file(name) && !(self == Reads::Plain { greedy: true } && name == GENERATION)
+    }
+}
 
 /// A model's files.
 #[derive(Debug)]
@@ -56,18 +81,8 @@ pub struct Source {
     folder: Option<PathBuf>,
     /// `config.json`.
     config: Vec<u8>,
-    /// Files that a model need not have.
-    optional: Optional,
     weights: Vec<Weights>,
-}
-
-#[derive(Debug, Default)]
-struct Optional {
-    generation_config: Option<Vec<u8>>,
-    tokenizer_config: Option<Vec<u8>>,
-    special_tokens_map: Option<Vec<u8>>,
-    chat_template_jinja: Option<Vec<u8>>,
-    chat_template_json: Option<Vec<u8>>,
+    reads: Reads,
 }
 
 #[derive(Debug)]
@@ -124,20 +139,23 @@ impl Source {
     /// # Errors
     /// If a file is missing, is no file, or cannot be read or downloaded.
     pub fn open(common: &Common) -> Result<Source> {
+        Source::open_for(common, Reads::All)
+    }
+
+    /// As [`Source::open`], for a run that reads these files.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn open_for(common: &Common, reads: Reads) -> Result<Source> {
         if let Some(Arch { name, config, .. }) = common.arch.clone() {
-            let weights = vec![Weights::Random];
-            return Ok(Source { name, folder: None, config, optional: Optional::default(), weights });
+            return Ok(Source { name, folder: None, config, weights: vec![Weights::Random], reads });
         }
         match Place::named(common)? {
             None => Ok(Source::fables()),
-            Some(Place::Folder(folder)) => {
-                let whole = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
-                let name = whole.file_name().unwrap_or(whole.as_os_str()).to_string_lossy().into_owned();
-                Source::folder(folder, name)
-            }
+            Some(Place::Folder(folder)) => Source::folder(folder, called(folder), reads),
             Some(Place::Hub { id, revision }) => {
-                let folder = hub::folder(&id, revision, common.accept_license)?;
-                Source::folder(&folder, id.name)
+                let folder = hub::folder(&id, revision, common.accept_license, reads)?;
+                Source::folder(&folder, id.name, reads)
             }
         }
     }
@@ -153,27 +171,16 @@ impl Source {
             name: "fables".into(),
             folder: None,
             config: nemoflash_fables::CONFIG.to_vec(),
-            optional: Optional::default(),
             weights: vec![Weights::BuiltIn(nemoflash_fables::WEIGHTS)],
+            reads: Reads::All,
         }
     }
 
-    fn folder(folder: &Path, name: String) -> Result<Source> {
+    fn folder(folder: &Path, name: String, reads: Reads) -> Result<Source> {
         let config = read(&folder.join(CONFIG))?;
         let weights =
             weight_names(folder)?.into_iter().map(|name| Weights::open(folder, name)).collect::<Result<_>>()?;
-        let optional = |name: &str| {
-            let path = folder.join(name);
-            if path.exists() { read(&path).map(Some) } else { Ok(None) }
-        };
-        let optional = Optional {
-            generation_config: optional("generation_config.json")?,
-            tokenizer_config: optional("tokenizer_config.json")?,
-            special_tokens_map: optional("special_tokens_map.json")?,
-            chat_template_jinja: optional("chat_template.jinja")?,
-            chat_template_json: optional("chat_template.json")?,
-        };
-        Ok(Source { name, folder: Some(folder.to_owned()), config, optional, weights })
+        Ok(Source { name, folder: Some(folder.to_owned()), config, weights, reads })
     }
 
     /// The small files beside config.json and the weights: name and bytes of those that are there.
@@ -184,7 +191,7 @@ impl Source {
         let Some(folder) = &self.folder else {
             return Ok(vec![(TOKENIZER.to_owned(), nemoflash_fables::TOKENIZER.to_vec())]);
         };
-        let there = SMALL.iter().chain(&PAPERS).filter(|name| folder.join(name).exists());
+        let there = SMALL.iter().chain(&PAPERS).filter(|name| is_there(&folder.join(name)));
         there.map(|name| Ok(((*name).to_owned(), read(&folder.join(name))?))).collect()
     }
 
@@ -207,18 +214,26 @@ impl Source {
     /// The text side of the model: its tokenizer, its chat template, what ends an answer.
     ///
     /// # Errors
-    /// As [`ModelText::new`], and if the tokenizer's file cannot be read.
+    /// As [`ModelText::new`], and if a file that is there cannot be read.
     pub fn text(&self) -> Result<ModelText> {
-        let files = &self.optional;
+        let optional = |name: &str| match &self.folder {
+            Some(folder) if self.reads.file(name) && is_there(&folder.join(name)) => read(&folder.join(name)).map(Some),
+            _ => Ok(None),
+        };
+        let generation_config = optional(GENERATION)?;
+        let chat_template_jinja = optional("chat_template.jinja")?;
+        let tokenizer_config = optional("tokenizer_config.json")?;
+        let chat_template_json = optional("chat_template.json")?;
+        let special_tokens_map = optional("special_tokens_map.json")?;
         Ok(ModelText::new(&TextFiles {
             name: &self.name,
             tokenizer_json: &self.tokenizer_json()?,
-            generation_config: files.generation_config.as_deref(),
+            generation_config: generation_config.as_deref(),
             chat: ChatFiles {
-                chat_template_jinja: files.chat_template_jinja.as_deref(),
-                tokenizer_config: files.tokenizer_config.as_deref(),
-                chat_template_json: files.chat_template_json.as_deref(),
-                special_tokens_map: files.special_tokens_map.as_deref(),
+                chat_template_jinja: chat_template_jinja.as_deref(),
+                tokenizer_config: tokenizer_config.as_deref(),
+                chat_template_json: chat_template_json.as_deref(),
+                special_tokens_map: special_tokens_map.as_deref(),
             },
         })?)
     }
@@ -324,13 +339,35 @@ impl Window {
     }
 }
 
+/// What the model in a folder is called: as the folder is, or as the repository is whose snapshot it is in the hub's
+/// cache. A chat format may hang on that name, so a link must not hide it: a name on the way that tells the format is
+/// taken before a real one that does not.
+fn called(folder: &Path) -> String {
+    let whole = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+    let name = |path: &Path| match hub::repository(path) {
+        Some(name) => Some(name.to_owned()),
+        None => Some(path.file_name()?.to_string_lossy().into_owned()),
+    };
+    let real = name(&whole).unwrap_or_else(|| whole.display().to_string());
+    // Behind a slash, a link is no link. No system follows more than 40 of them.
+    let given = folder.components().as_path().to_owned();
+    let links = iter::successors(Some(given), |link| Some(link.parent()?.join(fs::read_link(link).ok()?))).take(40);
+    let mut names = iter::once(real.clone()).chain(links.filter_map(|link| name(&link)));
+    names.find(|name| ChatFormat::by_name(name) != ChatFormat::Text).unwrap_or(real)
+}
+
+/// Whether a folder has something of this name. A link to nothing is something: what it should lead to is missed.
+fn is_there(path: &Path) -> bool {
+    !path.symlink_metadata().is_err_and(|error| error.kind() == ErrorKind::NotFound)
+}
+
 /// The files that hold a folder's weights, whether they are there or not.
 ///
 /// # Errors
 /// If the list of them cannot be read.
 pub fn weight_names(folder: &Path) -> Result<Vec<String>> {
     let index = folder.join(INDEX);
-    match folder.join(WEIGHTS).exists() || !index.exists() {
+    match folder.join(WEIGHTS).exists() || !is_there(&index) {
         true => Ok(vec![WEIGHTS.to_owned()]),
         false => Ok(checkpoint::index(&read(&index)?)?),
     }
@@ -348,6 +385,10 @@ pub fn open(path: &Path) -> Result<(File, u64)> {
     match opened {
         Ok(Some(file)) => Ok(file),
         Ok(None) => bail!("{shown} is not a file. {next}"),
+        Err(error) if error.kind() == ErrorKind::NotFound && path.is_symlink() => bail!(
+            "{shown} is a link that leads to nothing. Get its file again, or mount the disk that holds it. If the model \
+             does without that file, delete the link"
+        ),
         Err(error) if error.kind() == ErrorKind::NotFound => bail!("{shown} is missing. {next}"),
         Err(error) => bail!("cannot open {shown}: {error}. Check its permissions"),
     }

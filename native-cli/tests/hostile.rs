@@ -68,6 +68,35 @@ fn pipes_and_devices_are_no_files() {
     }
 }
 
+/// A folder that is not whole (a disk that is not mounted) must not look like a model that has no such file.
+#[test]
+#[cfg(unix)]
+fn a_link_to_nothing_is_no_missing_file() {
+    for name in
+        ["chat_template.jinja", "generation_config.json", "tokenizer_config.json", "model.safetensors.index.json"]
+    {
+        let folder = fables();
+        let model = folder.path().to_str().unwrap();
+        std::os::unix::fs::symlink("../gone", folder.path().join(name)).unwrap();
+        if name.contains("index") {
+            fs::remove_file(folder.path().join("model.safetensors")).unwrap();
+        }
+        let chat = |more: &[&str]| {
+            cpu_with_stdin(&[&["chat", "--model", model, "--max-tokens", "2"], more].concat(), b"Why?\n")
+        };
+        let words = [name, "leads to nothing", "delete the link"];
+        chat(&[]).refused(1, &words);
+        // Text without a template does not read the files of one.
+        match name {
+            "chat_template.jinja" | "tokenizer_config.json" => drop(chat(&["--format", "text"]).ok()),
+            _ => chat(&["--format", "text"]).refused(1, &words),
+        }
+        // A copy must not lose the file either.
+        let copy = folder.path().join("copy");
+        cpu(&["quantize", "--model", model, copy.to_str().unwrap()]).refused(1, &words);
+    }
+}
+
 #[test]
 fn configs() {
     let with = |text: &str, words: &[&str]| {

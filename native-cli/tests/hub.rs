@@ -5,7 +5,7 @@ mod common;
 mod mock;
 
 use common::finish;
-use mock::{COMMIT, End, Hub, ID, NOWHERE, WEIGHTS};
+use mock::{COMMIT, End, Files, Hub, ID, NOWHERE, WEIGHTS};
 use mock::{command, etag, explain, faults, home, honest, model, partial, repaired, repo, run, weights};
 use std::fs;
 use std::path::Path;
@@ -120,6 +120,65 @@ fn the_layout_of_other_tools_is_used() {
             let mut command = command(NOWHERE, home.path(), &[action, "--json", "--revision", revision]);
             finish(command.env("HF_HUB_CACHE", &cache).spawn().unwrap()).json();
         }
+    }
+}
+
+/// Another tool has cached what it needed. A model that is there is not asked for again, wherever the cache is: only what
+/// a run reads is, and once.
+#[test]
+fn a_run_asks_for_what_it_reads() {
+    let mut files = Files::new();
+    for name in ["config.json", "tokenizer.json", "model.safetensors"] {
+        files.insert(name.into(), fs::read(common::root().join("models/fables").join(name)).unwrap());
+    }
+    let (home, elsewhere) = (home(), home());
+    let snapshot = repo(home.path()).join("snapshots").join(COMMIT);
+    fs::create_dir_all(&snapshot).unwrap();
+    fs::create_dir_all(repo(home.path()).join("refs")).unwrap();
+    fs::write(repo(home.path()).join("refs/main"), COMMIT).unwrap();
+    for (name, bytes) in &files {
+        fs::write(snapshot.join(name), bytes).unwrap();
+    }
+    let template = "chat_template.jinja";
+    files.insert(template.into(), b"{{ messages[0].content }}".to_vec());
+    files.insert("generation_config.json".into(), b"{}".to_vec());
+    let blob = repo(home.path()).join("blobs").join(etag(template, &files[template]));
+    let hub = Hub::of(files);
+    let text = ["generate", "--temperature", "0", "--max-tokens", "2", "--format", "text", "Once"];
+    let count = || hub.requests().len();
+
+    // Text at temperature 0 reads no template, and says what it goes without.
+    let mut command = command(&hub.url, elsewhere.path(), &text);
+    let run_there = finish(command.env("HUGGINGFACE_HUB_CACHE", home.path().join("hub")).spawn().unwrap());
+    assert!(
+        run_there.err.contains("has no generation_config.json") && !run_there.err.contains(template),
+        "{run_there:?}"
+    );
+    run_there.ok();
+    assert_eq!(count(), 0);
+    // A chat does, and then everything is known: the list, the two files, and that there are no others.
+    let chat = run(&hub.url, home.path(), &["chat"]);
+    assert!(!chat.err.contains("note: "), "{chat:?}");
+    chat.ok();
+    assert_eq!(count(), 3);
+    assert!(snapshot.join(template).is_file());
+    for arguments in [&text[..], &["chat"]] {
+        let run = run(&hub.url, home.path(), arguments);
+        assert!(!run.err.contains("note: "), "{run:?}");
+        run.ok();
+    }
+    assert_eq!(count(), 3);
+
+    // A link to nothing is mended, or it is told what is lost.
+    if snapshot.join(template).is_symlink() {
+        fs::remove_file(&blob).unwrap();
+        run(NOWHERE, home.path(), &text).ok();
+        let lost = run(NOWHERE, home.path(), &["chat"]);
+        assert_eq!(lost.code, Some(1), "{lost:?}");
+        assert!(lost.err.contains("the cache has lost chat_template.jinja"), "{lost:?}");
+        assert!(lost.err.contains("leads to nothing. Get its file again"), "{lost:?}");
+        run(&hub.url, home.path(), &["chat"]).ok();
+        assert!(blob.is_file());
     }
 }
 

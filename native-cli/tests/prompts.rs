@@ -154,6 +154,53 @@ fn instruct_reads_the_whole_conversation_too() {
     assert_eq!(turns[1]["ids"], continued(model, &tokenizer(model).encode(&whole, true).unwrap()));
 }
 
+/// Without a template the name decides, and it may be the name of a link or of the cache's repository. What was guessed
+/// is told once.
+#[test]
+#[cfg(unix)]
+fn a_name_survives_links_and_snapshots() {
+    use std::os::unix::fs::symlink;
+    let (folder, files) = (TempDir::new().unwrap(), fables());
+    let place = |path: &str| {
+        let path = folder.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        path
+    };
+    let snapshot = place("hub/models--nvidia--Tiny-Instruct/snapshots/0123456789abcdef0123456789abcdef01234567");
+    let real = [place("data/v3"), place("data/Fables-instruct"), snapshot];
+    for model in &real {
+        std::fs::create_dir(model).unwrap();
+        for name in ["config.json", "tokenizer.json", "model.safetensors"] {
+            symlink(files.path().join(name), model.join(name)).unwrap();
+        }
+    }
+    let links = ["Tiny-Instruct", "tiny", "from-the-cache", "over-a-link"].map(place);
+    for (link, to) in links.iter().zip([&real[0], &real[1], &real[2], &links[0]]) {
+        symlink(to, link).unwrap();
+    }
+    symlink("data/v3", place("relative-instruct")).unwrap();
+    let asked = |model: &Path, more: &[&str]| {
+        let model = model.to_str().unwrap();
+        let run = cpu_with_stdin(&[&["chat", "--model", model], &GREEDY[..], more].concat(), b"Why?\nAnd?\n");
+        let notes = run.err.matches("has no chat template").count();
+        let first: Value = serde_json::from_str(run.out.lines().next().unwrap()).unwrap();
+        (first["timings"]["prefill_tokens"].as_u64().unwrap(), notes, run.err)
+    };
+    let [text, instruct] = ["text", "instruct"].map(|format| asked(&real[0], &["--format", format]).0);
+    assert_ne!(text, instruct);
+    let relative = place("relative-instruct/");
+    for model in [&links[..], &real[1..], &[relative]].concat() {
+        let (tokens, notes, err) = asked(&model, &[]);
+        assert_eq!((tokens, notes), (instruct, 1), "{model:?}: {err}");
+        assert!(err.contains("nstruct has no chat template") && err.contains("--format instruct"), "{err}");
+    }
+    let (tokens, notes, err) = asked(&real[0], &[]);
+    assert_eq!((tokens, notes), (text, 1), "{err}");
+    assert!(err.contains("--format text"), "{err}");
+    // What is chosen is no guess.
+    assert_eq!(asked(&links[0], &["--format", "text"]).1, 0);
+}
+
 #[test]
 fn the_files_say_what_ends_an_answer() {
     let (folder, model) = with_template(TEMPLATE);

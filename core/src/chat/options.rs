@@ -18,6 +18,17 @@ pub enum ChatFormat {
     Template,
 }
 
+impl ChatFormat {
+    /// The format of a model without a chat template: questions and answers if its name contains "instruct", and plain
+    /// text otherwise.
+    pub fn by_name(name: &str) -> ChatFormat {
+        match name.to_lowercase().contains("instruct") {
+            true => ChatFormat::Instruct,
+            false => ChatFormat::Text,
+        }
+    }
+}
+
 /// What a caller may choose for an answer. The default leaves every choice to the model's files and to [`defaults`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct ChatOptions {

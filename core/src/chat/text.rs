@@ -62,8 +62,8 @@ impl ModelText {
         self.template.as_ref().map(Option::as_ref).map_err(|why| Error::Template { why: why.clone() })
     }
 
-    /// The format of a conversation: the one that the options name, or else the model's chat template if it has one,
-    /// questions and answers if its name contains "instruct", and plain text otherwise.
+    /// The format of a conversation: the one that the options name, or else the model's chat template if it has one, or
+    /// else [`ChatFormat::by_name`].
     ///
     /// # Errors
     /// [`Error::Template`] if the model's chat template decides and cannot be used.
@@ -71,8 +71,7 @@ impl ModelText {
         Ok(match options.format {
             Some(format) => format,
             None if self.template()?.is_some() => ChatFormat::Template,
-            None if self.name.to_lowercase().contains("instruct") => ChatFormat::Instruct,
-            None => ChatFormat::Text,
+            None => ChatFormat::by_name(&self.name),
         })
     }
 

@@ -190,6 +190,14 @@ impl Repo {
     }
 }
 
+/// The name of the model whose snapshot a folder is: `models--owner--NAME/snapshots/COMMIT`.
+pub fn repository(folder: &Path) -> Option<&str> {
+    let snapshots = folder.parent().filter(|parent| parent.ends_with("snapshots"))?;
+    let repository = snapshots.parent()?.file_name()?.to_str()?.strip_prefix("models--")?;
+    // The oldest models have no owner.
+    Some(repository.rsplit_once("--").map_or(repository, |(_, name)| name))
+}
+
 /// Whether there is a file of this length.
 pub fn is_whole(path: &Path, len: u64) -> bool {
     fs::metadata(path).is_ok_and(|data| data.is_file() && data.len() == len)
@@ -220,4 +228,26 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 /// The message of a file in the cache that cannot be written.
 pub fn cannot_write(path: &Path) -> String {
     format!("cannot write {}. Check the disk's space and permissions, or set HF_HOME to another folder", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn snapshots_tell_their_model() {
+        let name = |path: &'static str| repository(Path::new(path));
+        assert_eq!(name("/c/hub/models--nvidia--Nemotron-Flash-1B/snapshots/0123"), Some("Nemotron-Flash-1B"));
+        assert_eq!(name("models--gpt2/snapshots/0123/"), Some("gpt2"));
+        for other in [
+            "models--a--b",
+            "models--a--b/blobs/0123",
+            "models--a--b/snapshots",
+            "a/snapshots/0123",
+            "snapshots/x",
+            "/",
+        ] {
+            assert_eq!(name(other), None, "{other}");
+        }
+    }
 }
