@@ -56,6 +56,9 @@ pub(crate) struct Group {
     kind: Kind,
 }
 
+/// A tensor of numbers: its name, its shape, and the function that its numbers go through.
+pub(crate) type Floats<'a> = (&'a str, &'a [u32], fn(f64) -> f64);
+
 #[derive(Clone, Debug)]
 enum Kind {
     /// Matrices of as many columns, on top of each other.
@@ -97,9 +100,8 @@ impl Group {
         Self::matrices(Residual::Reads, prefix, cols, &names.map(|name| (name, outs)), Kind::Gated)
     }
 
-    /// Numbers as f32, one tensor of the list behind the other. Each is a name, a shape, and the function that its
-    /// numbers go through.
-    pub(crate) fn floats(prefix: &str, name: &str, list: &[(&str, &[u32], fn(f64) -> f64)]) -> Group {
+    /// Numbers as f32, one tensor of the list behind the other.
+    pub(crate) fn floats(prefix: &str, name: &str, list: &[Floats]) -> Group {
         let tensors = list.iter().map(|&(name, shape, _)| Tensor {
             name: format!("{prefix}{name}"),
             shape: shape.iter().map(|&n| n.into()).collect(),

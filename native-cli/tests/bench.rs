@@ -1,9 +1,7 @@
 //! `nemoflash bench`: rows of every format, what is kept of a run that ends early, and the schema. No time is asserted.
 #![forbid(unsafe_code)]
 
-mod common;
-
-use common::{Run, cpu, finish, nemoflash, root};
+use crate::common::{Run, cpu, finish, nemoflash, root};
 use nemoflash_bench::report::{Gate, Kind, Report, Row, SCHEMA};
 use serde_json::{Value, json};
 

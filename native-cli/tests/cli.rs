@@ -1,9 +1,7 @@
 //! What a person or a script relies on: output, exit codes, seeds, pipes, devices, files.
 #![forbid(unsafe_code)]
 
-mod common;
-
-use common::{cpu, cpu_with_stdin, fables, finish, nemoflash, root};
+use crate::common::{cpu, cpu_with_stdin, fables, finish, nemoflash, root};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;

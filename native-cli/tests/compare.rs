@@ -1,12 +1,11 @@
 //! `nemoflash compare`, on results made from the format's own types.
 
-mod common;
-
-use common::samples::{self, around, cpu as slow, decode, fables, h100, json, jsonl, llvmpipe, row};
-use common::{Run, finish, nemoflash};
+use crate::common::samples::{self, around, cpu as slow, decode, fables, h100, json, jsonl, llvmpipe, row};
+use crate::common::{Run, finish, nemoflash};
 use nemoflash_bench::report::{Clock, Gate, Row};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 fn compare(folder: &Path, arguments: &[&str]) -> Run {
     finish(nemoflash(&[&["compare"], arguments].concat()).current_dir(folder).spawn().expect("the binary runs"))
@@ -21,15 +20,18 @@ fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
     folder
 }
 
-/// Where the suite of pages finds results too.
-fn shared() -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("compare");
-    fs::create_dir_all(&folder).expect("a folder");
-    for (name, text) in samples::files() {
-        fs::write(folder.join(name), text).expect("a file");
-    }
-    fs::write(folder.join("hostile.json"), json(vec![hostile(h100()), hostile(llvmpipe())])).expect("a file");
-    folder
+/// Where the suite of pages finds results too. Written once: a test must not read what another one is writing.
+fn shared() -> &'static Path {
+    static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("compare");
+        fs::create_dir_all(&folder).expect("a folder");
+        for (name, text) in samples::files() {
+            fs::write(folder.join(name), text).expect("a file");
+        }
+        fs::write(folder.join("hostile.json"), json(vec![hostile(h100()), hostile(llvmpipe())])).expect("a file");
+        folder
+    });
+    &FOLDER
 }
 
 const HOSTILE: &str =
@@ -60,7 +62,7 @@ fn hostile(mut machine: samples::Machine) -> Row {
 #[test]
 fn a_table_of_tests_and_devices() {
     let folder = shared();
-    let out = compare(&folder, &["h100.json", "software.jsonl", "swiftshader.json"]).ok();
+    let out = compare(folder, &["h100.json", "software.jsonl", "swiftshader.json"]).ok();
     for label in [
         "A  NVIDIA H100 80GB HBM3, vulkan, native\n",
         "B  NVIDIA H100 80GB HBM3, vulkan, native, without coopmat\n",
@@ -107,7 +109,7 @@ fn verdicts_on_known_samples() {
 #[test]
 fn data_has_columns_values_and_ratios() {
     let folder = shared();
-    let data = compare(&folder, &["--json", "h100.json", "software.jsonl"]).json();
+    let data = compare(folder, &["--json", "h100.json", "software.jsonl"]).json();
     assert_eq!(data["schema"], "nemoflash-compare/1");
     assert_eq!(data["columns"][2]["device"]["adapter"], "llvmpipe (LLVM 19.1.7, 256 bits)");
     assert_eq!(data["columns"][2]["file"], "software.jsonl");
@@ -286,7 +288,7 @@ fn the_page_needs_nothing_and_escapes_everything() {
         (vec!["software.jsonl"], "software.html"),
     ];
     for (files, html) in pages {
-        compare(&folder, &[&files[..], &["--html", html]].concat()).ok();
+        compare(folder, &[&files[..], &["--html", html]].concat()).ok();
         let page = fs::read_to_string(folder.join(html)).unwrap();
         assert!(page.starts_with("<!doctype html>") && page.trim_end().ends_with("</html>"));
         assert!(page.contains("default-src 'none'; style-src 'sha256-"));
@@ -302,7 +304,7 @@ fn the_page_needs_nothing_and_escapes_everything() {
 fn sections_stand_where_their_data_is() {
     let folder = shared();
     let page = |files: &[&str], html: &str| {
-        compare(&folder, &[files, &["--html", html]].concat()).ok();
+        compare(folder, &[files, &["--html", html]].concat()).ok();
         fs::read_to_string(folder.join(html)).unwrap()
     };
     let sections = [

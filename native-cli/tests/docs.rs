@@ -2,9 +2,7 @@
 //! leads to a file.
 #![forbid(unsafe_code)]
 
-mod common;
-
-use common::{finish, nemoflash};
+use crate::common::{finish, nemoflash};
 use std::fs;
 use std::path::{Path, PathBuf};
 

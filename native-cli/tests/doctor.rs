@@ -1,9 +1,7 @@
 //! The doctor finds a sound machine sound, and what is broken broken.
 #![forbid(unsafe_code)]
 
-mod common;
-
-use common::{Run, cpu, fables, finish, nemoflash, not_a_number, root, too_large};
+use crate::common::{Run, cpu, fables, finish, nemoflash, not_a_number, root, too_large};
 use nemoflash_bench::{GOLDEN, PROMPT};
 use safetensors::SafeTensors;
 use serde_json::Value;

@@ -1,9 +1,7 @@
 //! Files and prompts that are wrong: each gives one clear error, never a panic, a hang or a story.
 #![forbid(unsafe_code)]
 
-mod common;
-
-use common::{Run, cpu, cpu_with_stdin, fables, not_a_number, too_large};
+use crate::common::{self, Run, cpu, cpu_with_stdin, fables, not_a_number, too_large};
 use std::fs;
 use std::path::Path;
 

@@ -1,12 +1,9 @@
 //! Models from the hub: downloads that go well, the cache, the licence, and `verify`.
 #![forbid(unsafe_code)]
 
-mod common;
-mod mock;
-
-use common::finish;
-use mock::{COMMIT, End, Files, Hub, ID, NOWHERE, WEIGHTS};
-use mock::{command, etag, explain, faults, home, honest, model, partial, repaired, repo, run, weights};
+use crate::common::{self, finish};
+use crate::mock::{COMMIT, End, Files, Hub, ID, NOWHERE, WEIGHTS};
+use crate::mock::{command, etag, explain, faults, home, honest, model, partial, repaired, repo, run, weights};
 use std::fs;
 use std::path::Path;
 use std::time::Duration;

@@ -2,12 +2,9 @@
 //! the error is one line, and a later run against a good hub repairs what is there.
 #![forbid(unsafe_code)]
 
-mod common;
-mod mock;
-
-use common::finish;
-use mock::{Answer, End, Files, Hub, NOWHERE, Request, WEIGHTS};
-use mock::{command, explain, faults, home, honest, model, repaired, run, weights};
+use crate::common::finish;
+use crate::mock::{self, Answer, End, Files, Hub, NOWHERE, Request, WEIGHTS};
+use crate::mock::{command, explain, faults, home, honest, model, repaired, run, weights};
 use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;

@@ -1,12 +1,9 @@
 //! What the environment says about the hub: the same to us as to the hub's own tools.
 #![forbid(unsafe_code)]
 
-mod common;
-mod mock;
-
-use common::finish;
-use mock::proxy::Proxy;
-use mock::{Answer, Hub, NOWHERE, command, home, repo};
+use crate::common::{self, finish};
+use crate::mock::{self, proxy::Proxy};
+use crate::mock::{Answer, Hub, NOWHERE, command, home, repo};
 use std::fs;
 use std::path::Path;
 

@@ -1,9 +1,7 @@
 //! Completions and manual pages: every shell and every command has its own.
 #![forbid(unsafe_code)]
 
-mod common;
-
-use common::{finish, nemoflash};
+use crate::common::{self, finish, nemoflash};
 use std::collections::BTreeSet;
 
 fn run(arguments: &[&str]) -> common::Run {

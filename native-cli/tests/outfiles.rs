@@ -1,9 +1,7 @@
 //! Files that commands write: an old one stays until the new one is whole, through a kill and a full disk, and none is an input.
 #![forbid(unsafe_code)]
 
-mod common;
-
-use common::{cpu, fables, finish, nemoflash, on_cpu};
+use crate::common::{cpu, fables, finish, nemoflash, on_cpu};
 use nemoflash_bench::report::Row;
 use std::fs;
 use std::path::Path;

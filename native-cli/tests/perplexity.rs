@@ -1,9 +1,7 @@
 //! Perplexity is what the reference's logits and the program's own logits say it is.
 #![forbid(unsafe_code)]
 
-mod common;
-
-use common::{cpu, fables, finish, nemoflash, root, too_large};
+use crate::common::{cpu, fables, finish, nemoflash, root, too_large};
 use nemoflash::Tokenizer;
 use safetensors::SafeTensors;
 use serde_json::{Value, json};

@@ -1,9 +1,7 @@
 //! `nemoflash profile`: what both studies write, their schemas, and what is refused. No time is asserted.
 #![forbid(unsafe_code)]
 
-mod common;
-
-use common::{Run, cpu, root};
+use crate::common::{Run, cpu, root};
 use nemoflash_bench::lookup::{Part, Stack, Table, parse_blocks};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};

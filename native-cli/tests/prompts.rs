@@ -2,9 +2,7 @@
 //! which continues given ids greedily.
 #![forbid(unsafe_code)]
 
-mod common;
-
-use common::{cpu, cpu_with_stdin, fables};
+use crate::common::{cpu, cpu_with_stdin, fables};
 use nemoflash::{ChatTemplate, Message, Role, TemplateOptions, Tokenizer};
 use serde_json::{Value, json};
 use std::path::Path;

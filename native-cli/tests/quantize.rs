@@ -1,9 +1,7 @@
 //! Quantised folders and quantising while loading.
 #![forbid(unsafe_code)]
 
-mod common;
-
-use common::{cpu, fables, nemoflash, not_a_number, root};
+use crate::common::{cpu, fables, nemoflash, not_a_number, root};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;

@@ -2,9 +2,7 @@
 #![cfg(unix)]
 #![forbid(unsafe_code)]
 
-mod common;
-
-use common::nemoflash;
+use crate::common::nemoflash;
 use rexpect::process::{Signal, WaitStatus};
 use rexpect::session::{PtySession, spawn_command};
 use std::path::Path;

@@ -125,7 +125,10 @@ const RULES: &[Rule] = &[
     },
     Rule {
         name: "every crate forbids unsafe code",
-        applies: |path| path != CORE && (path.ends_with("src/lib.rs") || path.ends_with("src/main.rs")),
+        applies: |path| {
+            let roots = ["src/lib.rs", "src/main.rs", "/tests/main.rs"];
+            path != CORE && roots.iter().any(|root| path.ends_with(root))
+        },
         faults: |_, text| absent(text, "#![forbid(unsafe_code)]"),
         bad: ("wasm/src/lib.rs", "//! A crate.\n#![allow(unsafe_code)]"),
     },
@@ -150,6 +153,12 @@ const RULES: &[Rule] = &[
             _ => words(&code(text), &["unsafe", "unsafe_code"]),
         },
         bad: ("core/src/gpu/submit.rs", "#[allow(unsafe_code)]\nfn f() { unsafe { g() } }"),
+    },
+    Rule {
+        name: "a suite is a module of its folder's main file: what is not listed there does not run",
+        applies: |path| path.split('/').nth(1) == Some("tests") && path.ends_with(".rs") && !path.ends_with("/main.rs"),
+        faults: |path, _| homeless(path),
+        bad: ("core/tests/text/homeless.rs", ""),
     },
     Rule {
         name: "files are short",
@@ -192,6 +201,15 @@ fn words(text: &str, names: &[&str]) -> Vec<String> {
 
 fn absent(text: &str, wanted: &str) -> Vec<String> {
     if text.lines().any(|line| line == wanted) { vec![] } else { vec![format!("no `{wanted}`")] }
+}
+
+/// Says so if the main file of a suite's folder has no `mod` for it.
+fn homeless(path: &str) -> Vec<String> {
+    let module = path.trim_end_matches(".rs").trim_end_matches("/mod");
+    let (folder, name) = module.rsplit_once('/').expect("a suite is in a folder");
+    let read = |file| std::fs::read_to_string(root().join(folder).join(file)).unwrap_or_default();
+    let (line, parents) = (format!("mod {name};"), read("main.rs") + &read("mod.rs"));
+    absent(&parents.replace("pub mod", "mod"), &line)
 }
 
 /// The layers of the core, lowest first: a module knows those of its own layer and of lower ones.

@@ -25,7 +25,7 @@ after(async () => {
 });
 
 function report(name, files) {
-  assert.ok(existsSync(join(results, files[0])), 'run `cargo test -p nemoflash-cli --test compare` first');
+  assert.ok(existsSync(join(results, files[0])), 'run `cargo test -p nemoflash-cli compare::` first');
   const path = join(folder, name);
   execFileSync(command, ['compare', '--html', path, ...files.map((file) => join(results, file))], { stdio: 'pipe' });
   return path;
@@ -79,7 +79,7 @@ test('a report asks for nothing, breaks no rule, and fits', async () => {
 for (const name of ['operators', 'depth-width']) {
   test(`the page of profile ${name} asks for nothing, breaks no rule, and fits`, async () => {
     const path = join(studies, `${name}.html`);
-    assert.ok(existsSync(path), 'run `cargo test -p nemoflash-cli --test profile` first');
+    assert.ok(existsSync(path), 'run `cargo test -p nemoflash-cli profile::` first');
     for (const size of SIZES) {
       for (const scheme of ['light', 'dark']) {
         const { faults, styled, wider, heading, scripts, unnamed } = await look(path, size, scheme);

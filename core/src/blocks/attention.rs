@@ -10,7 +10,7 @@ use crate::names::name;
 use crate::ops;
 use crate::place::Places;
 use crate::plan::Plan;
-use crate::table::Group;
+use crate::table::{Floats, Group};
 
 /// Weights of an attention block.
 #[derive(Debug)]
@@ -27,8 +27,7 @@ impl Attention {
     /// Its tensors: q | k | v, out, and the norms of q and k where there are any.
     fn table(prefix: &str, dims: &AttentionDims, hidden: u32) -> [Group; 3] {
         let (q, kv, dim) = (dims.heads * dims.head_dim, dims.kv_heads * dims.head_dim, dims.head_dim);
-        let list: [(&str, &[u32], fn(f64) -> f64); 2] =
-            [(name::Q_NORM, &[dim], |v| v), ("k_norm.weight", &[dim], |v| v)];
+        let list: [Floats; 2] = [(name::Q_NORM, &[dim], |v| v), ("k_norm.weight", &[dim], |v| v)];
         let norms = if dims.qk_norm_eps.is_some() { &list[..] } else { &[] };
         [
             Group::reads(prefix, hidden, &[("q_proj.weight", q), ("k_proj.weight", kv), ("v_proj.weight", kv)]),

@@ -9,7 +9,7 @@ use crate::matrix::Matrix;
 use crate::ops;
 use crate::place::Places;
 use crate::plan::Plan;
-use crate::table::Group;
+use crate::table::{Floats, Group};
 
 /// Epsilon of the head norm: a constant of the architecture (spec 1.1).
 const EPS: f32 = 1e-5;
@@ -38,7 +38,7 @@ impl DeltaNet {
         let projections =
             [("q_proj.weight", width), ("k_proj.weight", width), ("v_proj.weight", width), ("b_proj.weight", heads)];
         let conv = [width, 1, d_conv];
-        let convs: [(&str, &[u32], fn(f64) -> f64); 3] =
+        let convs: [Floats; 3] =
             [("q_conv1d.weight", &conv, |v| v), ("k_conv1d.weight", &conv, |v| v), ("v_conv1d.weight", &conv, |v| v)];
         [
             Group::reads(prefix, hidden, &projections),

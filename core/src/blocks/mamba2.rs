@@ -10,7 +10,7 @@ use crate::names::name;
 use crate::ops;
 use crate::place::Places;
 use crate::plan::Plan;
-use crate::table::Group;
+use crate::table::{Floats, Group};
 
 /// Epsilon of the gated norm: a constant of the architecture (spec 1.1).
 const EPS: f32 = 1e-5;
@@ -36,7 +36,7 @@ impl Mamba2 {
     fn table(prefix: &str, dims: &Mamba2Dims, hidden: u32) -> [Group; 6] {
         let Mamba2Dims { d_inner, d_state, heads, d_conv, .. } = *dims;
         let channels = d_inner + 2 * d_state;
-        let params: [(&str, &[u32], fn(f64) -> f64); 3] = [
+        let params: [Floats; 3] = [
             // The state decays by exp(Δ A) with A = -exp(A_log) (spec 3.4 step 4).
             (name::A_LOG, &[heads], |v| -v.exp()),
             ("D", &[heads], |v| v),

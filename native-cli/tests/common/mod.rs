@@ -1,6 +1,4 @@
 //! Runs the binary as a person would, with a time limit.
-#![allow(dead_code, reason = "every suite uses a part of it")]
-
 pub mod samples;
 
 use serde_json::Value;

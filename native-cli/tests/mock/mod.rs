@@ -1,10 +1,8 @@
 //! A hub on 127.0.0.1 that serves one tiny model and can be told to misbehave.
 
-#![allow(dead_code, reason = "every suite uses a part of it")]
-
 pub mod proxy;
 
-use super::common::{Run, finish, nemoflash, on_cpu, root};
+use crate::common::{Run, finish, nemoflash, on_cpu, root};
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
 use sha1::Sha1;
