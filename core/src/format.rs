@@ -1,6 +1,8 @@
-//! How a matrix keeps its numbers on a device: the floats of the checkpoint, or integers that share a scale and a bias by
-//! groups, the affine scheme of MLX's quantised folders. `shaders/lib/weights_*.wgsl` read the same layouts; [`packed`]
-//! says how MLX's other schemes become one of these.
+//! How a matrix stores its numbers on a device: as the floats of the checkpoint, or as integers in groups that share a
+//! scale and a bias (the affine scheme of MLX's quantised folders). `shaders/lib/weights_*.wgsl` read the same layouts.
+//! [`packed`] converts MLX's other schemes to these.
+//!
+//! In names, a row of a matrix is a *line*, because a *row* is a token of a batch in other modules.
 
 pub(crate) mod packed;
 
@@ -11,32 +13,33 @@ use half::{bf16, f16};
 use nemoflash_shaders as wgsl;
 use std::fmt;
 
-/// The format of a matrix [lines, cols].
+/// The format of a matrix [lines, cols]. A word has 32 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Format {
-    /// Two bf16 in a word, the first in the low half.
+    /// Two bf16 per word, the first in the low half.
     Bf16,
-    /// Two f16 in a word, the first in the low half.
+    /// Two f16 per word, the first in the low half.
     F16,
-    /// An f32 in a word.
+    /// One f32 per word.
     F32,
     /// Integers with scales and biases.
     Quant(Quant),
 }
 
-/// Integers of `bits` bits; `group` neighbours in a line share a scale and a bias: `weight = scale · q + bias`.
+/// Integers of `bits` bits. `group` neighbours in a row of the matrix share a scale and a bias: `weight = scale · q +
+/// bias`.
 ///
-/// First all integers, [lines, cols · bits / 32] words with the first in the lowest bits, then one word for each
-/// group, [lines, cols / group], with the scale in its low half and the bias in its high half; or two words, where both
-/// are f32.
+/// The integers come first: [lines, cols · bits / 32] words, the first integer of a word in its lowest bits. The scales
+/// and biases of the groups follow: [lines, cols / group] words, with the scale in the low half and the bias in the
+/// high half. Where scales and biases are f32, each group takes two words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Quant {
-    /// Bits of an integer: 4 or 8.
+    /// Bits per integer: 4 or 8.
     pub bits: u32,
-    /// Integers that share a scale and a bias: 32, 64 or 128, with 8 bits 16 too.
+    /// Integers that share a scale and a bias: 32, 64 or 128. With 8 bits, 16 is possible, too.
     pub group: u32,
-    /// What scales and biases are.
+    /// The type of scales and biases.
     pub scales: Scales,
 }
 
@@ -44,7 +47,7 @@ pub struct Quant {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Scales {
-    /// bf16, which `--weights` and `quantize` make.
+    /// bf16. `--weights` and `quantize` use it.
     #[default]
     Bf16,
     /// f16.
@@ -54,12 +57,12 @@ pub enum Scales {
 }
 
 impl Scales {
-    /// Words of a scale and a bias.
+    /// Words of one scale and one bias.
     pub(crate) fn words(self) -> u32 {
         if self == Scales::F32 { 2 } else { 1 }
     }
 
-    /// The scales of a checkpoint.
+    /// The type for scales of this dtype in a checkpoint.
     pub(crate) fn of(dtype: Dtype) -> Option<Scales> {
         match dtype {
             Dtype::BF16 => Some(Scales::Bf16),
@@ -82,7 +85,7 @@ impl fmt::Display for Format {
 }
 
 impl Format {
-    /// The floats of a checkpoint as they are stored.
+    /// The format for floats of this dtype in a checkpoint.
     pub(crate) fn float(dtype: Dtype) -> Option<Format> {
         match dtype {
             Dtype::BF16 => Some(Format::Bf16),
@@ -92,7 +95,7 @@ impl Format {
         }
     }
 
-    /// Words of such a matrix.
+    /// Number of words of a matrix [lines, cols].
     pub fn words(self, lines: u32, cols: u32) -> u64 {
         let per_line = match self {
             Format::Bf16 | Format::F16 => cols / 2,
@@ -102,7 +105,7 @@ impl Format {
         u64::from(lines) * u64::from(per_line)
     }
 
-    /// The constants of kernels that read it: see [`Source::Weights`](crate::kernel::Source::Weights).
+    /// The constants of kernels that read this format, see [`Source::Weights`](crate::kernel::Source::Weights).
     pub(crate) fn consts(self) -> Vec<Const> {
         let mut consts = vec![("PER", self.chunk() / 4)];
         match self {
@@ -116,7 +119,7 @@ impl Format {
         consts
     }
 
-    /// The text that reads the format of these constants.
+    /// The WGSL text that reads the format with these constants.
     pub(crate) fn text(consts: &[Const]) -> &'static str {
         let has = |wanted: &str| consts.iter().any(|(name, _)| *name == wanted);
         match () {
@@ -127,7 +130,7 @@ impl Format {
         }
     }
 
-    /// Weights that a thread takes at a time: what 16 bytes hold.
+    /// Number of weights that a thread reads at a time: as many as 16 bytes hold.
     pub(crate) fn chunk(self) -> u32 {
         match self {
             Format::Bf16 | Format::F16 => 8,
@@ -136,7 +139,7 @@ impl Format {
         }
     }
 
-    /// One line of a matrix of `lines` lines of `out.len()` columns, as numbers.
+    /// Row `line` of a matrix as f32. The matrix has `lines` rows of `out.len()` columns.
     pub(crate) fn line(self, words: &[u32], lines: u32, line: usize, out: &mut [f32]) {
         let cols = out.len();
         match self {
@@ -173,7 +176,8 @@ impl Format {
         }
     }
 
-    /// Words of a matrix for tests, with numbers like weights. Any bf16 will do, so they need none.
+    /// The words of a matrix for tests, with numbers in the range of weights. `None` for bf16, where tests use any
+    /// random numbers.
     pub(crate) fn example(self, lines: u32, cols: u32, uniform: &mut dyn FnMut() -> f32) -> Option<Vec<u32>> {
         let q = match self {
             Format::Bf16 => return None,
@@ -202,7 +206,7 @@ impl Format {
     }
 }
 
-/// The two bf16 of a word as f32, exactly.
+/// The two bf16 of a word as f32. The conversion is exact.
 pub(crate) fn bf16_pair(word: u32) -> [f32; 2] {
     [f32::from_bits(word << 16), f32::from_bits(word & 0xffff_0000)]
 }
@@ -213,12 +217,12 @@ impl Quant {
         Quant { bits, group, scales: Scales::Bf16 }
     }
 
-    /// The possible bits.
+    /// The possible numbers of bits.
     pub const BITS: &[u32] = &[4, 8];
-    /// The groups that numbers can be quantised in.
+    /// The group sizes that matrices can be quantised with.
     pub const GROUPS: &[u32] = &[32, 64, 128];
 
-    /// Holds bits and group against those that there are.
+    /// Checks that bits and group size are possible.
     ///
     /// # Errors
     /// [`Error::Parameter`].
@@ -231,22 +235,22 @@ impl Quant {
         field("group_size", self.group, Self::GROUPS)
     }
 
-    /// Words of the integers of a line.
+    /// Words of the integers of one row.
     pub fn words(self, cols: u32) -> u32 {
         cols / (32 / self.bits)
     }
 
-    /// Groups of a line.
+    /// Groups of one row.
     pub fn groups(self, cols: u32) -> u32 {
         cols / self.group
     }
 
-    /// Words of the scales and biases of a line.
+    /// Words of the scales and biases of one row.
     pub(crate) fn group_words(self, cols: u32) -> u32 {
         self.groups(cols) * self.scales.words()
     }
 
-    /// Scale and bias from a group's words.
+    /// Scale and bias from the words of a group.
     fn pair(self, words: &[u32]) -> [f32; 2] {
         let halves = [words[0] as u16, (words[0] >> 16) as u16];
         match self.scales {
@@ -256,7 +260,7 @@ impl Quant {
         }
     }
 
-    /// A group's words, from its scale and bias; the second only counts where they are f32.
+    /// The words of a group from its scale and bias. The second word is used only where they are f32.
     pub(crate) fn halves(self, scale: f32, bias: f32) -> [u32; 2] {
         let both = |[scale, bias]: [u16; 2]| [u32::from(scale) | u32::from(bias) << 16, 0];
         match self.scales {
@@ -266,19 +270,20 @@ impl Quant {
         }
     }
 
-    /// Quantises lines: the integers' words go to `packed`, the groups' words to `pairs`. The number of values must
-    /// be a multiple of `group`.
+    /// Quantises whole groups. The words of the integers are appended to `packed`, those of scales and biases to
+    /// `pairs`. The number of values must be a multiple of `group`.
     ///
-    /// The range of each group is cut into 2^bits - 1 steps. Scale and bias are rounded first and the integers
-    /// chosen for the rounded ones, so that their rounding costs nothing but range.
+    /// The range of each group is cut into 2^bits - 1 steps. Scale and bias are rounded first, and the integers are
+    /// chosen for the rounded ones. So this rounding adds no error, except where it shrinks the range.
     pub fn quantise(self, values: &[f32], packed: &mut Vec<u32>, pairs: &mut Vec<u32>) {
-        /// Added to a number below it, it leaves the rounded number in the lowest bits.
+        /// Adding this to a smaller number leaves the rounded number in the lowest bits of the sum.
         const ROUND: f32 = 8_388_608.0;
         let most = ((1u32 << self.bits) - 1) as f32;
         let per_word = 32 / self.bits as usize;
         let mut integers = [0u32; 128];
         for group in values.chunks_exact(self.group as usize) {
-            // Eight side by side, here and below without a branch, so that the compiler can use vector registers.
+            // The loops take eight numbers at a time and have no branches, so that the compiler can use vector
+            // registers.
             let (mut low, mut high) = ([f32::MAX; 8], [f32::MIN; 8]);
             for values in group.as_chunks::<8>().0 {
                 for i in 0..8 {
@@ -314,7 +319,7 @@ mod tests {
         Quant { bits: 4, group: 64, scales: Scales::F32 },
     ];
 
-    /// Values come back within half a step of their group, beside what rounding scale and bias shifts.
+    /// The error of a value is at most half a step of its group, plus what rounding scale and bias adds.
     #[test]
     fn values_come_back() {
         for quant in ALL {

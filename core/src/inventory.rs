@@ -1,4 +1,4 @@
-//! The tensors that a configuration calls for, held against those that the files have.
+//! Compares the tensors that a configuration needs with those that the files have.
 
 use std::collections::{HashMap, HashSet};
 
@@ -15,8 +15,8 @@ use crate::{Error, Result};
 const MOST_LINES: usize = 50;
 
 impl Config {
-    /// Every tensor that the model needs, in the order of spec 2.1: the globals, then layer by
-    /// layer. `lm_head.weight` is among them only where the head is not tied to the embedding.
+    /// Every tensor that the model needs, in the order of spec 2.1: first those outside of the layers, then layer by
+    /// layer. `lm_head.weight` is listed only if the head is not tied to the embedding.
     pub fn tensors(&self) -> Vec<Tensor> {
         let mut groups = self.ends().in_order();
         for layer in &self.layers {
@@ -26,7 +26,7 @@ impl Config {
         groups.into_iter().flat_map(Group::into_tensors).collect()
     }
 
-    /// [`Config::tensors`], and the head that a checkpoint with these tables has although it is tied.
+    /// [`Config::tensors`], and the head if the checkpoint with these headers has one although it is tied.
     pub fn tensors_of(&self, tables: &[Header]) -> Vec<Tensor> {
         self.tensors_in(&Shapes::of(tables, self.quantization.as_ref()))
     }
@@ -39,17 +39,17 @@ impl Config {
         list
     }
 
-    /// Holds the tables of all files of a checkpoint against this configuration.
+    /// Compares the headers of all files of a checkpoint with this configuration.
     ///
-    /// A tied model may bring `lm_head.weight` all the same; its shape must then be right. Tensors that no model of
-    /// these families reads are left out ([`Config::unread`]). A matrix with scales beside
-    /// it is quantised, as MLX does it: `x.weight` [lines, cols · bits / 32] U32, `x.scales` and `x.biases`
-    /// [lines, cols / group] BF16 or F16.
+    /// A model with a tied head may have `lm_head.weight` in its files. Its shape must then be right. Tensors that no
+    /// model of these families reads are left out ([`Config::unread`]). A matrix with scales beside it is quantised, in
+    /// the layout of MLX: `x.weight` [lines, cols · bits / 32] U32, `x.scales` and, for integers, `x.biases` [lines,
+    /// cols / group].
     ///
     /// # Errors
-    /// One [`Error::Tensors`] with a line for every dimension that differs, every tensor that is
-    /// missing, mis-shaped, of a dtype that is not supported, stored twice, or not part
-    /// of the model; the first 50 lines of them.
+    /// One [`Error::Tensors`] with a line for every dimension that differs, and for every tensor that is missing, has a
+    /// wrong shape or an unsupported dtype, is stored twice, or is not part of the model. It has the first 50 of these
+    /// lines.
     pub fn check(&self, tables: &[Header]) -> Result<()> {
         let shapes = Shapes::of(tables, self.quantization.as_ref());
         if self.quantization.is_none() && shapes.tensors.keys().any(|name| name.ends_with(".scales")) {
@@ -95,16 +95,17 @@ impl Config {
         lines.done()
     }
 
-    /// The names of the tensors of a checkpoint that are not read, in the order of the files: buffers that every loader
-    /// computes by itself, what belongs to another model, and tensors without a number.
+    /// The names of the tensors of a checkpoint that are not read, in the order of the files. These are buffers that
+    /// every loader computes by itself, tensors of another model, and empty tensors.
     pub(crate) fn unread(&self, tables: &[Header]) -> Vec<String> {
         let read: HashSet<String> = self.tensors_of(tables).iter().flat_map(|tensor| parts(&tensor.name)).collect();
         let names = tables.iter().flat_map(|t| &t.tensors).map(|t| &t.name);
         names.filter(|name| !read.contains(*name)).cloned().collect()
     }
 
-    /// How the matrices of a checkpoint that [`Config::check`] has passed are stored, those that are not bf16. With
-    /// `wanted`, floats are quantised; a matrix whose lines are no multiple of the group stays as it is.
+    /// How each matrix is stored in a checkpoint that [`Config::check`] has passed. A matrix that is bf16 is not
+    /// listed. With `wanted`, matrices of floats are to be quantised, except those whose number of columns is not a
+    /// multiple of the group size.
     pub(crate) fn stored(&self, tables: &[Header], wanted: Option<Quant>) -> HashMap<String, Stored> {
         let shapes = Shapes::of(tables, self.quantization.as_ref());
         let stored = |tensor: &Tensor| {
@@ -123,8 +124,9 @@ impl Config {
             .collect()
     }
 
-    /// The dimensions that tensors tell too (spec 1.1, "derive"): names the key in config.json,
-    /// where the shapes alone would leave the reader guessing. One layer of a kind speaks for all.
+    /// Compares the dimensions that follow from tensor shapes (spec 1.1, "derive") with config.json. The error names
+    /// the key in config.json, because wrong shapes alone would not tell the user which key is wrong. Of each kind of
+    /// layer, only the first one is compared.
     fn dimensions(&self, shapes: &Shapes, lines: &mut Lines) {
         let mut hold = |key: &str, config: u32, tensors: Option<u64>| {
             if let Some(tensors) = tensors.filter(|&t| t != u64::from(config)) {
@@ -151,8 +153,8 @@ impl Config {
     }
 }
 
-/// Whether a tensor that the model does not know may be left out: without it, the model computes the same. A tensor inside
-/// the model's own modules may not, for it might be one that counts (a bias, a norm, a layer more).
+/// Whether a tensor that the model does not list may be left out without changing the results. A tensor inside the
+/// model's own modules may not: it might be a bias, a norm or a layer that matters.
 fn is_unread(tensor: &TensorInfo) -> bool {
     /// Buffers that some programs save and every loader computes by itself.
     const BUFFERS: [&str; 5] = ["inv_freq", "original_inv_freq", "cos_cached", "sin_cached", "position_ids"];
@@ -161,10 +163,10 @@ fn is_unread(tensor: &TensorInfo) -> bool {
     !inside || tensor.shape.contains(&0) || BUFFERS.contains(&last)
 }
 
-/// The types of tensors that hold numbers.
+/// The dtypes of tensors that are not quantised.
 const NUMBERS: [Dtype; 3] = [Dtype::BF16, Dtype::F16, Dtype::F32];
 
-/// What a quantised matrix consists of: names, shapes and types.
+/// The tensors of a quantised matrix: names, shapes and dtypes.
 fn quantised(tensor: &Tensor, packed: Packed, scales: Dtype, lines: &mut Lines) -> Vec<Wanted> {
     let Tensor { name, shape, .. } = tensor;
     let [outs, cols] = shape[..] else { return vec![] };
@@ -173,17 +175,17 @@ fn quantised(tensor: &Tensor, packed: Packed, scales: Dtype, lines: &mut Lines) 
         lines.add(|| format!("{name}: its {cols} columns are no multiple of the group, {group}"));
     }
     let (tensors, dtypes) = packed.beside();
-    // Scales and biases are of one type.
+    // Scales and biases must have one dtype.
     let dtypes = dtypes.iter().position(|dtype| *dtype == scales).map_or(dtypes, |at| &dtypes[at..=at]);
     let numbers = (name.clone(), vec![outs, cols * u64::from(packed.bits) / 32], &[Dtype::U32][..]);
     let others = tensors.iter().map(|what| (beside(name, what), vec![outs, cols / group], dtypes));
     std::iter::once(numbers).chain(others).collect()
 }
 
-/// Name, shape and possible types of a tensor.
+/// Name, shape and possible dtypes of a tensor.
 type Wanted = (String, Vec<u64>, &'static [Dtype]);
 
-/// The first lines of a long complaint, and how many more there were.
+/// The first lines of a long error message, and how many more there were.
 #[derive(Default)]
 struct Lines {
     first: Vec<String>,

@@ -1,10 +1,9 @@
-//! nemoflash: NVIDIA's Nemotron-Flash hybrid language models (arXiv 2511.18890: attention, Mamba2, DeltaNet and FFN
-//! blocks, meta tokens), and dense Qwen3 beside them, on any GPU through WebGPU: Vulkan, Metal and DX12 natively, and the
-//! CPU where there is none.
+//! nemoflash runs NVIDIA's Nemotron-Flash hybrid language models (arXiv 2511.18890) and dense Qwen3 models. It runs
+//! them on any GPU through WebGPU (natively: Vulkan, Metal and DX12), and on the CPU where there is no GPU. The layers
+//! of a Nemotron-Flash model are attention, Mamba2, DeltaNet and FFN blocks, and each sequence begins with meta tokens.
 //!
-//! What this crate does not do: read files, open connections, start threads or look at the clock, unless the caller lends
-//! one ([`EngineOptions::clock`]). Bytes come in through [`Loader::push`], tokens come out of [`Engine`]. It brings no server
-//! and downloads nothing.
+//! This crate reads no files, opens no connections and starts no threads. It reads a clock only if the caller lends one
+//! ([`EngineOptions::clock`]). Bytes come in through [`Loader::push`], and tokens come out of [`Engine`].
 //!
 //! # Example
 //!
@@ -23,19 +22,23 @@
 //! # Ok::<(), nemoflash::Error>(())
 //! ```
 //!
-//! `core/examples/` has a story, a conversation, and the steps below these few lines: a loader that is pushed bytes, an
-//! engine with several sequences.
+//! `core/examples/` has a story and a conversation. It also shows the levels below: a loader that the program feeds
+//! with bytes, and an engine that runs several sequences.
 //!
 //! # Map
 //!
-//! [`Generator`] opens a model and writes, [`Chat`] is a conversation, [`ChatOptions`] what can be chosen for an answer and
-//! [`defaults`] what holds otherwise. Below them, [`Gpu`] and [`Exec`] are where things run, [`Loader`], [`Loaded`] and
-//! [`Model`] the weights, [`Engine`] the sequences, [`Tokenizer`], [`ChatTemplate`], [`TextStream`] and [`StopMatcher`] the
-//! text. Every failure is an [`Error`], with a stable [`Error::code`].
+//! - Conversations: [`Generator`] opens a model and continues texts. [`Chat`] is a conversation. [`ChatOptions`] are
+//!   the settings of an answer, and [`defaults`] are their default values.
+//! - Devices: [`Gpu`] and [`Exec`].
+//! - Weights: [`Loader`], [`Loaded`] and [`Model`].
+//! - Sequences: [`Engine`].
+//! - Text: [`Tokenizer`], [`ChatTemplate`], [`TextStream`] and [`StopMatcher`].
 //!
-//! "Spec 3.4" in these pages is section 3.4 of the specification of the computation, which is the page [`spec`]; the equations
-//! stand beside the code that computes them. The modules of operators, kernels and plans are hidden here, because they may
-//! change in any version; `cargo doc --document-hidden-items` (nightly) shows them.
+//! Every failure is an [`Error`], with a stable [`Error::code`].
+//!
+//! "Spec 3.4" on these pages means section 3.4 of the specification of the computation, which is the page [`spec`]. The
+//! equations are beside the code that computes them. The modules of operators, kernels and plans are hidden here,
+//! because they may change in any version. `cargo doc --document-hidden-items` (nightly) shows them.
 #![deny(unsafe_code)]
 
 mod arena;
@@ -70,7 +73,7 @@ mod table;
 mod text;
 mod tied;
 
-// The low levels, for the suites and benchmarks of this project: no promise of stability.
+// The low levels. They are public for the test suites and benchmarks of this project, and may change in any version.
 #[doc(hidden)]
 pub mod batch;
 #[doc(hidden)]

@@ -19,16 +19,16 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    /// Prepares a dry run: the model on a device with the limits and features `caps` that does not exist. Nothing is
-    /// allocated and nothing is computed. An engine made of it tells the memory
-    /// ([`explain`](crate::Engine::explain)) and the kernels ([`Dry`](crate::Dry)) that the real one will take.
+    /// Prepares a dry run: the model on a device with the limits and features `caps`, without that device. Nothing is
+    /// allocated or computed. An engine on the result tells the memory ([`explain`](crate::Engine::explain)) and the
+    /// kernels ([`Dry`](crate::Dry)) that a real engine would need.
     ///
-    /// With the `headers` of all files of the checkpoint, the answer is exact. Without any, the shapes are those of
-    /// `config.json` alone, and all matrices of a quantised checkpoint count as bf16.
+    /// With the `headers` of all files of the checkpoint, the answer is exact. Without headers, the shapes are those of
+    /// `config.json`, and all matrices of a quantised checkpoint are taken to be bf16.
     ///
     /// # Errors
-    /// [`Error::Config`], [`Error::Tensors`] if the headers are not those of this model, [`Error::Parameter`] for a
-    /// quantisation that does not exist, [`Error::Limit`] if such a device cannot hold a line of a matrix.
+    /// [`Error::Config`], [`Error::Tensors`] if the headers do not fit `config.json`, [`Error::Parameter`] for a
+    /// quantisation that does not exist, [`Error::Limit`] if such a device cannot hold one row of a matrix.
     pub async fn dry_run(caps: &Caps, config_json: &[u8], headers: &[Header], options: LoadOptions) -> Result<Loaded> {
         let mut exec = Exec::dry(caps);
         let (config, places) = resolve(config_json, headers, options)?;
@@ -41,8 +41,8 @@ impl Loaded {
         &self.model
     }
 
-    /// What is worth to be told of the checkpoint, a sentence each: tensors that were left out, a head that is not the
-    /// embedding though `config.json` says so.
+    /// What the user should know about the checkpoint, one sentence each: which tensors were left out, or that the head
+    /// is not the embedding although `config.json` says so.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
@@ -53,11 +53,11 @@ impl Loaded {
     }
 }
 
-/// What a `config.json` and the headers of all files describe, and how each matrix is kept on the device. Without
-/// headers, `config.json` alone counts.
+/// The configuration that `config.json` and the headers of all files describe, and how each matrix is stored on the
+/// device. Without headers, `config.json` alone counts.
 ///
 /// # Errors
-/// As [`Loaded::dry_run`], but for [`Error::Limit`].
+/// As [`Loaded::dry_run`], except for [`Error::Limit`].
 pub(crate) fn resolve(config_json: &[u8], headers: &[Header], options: LoadOptions) -> Result<(Config, Places)> {
     if let Some(quant) = options.quantise {
         quant.validate()?;

@@ -1,7 +1,8 @@
-//! Weights come in as bytes: the loader is pushed to and never pulls.
+//! The loader turns the bytes of safetensors files into a model on a device. It reads no files: the caller pushes
+//! bytes.
 //!
-//! It asks, through [`Loader::wants`], for the headers of all files first, and then for the data of one file after
-//! the other. Whoever has the bytes (a memory map, a download) hands them over in pieces of any size.
+//! [`Loader::wants`] names the next bytes to push: first the headers of all files, then the data of one file after the
+//! other. The caller has the bytes (from a file or a download) and pushes them in pieces of any size.
 
 use crate::checkpoint::{Header, TensorInfo, shown};
 use crate::config::Config;
@@ -17,72 +18,74 @@ use std::collections::{HashSet, VecDeque};
 
 /// The most bytes that are converted at a time.
 const PIECE: usize = 4 << 20;
-/// Bytes after which the device is waited for.
+/// Number of written bytes after which the loader waits for the device.
 const FLUSH: u64 = 32 << 20;
 
-/// The bytes that come next.
+/// The place of the bytes to push next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Want {
-    /// Which of the files.
+    /// Index of the file.
     pub file: usize,
-    /// Offset in it.
+    /// Byte offset in the file.
     pub offset: u64,
 }
 
-/// How far loading is.
+/// The progress of loading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
-    /// Bytes of the pushed piece that were taken; [`Loader::wants`] says where to go on.
+    /// Bytes of the pushed piece that were taken. [`Loader::wants`] names the place to go on from.
     pub taken: usize,
-    /// Bytes of tensors that are done.
+    /// Bytes of tensors that are loaded.
     pub done: u64,
-    /// Bytes of all tensors; 0 while headers are missing.
+    /// Bytes of all tensors. 0 until all headers are complete.
     pub total: u64,
 }
 
-/// What to make of a checkpoint.
+/// How a checkpoint is loaded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LoadOptions {
-    /// Quantise the matrices of an unquantised checkpoint while they come in, embedding and head included. A matrix
-    /// whose lines are no multiple of the group stays bf16.
+    /// Quantise the matrices of an unquantised checkpoint while they are loaded, embedding and head included. A matrix
+    /// whose number of columns is not a multiple of the group size keeps its format.
     pub quantise: Option<Quant>,
-    /// Leave logits as they are: do not divide each by the length of its row of the head (spec 3.7).
+    /// Do not divide each logit by the length of its row of the head (spec 3.7).
     pub keep_logits: bool,
 }
 
-/// A model while its bytes come in.
+/// A model that is being loaded.
 #[derive(Debug)]
 pub struct Loader {
-    /// The device that the weights go to.
+    /// The device that gets the weights.
     exec: Exec,
     config_json: Vec<u8>,
     options: LoadOptions,
-    /// Length of each file, where it is known.
+    /// Length of each file in bytes, where it is known.
     files: Vec<Option<u64>>,
     /// Headers that are complete.
     headers: Vec<Header>,
-    /// Bytes of the header that is coming in.
+    /// The bytes that were taken and not used yet: the beginning of a header, or of a unit of data.
     partial: Vec<u8>,
-    /// Set when all headers are complete.
+    /// The model and the places of its tensors. Set when all headers are complete.
     target: Option<(Model, Places)>,
-    /// Tensors that are still to come, each by its file and its number there. The first of them is being read.
+    /// The tensors that are not loaded yet, each as (index of its file, index in the file's header). The first of them
+    /// is being loaded.
     rest: VecDeque<(usize, usize)>,
-    /// Bytes of that tensor that are placed.
+    /// Bytes of the first of these tensors that are on the device already.
     placed: u64,
-    /// A head beside a tied embedding, while it is not known whether it is another one.
+    /// Set if the files have a head although it should be tied to the embedding, until it is known whether the two are
+    /// equal.
     tied: Option<TiedHead>,
     notes: Vec<String>,
-    /// Scales and biases that wait for each other, by the name of their matrix. At most those of the checkpoint.
+    /// Tensors that wait for their other half, such as scales for biases. See [`Halves`].
     halves: Halves,
     done: u64,
     total: u64,
-    /// `done` when the device last caught up.
+    /// The value of `done` when the loader last waited for the device.
     flushed: u64,
 }
 
 impl Loader {
-    /// Begins loading a checkpoint of one or more safetensors files onto a device. `files` has the length in bytes of
-    /// each file, where it is known: a file of another length is then refused as soon as its header is there.
+    /// Begins to load a checkpoint of one or more safetensors files onto a device. `files` has the length in bytes of
+    /// each file, where it is known. A file of another length is refused as soon as its header is complete.
     ///
     /// # Errors
     /// [`Error::Checkpoint`] if there is no file.
@@ -120,7 +123,7 @@ impl Loader {
         })
     }
 
-    /// The bytes to push next; nothing once every tensor is complete.
+    /// The place of the bytes to push next. `None` when every tensor is loaded.
     pub fn wants(&self) -> Option<Want> {
         if self.target.is_none() {
             return Some(Want { file: self.headers.len(), offset: self.partial.len() as u64 });
@@ -132,17 +135,18 @@ impl Loader {
         Some(Want { file, offset: header.data_start + begin + self.placed + held })
     }
 
-    /// Takes bytes at the place that [`Loader::wants`] names. Tensors go to the device as they come.
+    /// Takes bytes from the place that [`Loader::wants`] names. The data of tensors goes to the device at once.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] for a header that breaks the format, [`Error::Config`] and [`Error::Tensors`] if it is
-    /// not this model, [`Error::Limit`] and [`Error::OutOfMemory`] if the device cannot hold it.
+    /// [`Error::Checkpoint`] for a header that breaks the format, [`Error::Config`] if `config.json` cannot be used,
+    /// [`Error::Tensors`] if the tensors do not fit it, [`Error::Limit`] and [`Error::OutOfMemory`] if the device
+    /// cannot hold the model.
     pub async fn push(&mut self, bytes: &[u8]) -> Result<Progress> {
         let taken = match self.target {
             None => self.push_header(bytes).await?,
             Some(_) => self.push_data(bytes).await?,
         };
-        // What was written waits in staging memory until it is submitted: bound it.
+        // Written data stays in staging memory until it is submitted. Waiting for the device bounds that memory.
         if self.done - self.flushed > FLUSH {
             self.flushed = self.done;
             self.exec.wait().await?;
@@ -154,7 +158,7 @@ impl Loader {
         let Some(&file_len) = self.files.get(self.headers.len()) else {
             return Err(Error::Checkpoint { why: "it was refused already".into() });
         };
-        // Eight bytes of length first, then as many as they say.
+        // A file begins with the length of its header in 8 bytes, then the header follows.
         let need = match self.partial.first_chunk() {
             None => 8,
             Some(&length) => 8 + Header::len(length)?,
@@ -179,7 +183,7 @@ impl Loader {
         Ok(taken)
     }
 
-    /// What the model is: before all headers are there, as far as `config.json` alone tells.
+    /// The configuration of the model. Until all headers are complete, it is what `config.json` alone says.
     ///
     /// # Errors
     /// As [`Config::parse`].
@@ -190,13 +194,13 @@ impl Loader {
         }
     }
 
-    /// The device that the weights go to.
+    /// The device that gets the weights.
     pub fn exec(&self) -> &Exec {
         &self.exec
     }
 
-    /// Prepares a dry run of this model on this kind of device, see [`Loaded::dry_run`]: exact once all headers are
-    /// there.
+    /// Prepares a dry run of this model on this kind of device, see [`Loaded::dry_run`]. It is exact once all headers
+    /// are complete.
     ///
     /// # Errors
     /// As [`Loaded::dry_run`].
@@ -210,7 +214,7 @@ impl Loader {
         self.headers.get(file)?.tensors.get(tensor)
     }
 
-    /// Asks for the tensors whose names are `wanted`, file by file.
+    /// Queues the tensors whose names are `wanted`, file by file.
     fn queue(&mut self, wanted: impl Fn(&str) -> bool) {
         for (file, header) in self.headers.iter().enumerate() {
             for (i, tensor) in header.tensors.iter().enumerate() {
@@ -222,7 +226,8 @@ impl Loader {
         }
     }
 
-    /// Once everything is there: a head that is not the embedding is asked for again, for now it gets a place.
+    /// Runs when all queued tensors are loaded. If the files have a head that differs from the embedding, this
+    /// allocates the head and queues its tensors once more.
     async fn settle_head(&mut self) -> Result<()> {
         let Some(tied) = self.tied.take() else { return Ok(()) };
         let Some((model, places)) = &mut self.target else { return Ok(()) };
@@ -248,7 +253,7 @@ impl Loader {
             return Err(Error::Checkpoint { why: format!("tensor {} has no place in this model", tensor.name) });
         };
         let left = usize::try_from(tensor.end - tensor.begin - self.placed).unwrap_or(usize::MAX);
-        // A piece that ends inside a unit leaves the beginning of it in `partial`.
+        // If a piece ends inside a unit, `partial` keeps the beginning of that unit.
         let unit = place.unit(tensor.dtype);
         let (taken, whole);
         if held.is_empty() && bytes.len() >= unit {
@@ -280,10 +285,10 @@ impl Loader {
         Ok(taken)
     }
 
-    /// The model and its device, once everything has come.
+    /// The model and its device, once every tensor is loaded.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] if bytes are missing, with the file and the place.
+    /// [`Error::Checkpoint`] if bytes are missing. It names the file and the place.
     pub async fn finish(mut self) -> Result<Loaded> {
         if let Some(Want { file, offset }) = self.wants() {
             let what = match self.current() {
@@ -299,7 +304,7 @@ impl Loader {
     }
 }
 
-/// What is said of tensors that are not read.
+/// The note about tensors that are not read.
 fn left_out(names: &[String]) -> Option<String> {
     const MOST: usize = 5;
     let mut list = names.iter().take(MOST).map(|name| shown(name)).collect::<Vec<_>>().join(", ");

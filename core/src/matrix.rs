@@ -1,4 +1,6 @@
 //! Weight matrices on a device.
+//!
+//! In names, a row of a matrix is a *line*, because a *row* is a token of a batch in other modules.
 
 use crate::buf::{Buf, Elem};
 use crate::exec::Exec;
@@ -6,40 +8,42 @@ use crate::format::Format;
 use crate::place::{Pieces, Places};
 use crate::{Error, Result};
 
-/// A piece of a matrix: the lines that one binding holds.
+/// A shard of a matrix: rows of the matrix that lie in one binding.
 #[derive(Clone, Copy, Debug)]
 pub struct Shard {
-    /// The lines' numbers. With a gate: `outs` lines of the gate, then `outs` lines of the up projection.
+    /// The numbers of the rows. With a gate: `outs` rows of the gate, then `outs` rows of the up projection.
     pub buf: Buf,
-    /// First output.
+    /// Index of the first output.
     pub first: u32,
-    /// Outputs.
+    /// Number of outputs.
     pub outs: u32,
-    /// Lines: `outs`, or twice as many with a gate.
+    /// Rows of the matrix: `outs`, or twice as many with a gate.
     pub lines: u32,
-    /// The format of the lines.
+    /// The format of the rows.
     pub format: Format,
 }
 
-/// A matrix [outs, cols]. It is cut into shards where one binding cannot hold it, or where the format changes.
+/// A matrix [outs, cols], in PyTorch's order: `outs` are the out_features, `cols` the in_features. It is cut into
+/// shards where one binding cannot hold it, or where the format changes.
 #[derive(Clone, Debug)]
 pub struct Matrix {
-    /// Outputs.
+    /// Outputs (out_features).
     pub outs: u32,
-    /// Inputs.
+    /// Inputs (in_features).
     pub cols: u32,
     /// The shards in order.
     pub shards: Vec<Shard>,
 }
 
 impl Matrix {
-    /// Allocates a matrix of tensors `name` [outs, cols], stacked on each other, and sets the tensors' places in it.
+    /// Allocates one matrix for tensors [outs, cols] with these names and outs, stacked by rows, and sets the tensors'
+    /// places in it.
     pub async fn stack(exec: &mut Exec, places: &mut Places, cols: u32, tensors: &[(String, u32)]) -> Result<Matrix> {
         let tensors: Vec<_> = tensors.iter().map(|(name, outs)| (std::slice::from_ref(name), *outs)).collect();
         Self::alloc(exec, places, cols, &tensors).await
     }
 
-    /// Allocates a gate and its up projection, [outs, cols] each, and sets the tensors' places.
+    /// Allocates one matrix for a gate and its up projection, [outs, cols] each, and sets the places of both.
     pub async fn gated(
         exec: &mut Exec,
         places: &mut Places,
@@ -50,11 +54,12 @@ impl Matrix {
         Self::alloc(exec, places, cols, &[(gate_up, outs)]).await
     }
 
-    /// Room for outputs that each take a line of every name beside them.
+    /// Allocates a matrix. Each entry of `tensors` has some outputs and the tensors that give each of these outputs one
+    /// row.
     async fn alloc(exec: &mut Exec, places: &mut Places, cols: u32, tensors: &[(&[String], u32)]) -> Result<Matrix> {
         let mut matrix = Matrix { outs: tensors.iter().map(|(_, outs)| outs).sum(), cols, shards: vec![] };
         let mut first = 0;
-        // Neighbours of one format share their shards.
+        // Neighbouring tensors of one format share their shards.
         for run in tensors.chunk_by(|a, b| places.format(&a.0[0]) == places.format(&b.0[0])) {
             let format = places.format(&run[0].0[0]);
             let name = &run[0].0[0];
@@ -76,7 +81,7 @@ impl Matrix {
         Ok(matrix)
     }
 
-    /// Parts for `outs` outputs of `per_out` lines each.
+    /// Adds shards for `outs` outputs of `per_out` rows each.
     async fn add(
         &mut self,
         exec: &mut Exec,
@@ -105,8 +110,8 @@ impl Matrix {
         Ok(())
     }
 
-    /// The place of a tensor whose lines are outputs `first .. first + outs`. `half` is 1 for the up lines of a gated
-    /// pair, else 0.
+    /// Sets the place of a tensor whose rows belong to the outputs `first .. first + outs`. `half` is 1 for the up
+    /// projection of a gated pair, else 0.
     fn place(&self, places: &mut Places, name: &str, first: u32, outs: u32, half: u32) {
         let (mut words, mut pairs) = (vec![], vec![]);
         for shard in &self.shards {

@@ -13,25 +13,25 @@ use crate::plan::{Part, Plan};
 use crate::table::Group;
 use crate::{Error, Result};
 
-/// Weights of a whole model on a device.
+/// The weights of a whole model on a device.
 #[derive(Debug)]
 pub struct Model {
     /// The configuration.
     pub config: Config,
-    /// Embedding of the vocabulary, [vocab_size, hidden_size].
+    /// Embedding of the vocabulary [vocab_size, hidden_size].
     embedding: Matrix,
-    /// Embedding of the meta tokens, [meta_tokens, hidden_size], if there are any.
+    /// Embedding of the meta tokens [meta_tokens, hidden_size], if the model has any.
     meta_tokens: Option<Matrix>,
     /// Norm weight and block of each layer.
     pub(crate) layers: Vec<(Buf, Block)>,
     /// Weight of the final norm.
     norm: Buf,
-    /// The head, if it is not the embedding.
+    /// The head, if it is not tied to the embedding.
     head: Option<Matrix>,
-    /// What each logit is multiplied by, [vocab_size].
+    /// The factor of each logit, [vocab_size].
     logit_scale: Buf,
-    /// Shortest and longest length of a row of the head (spec 3.7), once the weights were read. If all lengths are 1,
-    /// dividing logits by them changes nothing.
+    /// Smallest and largest length of a row of the head (spec 3.7). `None` until the weights are loaded. If all lengths
+    /// are 1, dividing logits by them changes nothing.
     pub row_lengths: Option<[f32; 2]>,
 }
 
@@ -44,14 +44,14 @@ pub(crate) struct Ends {
 }
 
 impl Ends {
-    /// In the order of spec 2.1.
+    /// The tensors in the order of spec 2.1.
     pub(crate) fn in_order(self) -> Vec<Group> {
         [self.meta_tokens, Some(self.embedding), Some(self.norm), self.head].into_iter().flatten().collect()
     }
 }
 
 impl Config {
-    /// The tensors outside of the layers: meta tokens, embedding, final norm, and the head where it is not tied.
+    /// The tensors outside of the layers: meta tokens, embedding, final norm, and the head if it is not tied.
     pub(crate) fn ends(&self) -> Ends {
         let Config { vocab_size, hidden_size, meta_tokens, .. } = *self;
         Ends {
@@ -95,14 +95,15 @@ impl Model {
         Ok((Model { config, embedding, meta_tokens, layers, norm, head, logit_scale, row_lengths: None }, places))
     }
 
-    /// Room for a head beside the embedding, which turned out not to be tied.
+    /// Allocates a head beside the embedding, where the head turned out not to be the embedding.
     pub(crate) async fn untie(&mut self, exec: &mut Exec, places: &mut Places) -> Result<()> {
         self.config.tie_word_embeddings = false;
         self.head = Some(self.config.head().matrix(exec, places).await?);
         Ok(())
     }
 
-    /// Computes what depends only on the loaded weights: the lengths of the vocabulary's rows (spec 3.7).
+    /// Computes what depends only on the loaded weights: the lengths of the head's rows (spec 3.7) and the factor of
+    /// each logit.
     pub(crate) async fn finish(&mut self, exec: &mut Exec) -> Result<()> {
         let total = self.config.vocab_size;
         let mut plan = Plan::default();
@@ -127,8 +128,9 @@ impl Model {
         self.head.as_ref().unwrap_or(&self.embedding)
     }
 
-    /// Records the forward pass up to the final norm. `x` of the scratch buffers holds the residual stream. Only the
-    /// `layers` run; `memories` has the memory and the rotary table of each layer of the model.
+    /// Records the forward pass up to the final norm. The residual stream is in `x` of the scratch buffers. Only the
+    /// `layers` with these indices run. `memories` has the sequence memory and the rotary table of each layer of the
+    /// model.
     pub(crate) fn forward(
         &self,
         plan: &mut Plan,
@@ -139,7 +141,7 @@ impl Model {
     ) {
         let Config { vocab_size, hidden_size: cols, .. } = self.config;
         plan.part = Part::Embedding;
-        // Meta tokens have the ids after the vocabulary's; they never come one by one.
+        // The ids of meta tokens follow those of the vocabulary. Decode steps never contain meta tokens.
         let meta_tokens = self.meta_tokens.iter().filter(|_| !run.steps).map(|meta_tokens| (meta_tokens, vocab_size));
         for (table, from) in meta_tokens.chain([(&self.embedding, 0)]) {
             for shard in &table.shards {
@@ -154,7 +156,7 @@ impl Model {
         }
     }
 
-    /// Records logits [rows, vocab_size] of `rows` rows of `x`, with `h` [rows, hidden_size] as scratch. `few`: by
+    /// Records logits [rows, vocab_size] of `rows` rows of `x`. `h` [rows, hidden_size] is scratch. `few` selects
     /// matrix-vector kernels.
     pub(crate) fn logits(&self, plan: &mut Plan, rows: u32, few: bool, x: Buf, h: Buf, logits: Buf) {
         let Config { vocab_size: stride, hidden_size: cols, rms_norm_eps: eps, .. } = self.config;
@@ -180,7 +182,7 @@ impl Model {
         self.head().shards.first().map_or(Format::Bf16, |shard| shard.format)
     }
 
-    /// Bytes of weights on the device.
+    /// Bytes of all weights on the device.
     pub fn bytes(&self) -> u64 {
         let tables = [Some(&self.embedding), self.meta_tokens.as_ref(), self.head.as_ref()];
         let ends =
@@ -188,7 +190,7 @@ impl Model {
         ends + self.layer_bytes().sum::<u64>()
     }
 
-    /// Bytes of weights of each layer.
+    /// Bytes of the weights of each layer.
     pub fn layer_bytes(&self) -> impl Iterator<Item = u64> {
         self.layers.iter().map(|(norm, block)| norm.bytes() + block.bytes())
     }

@@ -10,14 +10,14 @@ use crate::names::{beside, parts};
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-/// How a matrix is stored, and what becomes of it.
+/// How a matrix is stored in the checkpoint, and in which format it goes to the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stored {
-    /// The file has floats, which stay as they are.
+    /// The file has floats, which keep their format.
     Floats(Format),
-    /// The file has packed numbers and their scales, which become this format.
+    /// The file has packed numbers and their scales. They are converted to this format.
     Packed(Packed, Format),
-    /// The file has floats, which are quantised while they come.
+    /// The file has floats, which are quantised while they are loaded.
     Quantise(Quant),
 }
 
@@ -31,39 +31,41 @@ impl Stored {
     }
 }
 
-/// Where the words of a tensor go: pieces of (buffer, word offset, words).
+/// Where the words of a tensor go: a list of (buffer, word offset, number of words).
 pub type Pieces = Vec<(Buf, u64, u64)>;
 
 /// Where a tensor of the checkpoint goes.
 #[derive(Clone, Debug)]
 pub enum Place {
-    /// Lines of floats, as they are.
+    /// Rows of a matrix as floats, which are copied unchanged.
     Lines(Pieces),
-    /// Lines of `cols` floats that are quantised as they come: the integers, then the groups' words.
+    /// Rows of `cols` floats, which are quantised while they are loaded: the places of the integers, then of the scales
+    /// and biases.
     Quantise(Quant, u32, Pieces, Pieces),
-    /// Lines of `cols` packed numbers.
+    /// Rows of `cols` packed numbers.
     Packed(Packed, u32, Pieces),
-    /// The scales of packed floats of 4 bits.
+    /// The scales of packed 4-bit floats.
     Pairs(Packed, Pieces),
-    /// One of two tensors that make words together: which of them, and the bytes of both.
+    /// One of two tensors that together make words on the device: which of the two, and the lengths of both in bytes.
     Half(Both, usize, [u64; 2], Pieces),
-    /// Numbers as f32 at an element offset, each through a function.
+    /// Numbers that a function maps and that are stored as f32, from an element offset on.
     Floats(Buf, u64, fn(f64) -> f64),
-    /// Read and not kept: a head beside a tied embedding, until it is known whether it is another one.
+    /// The tensor is read but not stored. So it is with a head in the files of a model with a tied head, until it is
+    /// known whether the head differs from the embedding.
     Nowhere,
 }
 
-/// What two tensors make together.
+/// What two tensors make together on the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Both {
-    /// Scales and biases: the groups' words.
+    /// Scales and biases make the words of the groups.
     Groups,
-    /// Floats of 8 bits and their scales: bf16.
+    /// 8-bit floats and their scales make bf16 numbers.
     Floats8(Packed),
 }
 
 impl Place {
-    /// Bytes that are converted together: a whole word, a number of it, or a line.
+    /// The number of bytes that are converted together: a whole word, one number of the tensor, or one row.
     pub(crate) fn unit(&self, dtype: Dtype) -> usize {
         match self {
             Place::Lines(_) => 4,
@@ -74,16 +76,16 @@ impl Place {
     }
 }
 
-/// Tensor names and their places.
+/// The places of tensors, by name.
 #[derive(Debug, Default)]
 pub struct Places {
     places: HashMap<String, Place>,
-    /// What is not bf16, by the name of the matrix.
+    /// How matrices are stored, by name. A matrix that is not listed is bf16.
     stored: HashMap<String, Stored>,
 }
 
 impl Places {
-    /// None yet, for matrices that are stored like this; what is not listed is bf16.
+    /// Begins without places. `stored` says how matrices are stored; a matrix that is not listed is bf16.
     pub fn new(stored: HashMap<String, Stored>) -> Places {
         Places { places: HashMap::new(), stored }
     }
@@ -108,14 +110,15 @@ impl Places {
         self.places.insert(name, place);
     }
 
-    /// A tensor that is read and not kept, with its scales and biases.
+    /// Has the loader read a matrix, with its scales and biases, without storing it.
     pub fn ignore(&mut self, name: &str) {
         for name in parts(name) {
             self.insert(name, Place::Nowhere);
         }
     }
 
-    /// The places of a matrix's tensors, from those of its words and of its groups' words.
+    /// Sets the places of the tensors of one matrix. `words` are the places of its numbers, `pairs` those of its scales
+    /// and biases.
     pub(crate) fn matrix(&mut self, name: &str, cols: u32, words: Pieces, pairs: Pieces) {
         let count = |pieces: &Pieces| pieces.iter().map(|(_, _, words)| words).sum::<u64>();
         let [scales, biases] = [beside(name, "scales"), beside(name, "biases")];
@@ -123,7 +126,7 @@ impl Places {
             None | Some(Stored::Floats(_)) => self.insert(name.into(), Place::Lines(words)),
             Some(Stored::Quantise(quant)) => self.insert(name.into(), Place::Quantise(quant, cols, words, pairs)),
             Some(Stored::Packed(packed, Format::Quant(_))) if packed.mode == Mode::Affine => {
-                // Two halves of a word, or two words.
+                // Scale and bias are the two halves of a word, or two words.
                 let bytes = [count(&pairs) * 2; 2];
                 self.insert(scales, Place::Half(Both::Groups, 0, bytes, pairs.clone()));
                 self.insert(biases, Place::Half(Both::Groups, 1, bytes, pairs));
@@ -143,11 +146,11 @@ impl Places {
     }
 }
 
-/// Bytes of tensors that wait for each other, by the name of their matrix without `.weight`: scales and biases, which are
-/// small, or floats of 8 bits and their scales.
+/// The bytes of tensors that wait for each other on the host, by the name of their matrix without `.weight`. The two
+/// are scales and biases, which are small, or 8-bit floats and their scales.
 pub(crate) type Halves = HashMap<String, [Vec<u8>; 2]>;
 
-/// The words of floats as they are.
+/// The words of floats that are copied unchanged.
 ///
 /// # Errors
 /// As [`numbers`].
@@ -156,20 +159,21 @@ fn words<'a>(tensor: &TensorInfo, before: u64, bytes: &'a [u8]) -> Result<Cow<'a
         Ok(words) => Cow::Borrowed(words),
         Err(_) => Cow::Owned(bytemuck::pod_collect_to_vec(bytes)),
     };
-    // A number whose exponent has all bits is infinite or none. Two halves of a word, or the whole.
+    // A float whose exponent bits are all set is infinite or NaN. A word has two halves with 16-bit floats, or one f32.
     let [low, high] = match tensor.dtype {
         Dtype::BF16 => [0x7f80, 0x7f80_0000],
         Dtype::F16 => [0x7c00, 0x7c00_0000],
         _ => [0x7f80_0000; 2],
     };
-    // Without a way out of the loop, so that it runs at the speed of memory.
+    // The loop has no early exit, so that it runs at the speed of memory.
     if words.iter().fold(false, |found, &word| found | (word & low == low) | (word & high == high)) {
         numbers(&tensor.name, tensor.dtype, before, bytes)?;
     }
     Ok(words)
 }
 
-/// Converts whole numbers of a tensor, of which `before` came earlier, and writes them.
+/// Converts numbers of a tensor and writes them to its place. `before` is how many numbers of the tensor came before
+/// them.
 pub(crate) fn put(
     exec: &mut Exec,
     place: &Place,
@@ -237,7 +241,7 @@ pub(crate) fn put(
     Ok(())
 }
 
-/// The words of numbers of `size` bytes, of the first and the second in turn.
+/// Numbers of `size` bytes taken from `first` and `second` in turn, as words.
 fn interleaved(first: &[u8], second: &[u8], size: usize) -> Vec<u32> {
     let mut bytes = Vec::with_capacity(first.len() + second.len());
     for (first, second) in first.chunks(size).zip(second.chunks(size)) {
@@ -247,7 +251,7 @@ fn interleaved(first: &[u8], second: &[u8], size: usize) -> Vec<u32> {
     bytemuck::pod_collect_to_vec(&bytes)
 }
 
-/// Refuses bf16 words with a number that is infinite or none.
+/// Refuses bf16 words that hold a number that is infinite or NaN.
 fn finite(tensor: &TensorInfo, before: u64, words: &[u32]) -> Result<()> {
     for (&word, i) in words.iter().zip(before..) {
         if let Some(value) = bf16_pair(word).into_iter().find(|value| !value.is_finite()) {
@@ -257,7 +261,7 @@ fn finite(tensor: &TensorInfo, before: u64, words: &[u32]) -> Result<()> {
     Ok(())
 }
 
-/// Writes words of a tensor from word `at` on into the pieces that hold it.
+/// Writes words of a tensor, from word `at` of the tensor on, into the pieces that hold it.
 fn scatter(exec: &mut Exec, pieces: &[(Buf, u64, u64)], mut at: u64, mut words: &[u32]) {
     for &(buf, start, len) in pieces {
         if at >= len {

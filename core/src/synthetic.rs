@@ -1,5 +1,5 @@
-//! Models without a checkpoint: a published shape, or any other, with random weights that are finite and well scaled.
-//! Made on the device, so that anyone can compare latencies without a download.
+//! Models without a checkpoint: a published shape, or any other, with random weights in a range that keeps all results
+//! finite. They are made on the device, so that anyone can measure speed without a download.
 
 use crate::batch::Size;
 use crate::exec::Exec;
@@ -13,8 +13,9 @@ use crate::table::Tensor;
 use crate::{Error, Result};
 use half::bf16;
 
-/// The published shapes: name and `config.json` (spec 1 and 8). The longest text is a guess where spec 1.1 says so. Those that
-/// the paper compares with stand in Qwen3's form: its norms of q and k, and no biases (Qwen2.5 has those of q, k and v).
+/// The published shapes: name and `config.json` (spec 1 and 8). The longest context of a model is a guess where spec
+/// 1.1 says so. The models that the paper compares with are written as Qwen3 configurations: with Qwen3's norms of q
+/// and k, and without biases (Qwen2.5 has biases of q, k and v).
 pub const ARCHS: [(&str, &str); 9] = [
     ("nemotron-flash-1b", include_str!("arch/nemotron-flash-1b.json")),
     ("nemotron-flash-3b", include_str!("arch/nemotron-flash-3b.json")),
@@ -27,12 +28,12 @@ pub const ARCHS: [(&str, &str); 9] = [
     ("smollm2-1.7b", include_str!("arch/smollm2-1.7b.json")),
 ];
 
-/// Words that one dispatch makes: bounds the time of a submission.
+/// Words that one dispatch makes. It bounds the time of a submission.
 const STEP: u64 = 1 << 26;
 /// Words that the host makes at a time.
 const PIECE: u64 = 1 << 20;
 
-/// Random bf16 weights of a seed, each tensor its own stream.
+/// Random bf16 weights. Each tensor has its own stream of random numbers.
 #[derive(Clone, Copy, Debug)]
 pub struct Synthetic {
     /// The seed.
@@ -40,8 +41,9 @@ pub struct Synthetic {
 }
 
 impl Synthetic {
-    /// Middle and half-width of a tensor's numbers. Matrices keep the variance of what they multiply; norms are near 1;
-    /// Mamba2's steps and decays are in the ranges that models are initialised with.
+    /// Mean and half-width of the uniform distribution of a tensor's elements. Matrices keep the variance of what they
+    /// multiply, and norms are near 1. Mamba2's time steps and decays are in the ranges that models are initialised
+    /// with.
     fn range(tensor: &Tensor) -> (f32, f32) {
         let name = tensor.name.rsplit_once('.').map_or("", |(_, last)| last);
         match (name, &tensor.shape[..]) {
@@ -54,16 +56,16 @@ impl Synthetic {
         }
     }
 
-    /// The stream of a tensor, from number 0 on.
+    /// The random stream of a tensor, from its first element on.
     fn stream(self, tensor: &Tensor) -> RandomWeights {
-        // FNV-1a of the name, so that a tensor does not depend on its place in the list.
+        // The seed contains the FNV-1a hash of the name, so that a tensor does not depend on its place in the list.
         let name = tensor.name.bytes().fold(0x811c_9dc5u32, |hash, b| (hash ^ u32::from(b)).wrapping_mul(0x0100_0193));
         let seed = name ^ (self.seed as u32) ^ ((self.seed >> 32) as u32).rotate_left(16);
         let (_, width) = Self::range(tensor);
         RandomWeights { at: 0, words: 0, first: 0, seed, step: width / 32768.0, raw: 0 }
     }
 
-    /// Numbers `2 first ..` of a tensor, two in a word, as a checkpoint stores them.
+    /// Elements `2 first ..` of a tensor as bf16, two per word, as a checkpoint stores them.
     pub fn words(self, tensor: &Tensor, first: u64, out: &mut [u32]) {
         let (middle, _) = Self::range(tensor);
         let stream = RandomWeights { first: first as u32, ..self.stream(tensor) };
@@ -73,9 +75,9 @@ impl Synthetic {
         }
     }
 
-    /// A model of this `config.json` with these weights, on a device.
+    /// Makes a model of this `config.json` with these weights, on a device.
     ///
-    /// With [`LoadOptions::quantise`], matrices get random integers and scales and biases that make the same range.
+    /// With [`LoadOptions::quantise`], matrices get random integers, and scales and biases that give the same range.
     ///
     /// # Errors
     /// [`Error::Config`], [`Error::Parameter`] for a quantisation that does not exist, [`Error::Limit`] and
@@ -113,13 +115,13 @@ impl Synthetic {
     }
 }
 
-/// Both bf16 of a word, moved.
+/// Adds a number to both bf16 of a word.
 fn shifted(word: u32, by: f32) -> u32 {
     let half = |bits: u32| u32::from(bf16::from_f32(bf16::from_bits(bits as u16).to_f32() + by).to_bits());
     half(word & 0xffff) | half(word >> 16) << 16
 }
 
-/// Records a stream into the pieces, one after the other.
+/// Records operators that write a stream into the pieces, one piece after the other.
 fn fill(plan: &mut Plan, stream: RandomWeights, pieces: &Pieces) {
     let mut first = 0;
     for &(buf, start, len) in pieces {
@@ -133,7 +135,7 @@ fn fill(plan: &mut Plan, stream: RandomWeights, pieces: &Pieces) {
     }
 }
 
-/// Writes one word all over the pieces.
+/// Fills the pieces with copies of these words.
 fn repeat(exec: &mut Exec, pieces: &Pieces, words: &[u32]) {
     for &(buf, start, len) in pieces {
         for at in (0..len).step_by(PIECE as usize) {
@@ -142,9 +144,9 @@ fn repeat(exec: &mut Exec, pieces: &Pieces, words: &[u32]) {
     }
 }
 
-/// A `tokenizer.json` for a model without one: token N is the text ` tN`, so that any text becomes some tokens and any
-/// tokens become some text. Ids 0, 1 and 2 are `<unk>`, `<s>` and `</s>`; the 256 bytes follow, so that no vocabulary is
-/// smaller than 259.
+/// A `tokenizer.json` for a model without one. Token N is the text ` tN`, so that any text gives some tokens and any
+/// tokens give some text. Ids 0, 1 and 2 are `<unk>`, `<s>` and `</s>`, and the 256 bytes follow. So the vocabulary has
+/// at least 259 tokens.
 pub fn tokenizer_json(vocab_size: u32) -> Vec<u8> {
     let special = ["<unk>", "<s>", "</s>"];
     let mut vocab = serde_json::Map::new();

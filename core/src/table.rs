@@ -1,6 +1,6 @@
-//! The table of a model's tensors: each tensor is listed once, by the block that uses it. The loader, the quantiser, the
-//! maker of random weights and `verify` read the names and shapes here, and a trainer will read what touches the residual
-//! stream.
+//! The table of a model's tensors. Each tensor is listed once, by the block that uses it. The loader, the quantiser,
+//! the maker of random weights and `verify` read names and shapes here. [`Residual`] is for training, which treats a
+//! matrix by how it touches the residual stream.
 
 use crate::Result;
 use crate::buf::{Buf, Elem};
@@ -13,15 +13,15 @@ use crate::place::{Place, Places};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Residual {
-    /// Its inputs are the residual stream, or its rows are residual vectors (embedding, head).
+    /// It reads the residual stream, or its rows are residual vectors (embedding, head).
     Reads,
     /// Its outputs are added to the residual stream.
     Writes,
-    /// Neither: convolutions, norms, biases, the parameters of recurrences, meta tokens.
+    /// Neither: convolutions, norms, biases, parameters of recurrences, meta tokens.
     Apart,
 }
 
-/// A tensor that a model has.
+/// A tensor of a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tensor {
     /// Its name in the checkpoint.
@@ -38,39 +38,39 @@ impl Tensor {
         self.shape.len() == 2 && self.name.ends_with(".weight")
     }
 
-    /// Numbers in it.
+    /// Number of elements.
     pub fn len(&self) -> u64 {
         self.shape.iter().product()
     }
 
-    /// Whether there is no number in it.
+    /// Whether it has no elements.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// Tensors that share a matrix or a buffer on the device.
+/// Tensors that share one matrix or one buffer on the device.
 #[derive(Clone, Debug)]
 pub(crate) struct Group {
     tensors: Vec<Tensor>,
     kind: Kind,
 }
 
-/// A tensor of numbers: its name, its shape, and the function that its numbers go through.
+/// A tensor whose elements are stored as f32: its name, its shape, and the function that maps each element.
 pub(crate) type Floats<'a> = (&'a str, &'a [u32], fn(f64) -> f64);
 
 #[derive(Clone, Debug)]
 enum Kind {
-    /// Matrices of as many columns, on top of each other.
+    /// Matrices with the same number of columns, stacked by rows.
     Stack,
-    /// A gate and its up matrix: a line of both for each output.
+    /// A gate matrix and its up matrix. Each output needs one row of both.
     Gated,
-    /// Numbers as f32, one tensor behind the other, each through a function. The buffer is called by the name.
+    /// Vectors as f32, one after the other in one buffer of this name. Each has a function that maps its elements.
     Floats(String, Vec<fn(f64) -> f64>),
 }
 
 impl Group {
-    /// Matrices `[outs, cols]` on top of each other.
+    /// Matrices `[outs, cols]`, stacked by rows.
     fn matrices(residual: Residual, prefix: &str, cols: u32, list: &[(&str, u32)], kind: Kind) -> Group {
         let tensors = list.iter().map(|&(name, outs)| Tensor {
             name: format!("{prefix}{name}"),
@@ -80,7 +80,7 @@ impl Group {
         Group { tensors: tensors.collect(), kind }
     }
 
-    /// Matrices `[outs, cols]` on top of each other that read the residual stream.
+    /// Matrices `[outs, cols]` that read the residual stream, stacked by rows.
     pub(crate) fn reads(prefix: &str, cols: u32, list: &[(&str, u32)]) -> Group {
         Self::matrices(Residual::Reads, prefix, cols, list, Kind::Stack)
     }
@@ -90,17 +90,17 @@ impl Group {
         Self::matrices(Residual::Writes, prefix, cols, &[(name, outs)], Kind::Stack)
     }
 
-    /// A matrix `[outs, cols]` beside the residual stream: the meta tokens.
+    /// A matrix `[outs, cols]` that neither reads nor writes the residual stream: the meta tokens.
     pub(crate) fn apart(cols: u32, name: &str, outs: u32) -> Group {
         Self::matrices(Residual::Apart, "", cols, &[(name, outs)], Kind::Stack)
     }
 
-    /// A gate and its up matrix, `[outs, cols]` both, which read the residual stream.
+    /// A gate matrix and its up matrix, `[outs, cols]` each, which read the residual stream.
     pub(crate) fn gated(prefix: &str, cols: u32, names: [&str; 2], outs: u32) -> Group {
         Self::matrices(Residual::Reads, prefix, cols, &names.map(|name| (name, outs)), Kind::Gated)
     }
 
-    /// Numbers as f32, one tensor of the list behind the other.
+    /// Tensors that are stored as f32 in one buffer `name`, in the order of the list.
     pub(crate) fn floats(prefix: &str, name: &str, list: &[Floats]) -> Group {
         let tensors = list.iter().map(|&(name, shape, _)| Tensor {
             name: format!("{prefix}{name}"),
@@ -111,17 +111,17 @@ impl Group {
         Group { tensors: tensors.collect(), kind: Kind::Floats(format!("{prefix}{name}"), maps) }
     }
 
-    /// A tensor of numbers as they are.
+    /// One tensor that is stored as f32, with its elements unchanged.
     pub(crate) fn vector(prefix: &str, name: &str, shape: &[u32]) -> Group {
         Self::floats(prefix, name, &[(name, shape, |v| v)])
     }
 
-    /// Its tensors, in order.
+    /// The tensors of the group, in order.
     pub(crate) fn into_tensors(self) -> Vec<Tensor> {
         self.tensors
     }
 
-    /// Room for matrices, and their places.
+    /// Allocates the matrix of the group, and sets the places of its tensors.
     pub(crate) async fn matrix(self, exec: &mut Exec, places: &mut Places) -> Result<Matrix> {
         let cols = self.tensors[0].shape[1] as u32;
         let outs = |tensor: &Tensor| tensor.shape[0] as u32;
@@ -133,7 +133,7 @@ impl Group {
         Matrix::stack(exec, places, cols, &list).await
     }
 
-    /// Room for numbers, and their places.
+    /// Allocates the buffer of the group, and sets the places of its tensors.
     pub(crate) async fn buffer(self, exec: &mut Exec, places: &mut Places) -> Result<Buf> {
         let Kind::Floats(name, maps) = self.kind else { unreachable!("a group of matrices has no buffer") };
         let len = self.tensors.iter().map(Tensor::len).sum();

@@ -1,21 +1,21 @@
-//! The quantised matrices of MLX's folders as the file packs them, and the format that each becomes on the device. All
-//! weights keep their exact values: integers of 2 and 3 bits lie in 4 bits there, those of 5 and 6 bits in 8; the floats of
-//! 4 bits become integers of 8, because each is a multiple of one half; and floats of 8 bits become bf16.
+//! The quantised matrices of MLX's folders, and the format that each of them gets on the device. All weights keep their
+//! exact values. Integers of 2 and 3 bits are stored in 4 bits, and those of 5 and 6 bits in 8. 4-bit floats become
+//! 8-bit integers, because each of them is a multiple of one half. 8-bit floats become bf16.
 
 use super::{Format, Quant, Scales};
 use crate::checkpoint::Dtype;
 use half::bf16;
 
-/// The words that MLX's config.json has for a way to quantise.
+/// The quantisation modes that MLX names in config.json.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mode {
-    /// Integers q with a scale and a bias for each group: scale · q + bias.
+    /// Integers q with a scale and a bias for each group: `scale · q + bias`.
     Affine,
-    /// Floats of 4 bits (E2M1), a power of two for each group (E8M0).
+    /// 4-bit floats (E2M1), with a power of two (E8M0) for each group.
     Mxfp4,
-    /// Floats of 4 bits (E2M1), a float of 8 bits (E4M3) for each group.
+    /// 4-bit floats (E2M1), with an 8-bit float (E4M3) for each group.
     Nvfp4,
-    /// Floats of 8 bits (E4M3), a power of two for each group (E8M0).
+    /// 8-bit floats (E4M3), with a power of two (E8M0) for each group.
     Mxfp8,
 }
 
@@ -33,7 +33,7 @@ impl Mode {
         }
     }
 
-    /// The bits that a file may have, and those that it has where it does not say.
+    /// The possible numbers of bits, and the default where config.json names none.
     pub fn bits(self) -> (&'static [u32], u32) {
         match self {
             Mode::Affine => (&[2, 3, 4, 5, 6, 8], 4),
@@ -42,7 +42,7 @@ impl Mode {
         }
     }
 
-    /// The groups that a file may have, and that which it has where it does not say.
+    /// The possible group sizes, and the default where config.json names none.
     pub fn groups(self) -> (&'static [u32], u32) {
         match self {
             Mode::Affine => (Quant::GROUPS, 64),
@@ -52,15 +52,16 @@ impl Mode {
     }
 }
 
-/// How a file packs a matrix [lines, cols]: `x.weight` [lines, cols · bits / 32] U32, each line a stream of bits with the
-/// first number in the lowest; `x.scales` [lines, cols / group], and for [`Mode::Affine`] `x.biases` of the same shape.
+/// How a file packs a matrix [lines, cols]. `x.weight` is [lines, cols · bits / 32] U32: each row is a stream of bits,
+/// the first number in the lowest bits. `x.scales` is [lines, cols / group], and [`Mode::Affine`] has `x.biases` of the
+/// same shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Packed {
     /// What the numbers are.
     pub mode: Mode,
-    /// Bits of a number.
+    /// Bits per number.
     pub bits: u32,
-    /// Numbers of a line that share a scale.
+    /// Numbers of a row that share a scale.
     pub group: u32,
 }
 
@@ -70,12 +71,12 @@ impl Packed {
         Packed { mode: Mode::Affine, bits, group }
     }
 
-    /// Words of a line of numbers.
+    /// Words of the numbers of one row.
     pub fn words(self, cols: u32) -> u64 {
         u64::from(cols) * u64::from(self.bits) / 32
     }
 
-    /// The tensors beside the numbers, and the types that they may have.
+    /// The names of the tensors beside the numbers, and the dtypes that they may have.
     pub fn beside(self) -> (&'static [&'static str], &'static [Dtype]) {
         match self.mode {
             Mode::Affine => (&["scales", "biases"], &[Dtype::BF16, Dtype::F16, Dtype::F32]),
@@ -83,7 +84,7 @@ impl Packed {
         }
     }
 
-    /// The format on the device, for scales of this type.
+    /// The format on the device, where the scales have this dtype.
     pub fn format(self, scales: Dtype) -> Format {
         let quant =
             |bits| Format::Quant(Quant { bits, group: self.group, scales: Scales::of(scales).unwrap_or_default() });
@@ -94,14 +95,14 @@ impl Packed {
         }
     }
 
-    /// Whether the numbers of the file lie on the device as they are.
+    /// Whether the numbers are copied to the device unchanged.
     pub fn as_it_is(self) -> bool {
         self.mode == Mode::Affine && matches!(self.bits, 4 | 8)
     }
 
-    /// Words of integers for the device from whole lines of the file.
+    /// Converts whole rows of the file to words of integers for the device.
     pub fn integers(self, bytes: &[u8]) -> Vec<u32> {
-        // Twice the value of an E2M1, and 12 more, so that none is negative: code 0 to 7, then the same with a minus.
+        // Twice the value of an E2M1 float, plus 12, so that no number is negative: codes 0 to 7, then their negatives.
         const TWICE: [u32; 16] = [12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0];
         let (bits, wide) = (self.bits, if self.mode == Mode::Affine && self.bits <= 4 { 4 } else { 8 });
         let (mut words, mut word, mut filled) = (Vec::with_capacity(bytes.len() / 2), 0u32, 0);
@@ -123,15 +124,16 @@ impl Packed {
         words
     }
 
-    /// A group's word for the device from the one scale of a float mode: of `TWICE` above, half the scale and what takes
-    /// the 12 away again. Both are bf16: a scale has at most four significant bits, six times it at most five.
+    /// A group's word for the device in the modes with 4-bit floats: half the scale, and a bias of -6 times the scale,
+    /// which takes away the 12 of `TWICE` above. Both are exact in bf16: a scale has at most four significant bits, and
+    /// six times a scale has at most five.
     pub fn pair(self, scale: u8) -> u32 {
         let scale = if self.mode == Mode::Nvfp4 { e4m3(scale) } else { e8m0(scale) };
         let half = |v: f32| u32::from(bf16::from_f32(v).to_bits());
         half(scale / 2.0) | half(-6.0 * scale) << 16
     }
 
-    /// Lines of bf16 words from those of E4M3 and their scales: [`Mode::Mxfp8`].
+    /// Words of bf16 from E4M3 floats and their E8M0 scales ([`Mode::Mxfp8`]).
     pub fn bf16_words(self, numbers: &[u8], scales: &[u8]) -> Vec<u32> {
         let value = |number: u8, scale: u8| u32::from(bf16::from_f32(e4m3(number) * e8m0(scale)).to_bits());
         let groups = numbers.chunks(self.group as usize).zip(scales);
@@ -143,7 +145,7 @@ impl Packed {
     }
 }
 
-/// A float of 8 bits: sign, 4 bits of exponent, 3 of mantissa. Only the largest code is no number.
+/// An 8-bit float: a sign, 4 bits of exponent, 3 bits of mantissa. Only the largest code is NaN.
 fn e4m3(code: u8) -> f32 {
     let (exponent, mantissa) = (i32::from(code >> 3 & 15), f32::from(code & 7));
     let size = match exponent {
@@ -154,7 +156,7 @@ fn e4m3(code: u8) -> f32 {
     if code & 0x80 == 0 { size } else { -size }
 }
 
-/// A power of two of 8 bits. The largest code is no number.
+/// A power of two in 8 bits. The largest code is NaN.
 fn e8m0(code: u8) -> f32 {
     if code == 0xff { f32::NAN } else { 2f32.powi(i32::from(code) - 127) }
 }
@@ -163,7 +165,7 @@ fn e8m0(code: u8) -> f32 {
 mod tests {
     use super::*;
 
-    /// Packs numbers as the file does, bit by bit.
+    /// Packs numbers like the file, bit by bit.
     fn pack(numbers: &[u32], bits: u32) -> Vec<u8> {
         let mut bytes = vec![0u8; numbers.len() * bits as usize / 8];
         for (i, number) in numbers.iter().enumerate() {
@@ -188,7 +190,7 @@ mod tests {
         }
     }
 
-    /// The tables of the OCP's MX and FP8 formats.
+    /// The values in the tables of OCP's specifications of MX and FP8.
     #[test]
     fn floats_of_few_bits_have_their_values() {
         let e2m1 = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0f32];
