@@ -1,8 +1,8 @@
-//! Everything that sequences remember: keys and values, convolution tails, recurrent states.
+//! Sequence memory: keys and values (the KV cache), convolution inputs and recurrent states of all sequences.
 //!
-//! Each block has one buffer, cut into slots of one size. So a sequence is copied by one buffer copy per block. Keys
-//! and values of many long sequences may not fit into one binding. They are then in several buffers, with
-//! [`Arena::bank`] slots in each.
+//! Each block has one buffer, which is cut into slots of one size. So a sequence is copied by one buffer copy per
+//! block. The keys and values of many long sequences may not fit into one binding. They are then in several buffers,
+//! with [`Arena::bank`] slots in each.
 
 use crate::blocks::{Block, Memory};
 use crate::buf::{Buf, Elem};
@@ -12,10 +12,10 @@ use crate::{Error, Result};
 /// A limit, in bytes, for the keys and values of one layer. No device has so much memory.
 const MOST: u64 = 1 << 40;
 
-/// Memory of all slots.
+/// The memory of all slots.
 #[derive(Debug)]
 pub struct Arena {
-    /// The memory of each block; `None` for a block that remembers nothing.
+    /// The memory of each block; `None` for a block that has no state.
     memories: Vec<Option<(Vec<Buf>, Memory)>>,
     /// Positions of a slot, meta tokens included.
     pub positions: u32,
@@ -60,8 +60,9 @@ impl Arena {
         kv_f16: bool,
     ) -> Result<Arena> {
         let blocks: Vec<_> = blocks.map(|block| (block.part().name(), block.memory(kv_f16))).collect();
-        // As many as the longest of them let, but one at least: an error of `alloc` says what a slot lacks. What no device
-        // has is asked for in one piece, and refused before anything is taken.
+        // One buffer takes as many slots as fit into a binding with the largest keys and values of a layer, but at
+        // least one. If one slot does not fit, the error of `alloc` says so. A size beyond `MOST` is asked for in one
+        // piece, so that it is refused before anything is allocated.
         let most = exec.caps().max_binding.min(exec.caps().max_buffer);
         let keys = blocks.iter().filter(|(_, memory)| matches!(memory, Memory::PerPosition(..)));
         let each = keys.map(|(_, memory)| memory.words(positions) * 4).max();
@@ -99,7 +100,7 @@ impl Arena {
         self.memories.iter().map(|memory| memory.as_ref().map_or(&[][..], |(bufs, _)| bufs))
     }
 
-    /// The buffer of a slot, and the word at which the slot begins in it.
+    /// The buffer that holds a slot, and the word at which the slot begins in it.
     fn place(&self, bufs: &[Buf], memory: &Memory, slot: u32) -> (Buf, u64) {
         let (bank, place) = if bufs.len() == 1 { (0, slot) } else { (slot / self.bank, slot % self.bank) };
         (bufs[bank as usize], u64::from(place) * memory.words(self.positions))

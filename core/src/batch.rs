@@ -1,12 +1,12 @@
 //! Rows and segments: the unit of work of one engine step.
 //!
-//! A row is (token, slot, position). Rows of one slot are contiguous and in order and form a
-//! segment. The whole batch lives in one small storage buffer that every sequence-aware kernel
-//! reads; `shaders/lib/batch.wgsl` declares the same layout.
+//! A row is (token, slot, position). The rows of one slot are contiguous and in order, and form a segment. The whole
+//! batch is in one small storage buffer, which every kernel that needs to know sequences reads.
+//! `shaders/lib/batch.wgsl` declares the same layout.
 
 use bytemuck::{Pod, Zeroable};
 
-/// Most rows of one step, and most segments.
+/// The most rows of a step, and the most segments.
 pub const MAX_ROWS: usize = 512;
 /// Value of [`Row::token`] for the token that was picked last for this slot. Only the device knows that token.
 pub const PICKED: u32 = u32::MAX;
@@ -17,7 +17,8 @@ pub const BATCH_WORDS: u64 = 4 + 8 * MAX_ROWS as u64;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct Row {
-    /// Token id; ids from `vocab_size` on are meta tokens; [`PICKED`] is the slot's last pick.
+    /// Token id. Ids from `vocab_size` on are meta tokens. [`PICKED`] stands for the token that was picked last in this
+    /// slot.
     pub token: u32,
     /// The slot whose memory this row reads and writes.
     pub slot: u32,
@@ -35,7 +36,7 @@ pub struct Segment {
     pub slot: u32,
     /// Index of its first row.
     pub first: u32,
-    /// How many rows.
+    /// Number of its rows.
     pub rows: u32,
     /// 1 if a token is to be picked after the last row, else 0.
     pub pick: u32,
@@ -79,7 +80,7 @@ impl Batch {
         Size { rows: self.rows.len() as u32, segments: self.segments.len() as u32 }
     }
 
-    /// The batch as it lies on the device: [`BATCH_WORDS`] words.
+    /// The layout on the device: [`BATCH_WORDS`] words.
     pub fn words(&self) -> Vec<u32> {
         let mut words = vec![0u32; BATCH_WORDS as usize];
         words[0] = self.rows.len() as u32;
@@ -92,7 +93,7 @@ impl Batch {
         words
     }
 
-    /// The batch of such words.
+    /// Reads the layout of [`Batch::words`].
     pub fn from_words(words: &[u32]) -> Batch {
         let (rows, segments) = (words[0] as usize, words[1] as usize);
         Batch {

@@ -1,15 +1,15 @@
-//! A handle to memory, on whichever side it lives.
+//! A handle to a buffer of any device.
 
 /// What the 32-bit words of a buffer hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Elem {
-    /// One IEEE single per word.
+    /// One f32 per word.
     F32,
-    /// One unsigned integer per word.
+    /// One u32 per word.
     U32,
-    /// A matrix in its [`Format`](crate::Format); an element is a word.
+    /// A matrix in its [`Format`](crate::Format). An element is a word.
     Weights,
-    /// Two IEEE halves per word, the first in the low half.
+    /// Two f16 per word, the first in the low half.
     F16,
 }
 
@@ -28,7 +28,7 @@ impl Elem {
     }
 }
 
-/// A small copyable handle to a buffer of an [`Exec`](crate::Exec): no GPU object inside.
+/// A small copyable handle to a buffer of an [`Exec`](crate::Exec). It holds no GPU object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Buf {
     pub(crate) id: u32,

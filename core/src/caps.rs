@@ -14,7 +14,7 @@ pub struct Deny {
 }
 
 impl Deny {
-    /// The names of what is denied.
+    /// The names of the denied features.
     pub fn names(self) -> Vec<&'static str> {
         let all = [(self.f16, "f16"), (self.subgroups, "subgroups"), (self.coopmat, "coopmat")];
         all.into_iter().filter(|(denied, _)| *denied).map(|(_, name)| name).collect()
@@ -28,11 +28,12 @@ pub struct Caps {
     pub f16: bool,
     /// The subgroup size, if subgroup operations exist and every subgroup has the same size.
     pub subgroup: Option<u32>,
-    /// Cooperative matrices of 16 × 16 × 16, f16 products and f32 sums, of subgroups of 32.
+    /// Cooperative matrices of 16 × 16 × 16 with f16 products and f32 sums, in subgroups of 32 threads.
     pub coopmat: bool,
-    /// Whether the GPU is software that runs on the CPU. Short kernels with few threads are best there.
+    /// Whether the GPU is software that runs on the CPU. Short kernels with few threads are fastest there.
     pub software: bool,
-    /// Whether WGSL must say `enable subgroups;` to use them. Browsers require it; naga does not know it.
+    /// Whether WGSL must say `enable subgroups;` to use subgroup operations. Browsers require it; naga does not know
+    /// it.
     #[serde(skip)]
     pub enable_subgroups: bool,
     /// GPU timestamps at pass boundaries.
@@ -54,7 +55,7 @@ pub struct Caps {
 }
 
 impl Caps {
-    /// The limits every WebGPU device has, and no optional feature.
+    /// The limits that every WebGPU device has, without optional features.
     pub const FLOOR: Caps = Caps {
         f16: false,
         subgroup: None,
@@ -70,7 +71,7 @@ impl Caps {
         max_groups: 65_535,
     };
 
-    /// The limits of the CPU twins: those that every WebGPU device has, but with room for any matrix in one piece.
+    /// The limits of the CPU twins: those that every WebGPU device has, but with buffers of any size.
     pub const CPU: Caps = Caps { max_binding: 1 << 40, max_buffer: 1 << 40, ..Caps::FLOOR };
 
     /// The capabilities that follow from a device's features and limits.
@@ -88,12 +89,13 @@ impl Caps {
         Caps {
             f16: features.contains(wgpu::Features::SHADER_F16) && !deny.f16,
             subgroup: subgroups.then_some(info.subgroup_min_size).filter(|&n| n <= 64),
-            // Only asked for where the adapter has the kind that kernels use, and the caller does not deny it.
+            // The feature was requested only if the adapter has the kind that kernels use and the caller does not deny
+            // it.
             coopmat: features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX),
             software,
             enable_subgroups: page_subgroups && subgroups,
             timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
-            // Whole 256-byte steps, so that a part of a matrix never ends inside a row's vector.
+            // Rounded down to 256 bytes, so that a binding never ends inside a vector of a row.
             max_binding: limits.max_storage_buffer_binding_size / 256 * 256,
             max_buffer: limits.max_buffer_size / 256 * 256,
             max_storage_buffers: limits.max_storage_buffers_per_shader_stage,
@@ -103,8 +105,8 @@ impl Caps {
         }
     }
 
-    /// A grid of `n` workgroups. It is folded into two dimensions if one dimension cannot hold them. Kernels find
-    /// their number with `group_index` of `shaders/lib/grid.wgsl`.
+    /// A grid of `n` workgroups. It is folded into two dimensions if one dimension cannot hold them. Kernels compute
+    /// the index of their workgroup with `group_index` of `shaders/lib/grid.wgsl`.
     pub fn grid(&self, n: u64) -> [u32; 3] {
         let width = n.min(u64::from(self.max_groups)).max(1);
         [width as u32, n.div_ceil(width).max(1) as u32, 1]

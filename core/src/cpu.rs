@@ -1,4 +1,4 @@
-//! The CPU side: buffers are vectors, a step is its operator's CPU twin.
+//! Execution on the CPU: buffers are vectors, and a step runs the CPU twin of its operator.
 
 use crate::batch::Size;
 use crate::buf::Buf;
@@ -6,10 +6,10 @@ use crate::plan::Plan;
 use crate::{Error, Result};
 use std::pin::Pin;
 
-/// What the engine awaits after every step, so that other work on the thread gets its turn.
+/// What the engine awaits after every step, so that other work on the same thread can run.
 pub type Pause = fn() -> Pin<Box<dyn Future<Output = ()>>>;
 
-/// Host memory and nothing else.
+/// The CPU as a device. Its buffers are in host memory.
 #[derive(Debug, Default)]
 pub struct Cpu {
     memory: Vec<Vec<u32>>,
@@ -19,12 +19,13 @@ pub struct Cpu {
 }
 
 impl Cpu {
-    /// Pauses after every step.
+    /// A CPU that pauses after every step.
     pub fn with_pause(pause: Pause) -> Cpu {
         Cpu { pause: Some(pause), ..Cpu::default() }
     }
 
-    /// Limits the bytes of all buffers together. An operating system may promise memory that it does not have.
+    /// A CPU with a limit of the bytes of all buffers together. It is useful because an operating system may promise
+    /// more memory than it has.
     pub fn within(bytes: u64) -> Cpu {
         Cpu { most: Some(bytes), ..Cpu::default() }
     }
@@ -84,8 +85,8 @@ impl Cpu {
     pub(crate) fn run(&mut self, plans: &[(&Plan, Size)], read: Option<(Buf, u64)>) -> Vec<u32> {
         for (plan, size) in plans {
             for step in &plan.steps {
-                // The buffers of a step are taken out of memory and put back, so that the twin may
-                // write some of them while it reads others. One bound twice (read only) is copied.
+                // The buffers of a step are taken out of `memory` and put back, so that the CPU twin may write some of
+                // them while it reads others. A buffer that is bound twice (read only) is copied.
                 let mut bufs: Vec<Vec<u32>> = Vec::with_capacity(step.bufs.len());
                 for (i, buf) in step.bufs.iter().enumerate() {
                     let earlier = step.bufs[..i].iter().position(|other| other.id == buf.id);

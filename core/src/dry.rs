@@ -1,5 +1,5 @@
-//! Dry runs: a device that does not exist. It remembers which kernels were asked for, allocates nothing and computes
-//! nothing. An engine on it tells what the same engine takes of a real device, before any weights are read.
+//! Dry runs: a device that does not exist. It records which kernels plans use, allocates nothing and computes nothing.
+//! An engine on it tells what the same engine would need on a real device, before any weights are loaded.
 
 use crate::buf::Buf;
 use crate::caps::Caps;
@@ -11,7 +11,7 @@ use crate::plan::Plan;
 #[derive(Debug)]
 pub struct Dry {
     caps: Caps,
-    /// Number of buffers so far.
+    /// Number of buffers that were asked for.
     buffers: u32,
     kernels: Vec<(Kernel, Vec<Const>)>,
 }
@@ -25,7 +25,7 @@ impl Dry {
         &self.caps
     }
 
-    /// The kernels that plans asked for, each once, in the order of first use.
+    /// The kernels that plans use, each once, in the order of first use.
     pub fn kernels(&self) -> &[(Kernel, Vec<Const>)] {
         &self.kernels
     }
@@ -48,7 +48,7 @@ impl Dry {
         }
     }
 
-    /// The words that a step would read: zeros.
+    /// The words that a read would return: zeros.
     pub(crate) fn read(read: Option<(Buf, u64)>) -> Vec<u32> {
         read.map_or(vec![], |(_, words)| vec![0; words as usize])
     }

@@ -3,7 +3,7 @@
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Every way in which this library can fail, sorted by what the user can do about it.
+/// Every way in which this library can fail.
 ///
 /// Each message says what went wrong, why, and what to do next. [`Error::code`] is stable across releases, and is the
 /// same in Rust, in `--json` output and in JavaScript.
@@ -23,7 +23,7 @@ pub enum Error {
         "the GPU device failed: {why}. Try again; if it persists, update the driver, pick another adapter, or use the CPU (device cpu)"
     )]
     Device {
-        /// The device's own words.
+        /// What the device reported.
         why: String,
     },
     /// The device's limits are too small for what was asked.
@@ -55,7 +55,7 @@ pub enum Error {
     File {
         /// The file's name.
         name: String,
-        /// The system's own words, or what is wrong.
+        /// What the system reported, or what is wrong.
         why: String,
     },
     /// `config.json` cannot be used.

@@ -16,11 +16,11 @@ pub enum Exec {
     Gpu(Box<Gpu>),
     /// Plans run the CPU twin of each operator, one after the other, on the calling thread.
     Cpu(Cpu),
-    /// A dry run: plans are looked at and do not run.
+    /// A dry run: plans are recorded and do not run.
     Dry(Dry),
 }
 
-/// The result of a submission, on its way back from the device.
+/// The result of a submission, which may still be on its way from the device.
 #[derive(Debug)]
 #[must_use = "collect it with Exec::collect"]
 pub enum Ticket {
@@ -31,7 +31,7 @@ pub enum Ticket {
 }
 
 impl Exec {
-    /// The CPU twins.
+    /// Execution on the CPU twins.
     pub fn cpu() -> Exec {
         Exec::Cpu(Cpu::default())
     }
@@ -55,8 +55,7 @@ impl Exec {
         }
     }
 
-    /// Refuses buffers of `bytes` bytes together before any of them is made, where it is known that they are too
-    /// large.
+    /// Refuses an allocation of `bytes` bytes in all, before any buffer of it is made, if it is known to be too large.
     ///
     /// # Errors
     /// [`Error::Limit`].
@@ -67,7 +66,7 @@ impl Exec {
         }
     }
 
-    /// A zeroed buffer of `len` elements.
+    /// Allocates a buffer of `len` elements, which is filled with zeros.
     ///
     /// # Errors
     /// [`Error::Limit`] if the device cannot bind it in one piece, [`Error::OutOfMemory`].
@@ -88,7 +87,7 @@ impl Exec {
         Ok(Buf { id, len, elem })
     }
 
-    /// Writes words at a word offset.
+    /// Writes words into a buffer, from word `at` on.
     pub fn write(&mut self, buf: Buf, at: u64, words: &[u32]) {
         assert!(at + words.len() as u64 <= buf.elem.words(buf.len), "write past the end of a buffer");
         match self {
@@ -98,8 +97,8 @@ impl Exec {
         }
     }
 
-    /// Copies `words` words between two different buffers, in order with steps and writes.
-    /// Each entry is (from, word offset, to, word offset, words).
+    /// Copies words between two different buffers, in order with steps and writes. Each entry is (from, word offset,
+    /// to, word offset, number of words).
     pub fn copy(&mut self, copies: &[(Buf, u64, Buf, u64, u64)]) {
         for (from, at, to, there, words) in copies {
             assert!(from.id != to.id && at + words <= from.elem.words(from.len), "copy out of bounds");
@@ -112,7 +111,7 @@ impl Exec {
         }
     }
 
-    /// Makes pipelines, bind groups and numbers for a plan, so that replaying it allocates nothing.
+    /// Makes the pipelines, bind groups and uniform buffer of a plan, so that replaying it allocates nothing.
     pub async fn prepare(&mut self, plan: &mut Plan) -> Result<()> {
         match self {
             Exec::Gpu(gpu) => gpu.prepare(plan).await,
@@ -124,8 +123,8 @@ impl Exec {
         }
     }
 
-    /// Runs prepared plans one after the other, in one pass and one submission, then starts reading
-    /// `words` words of `read`.
+    /// Runs prepared plans one after the other, in one pass and one submission. Then begins to read `read`, which is
+    /// (buffer, number of words).
     pub fn submit(&mut self, plans: &[(&Plan, Size)], read: Option<(Buf, u64)>) -> Result<Ticket> {
         match self {
             Exec::Gpu(gpu) => gpu.submit(plans, read).map(Ticket::Gpu),

@@ -1,4 +1,4 @@
-//! What a decode step costs and why: the data behind `nemoflash explain`.
+//! What a decode step costs and why. `nemoflash explain` prints it.
 
 use crate::batch::Size;
 use crate::engine::Engine;
@@ -12,9 +12,9 @@ use std::collections::BTreeMap;
 pub struct DeviceBytes {
     /// Weights.
     pub weights: u64,
-    /// The memory of the sequences of all slots.
+    /// The sequence memory of all slots.
     pub arena: u64,
-    /// Activations, logits, angle tables.
+    /// Activations, logits and rotary tables.
     pub scratch: u64,
 }
 
@@ -23,11 +23,11 @@ pub struct DeviceBytes {
 pub struct PartCost {
     /// The part.
     pub part: Part,
-    /// How many of them the model has.
+    /// Number of blocks of this part in the model; 1 for parts that are not blocks.
     pub count: usize,
-    /// Dispatches of all of them.
+    /// Dispatches of all of these blocks together.
     pub dispatches: usize,
-    /// Bytes of their bindings, or the bytes that they must move where that is less.
+    /// Bytes that all of them move at least.
     pub bytes: u64,
 }
 
@@ -38,7 +38,7 @@ pub struct KernelUse {
     pub name: &'static str,
     /// Number of its dispatches in one step.
     pub dispatches: usize,
-    /// Its constants on this device, for the first of them.
+    /// The constants of its first dispatch on this device.
     pub constants: String,
     /// Why this kernel is used.
     pub why: &'static str,
@@ -51,26 +51,26 @@ pub struct Explain {
     pub device: String,
     /// Dispatches of one decode step of one sequence.
     pub dispatches_per_token: usize,
-    /// Bytes that such a step moves at least.
+    /// Bytes that one decode step moves at least.
     pub bytes_per_token: u64,
     /// Memory on the device.
     pub device_bytes: DeviceBytes,
-    /// Number of slots.
+    /// Number of slots (sequences at the same time).
     pub slots: u32,
     /// Tokens of text in each slot.
     pub context: u32,
-    /// Meta tokens in front of each sequence, computed once.
+    /// Number of meta tokens in front of each sequence. Their state is computed once.
     pub meta_tokens: u32,
-    /// How the head is stored: `bf16`, or bits and group size.
+    /// The format of the head: `bf16`, or bits and group size.
     pub weights: String,
-    /// Least and largest length of a row of the head, where weights were read.
+    /// Smallest and largest length of a row of the head. `None` if no weights were loaded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub row_lengths: Option<[f32; 2]>,
     /// Whether logits are divided by these lengths.
     pub divide_logits: bool,
-    /// How keys and values are kept.
+    /// The type of stored keys and values.
     pub kv: String,
-    /// The scan of prefill.
+    /// How recurrent scans process a prompt, see [`Scan`](crate::Scan).
     pub prefill_scan: String,
     /// Subgroup size, where subgroup operations are used.
     pub subgroup: Option<u32>,
@@ -78,7 +78,7 @@ pub struct Explain {
     pub coopmat: bool,
     /// Cost of each part of the model.
     pub parts: Vec<PartCost>,
-    /// Use of each kernel.
+    /// The kernels, by name.
     pub kernels: Vec<KernelUse>,
 }
 
@@ -159,7 +159,7 @@ fn why(kernel: &str) -> &'static str {
     }
 }
 
-/// Most dispatches that one of each part may take at decode. A test checks it.
+/// The most dispatches that one block of each part may take in a decode step. A test checks it.
 pub const BUDGET: [(Part, usize); 7] = [
     (Part::Embedding, 1),
     (Part::Attention, 4),

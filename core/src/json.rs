@@ -1,5 +1,5 @@
-//! JSON as it comes: from Python, which writes `NaN` and `Infinity`, and from editors that begin a file with a byte
-//! order mark. serde_json reads neither.
+//! Reads JSON that serde_json refuses: Python writes `NaN` and `Infinity`, and some editors begin a file with a byte
+//! order mark.
 
 use std::borrow::Cow;
 
@@ -9,7 +9,8 @@ pub fn without_mark(text: &[u8]) -> &[u8] {
 }
 
 /// The JSON text without its byte order mark, and with Python's words `NaN`, `Infinity` and `-Infinity` as strings. So
-/// a key that nobody reads does no harm, and one that is read is refused by its name, because a string is no number.
+/// such a value does no harm under a key that is not used. Under a key that is used, the error names the key, because a
+/// string is not a number.
 pub fn plain(text: &[u8]) -> Cow<'_, [u8]> {
     const WORDS: [&[u8]; 3] = [b"NaN", b"Infinity", b"-Infinity"];
     let text = without_mark(text);
@@ -17,7 +18,7 @@ pub fn plain(text: &[u8]) -> Cow<'_, [u8]> {
     while let Some(&byte) = text.get(at) {
         match byte {
             b'"' => inside = !inside,
-            // What follows is a part of the string, a quotation mark too.
+            // The character after a backslash is part of the string, even if it is a quotation mark.
             b'\\' if inside => at += 1,
             _ if inside => {}
             _ => {

@@ -1,4 +1,4 @@
-//! A kernel: its name, its text, and what it binds.
+//! A kernel: its name, its WGSL text, and its bindings.
 
 use crate::buf::Elem;
 use crate::caps::Caps;
@@ -21,7 +21,7 @@ pub enum Access {
 pub struct Bind {
     /// The variable's name in WGSL.
     pub name: &'static str,
-    /// Read, or read and written.
+    /// How the kernel uses it.
     pub access: Access,
     /// What it holds.
     pub elem: Elem,
@@ -42,7 +42,7 @@ pub const fn update(name: &'static str, elem: Elem) -> Bind {
     Bind { name, access: Access::Update, elem }
 }
 
-/// A piece of a kernel's text.
+/// A source: a piece of a kernel's WGSL text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     /// A file of `shaders/`.
@@ -61,23 +61,23 @@ pub enum Source {
     Weights,
 }
 
-/// A compute kernel. The entry point is named like the kernel; binding 0 of group 0 holds the op's
-/// numbers, bindings 1.. are `binds` in order.
+/// A compute kernel. The entry point is named like the kernel. Binding 0 of group 0 holds the numbers of the operator,
+/// and bindings 1.. are `binds` in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kernel {
-    /// Name of the file, the entry point, the label.
+    /// Name of the file, of the entry point, and of the label.
     pub name: &'static str,
-    /// Text, joined in this order.
+    /// The sources, joined in this order.
     pub parts: &'static [Source],
     /// Storage bindings 1.. in order.
     pub binds: &'static [Bind],
 }
 
-/// A number that a kernel needs as a constant: workgroup and tile sizes, lengths of register arrays.
+/// A number that a kernel's text needs as a constant, such as workgroup and tile sizes or lengths of register arrays.
 pub type Const = (&'static str, u32);
 
 impl Kernel {
-    /// The whole text for a device: one `const` line for each number, then the parts end to end.
+    /// The whole text for a device: one `const` line for each number, then the sources.
     pub fn source(&self, consts: &[Const], caps: &Caps) -> String {
         let mut text = String::new();
         let coopmat = caps.coopmat && self.parts.contains(&Source::Tiles);
@@ -113,12 +113,13 @@ impl Kernel {
     }
 }
 
-/// Writes loops out, because drivers unroll few of the loops that naga writes: the lines between `//#for NAME in COUNT`
-/// and `//#end` once for each number below the count, a constant or a number, with the number for `#NAME`.
+/// Unrolls loops, because drivers unroll few of the loops that naga writes. The lines between `//#for NAME in COUNT`
+/// and `//#end` are repeated for each number below the count. `#NAME` is replaced by that number. COUNT is a constant
+/// of the kernel or a number.
 ///
 /// # Panics
-/// If a line that begins with `//#` is neither, a count is no constant of the kernel, or an end is missing. Shaders are part of
-/// the program, and a test makes each of them, so that no user meets this.
+/// If another line begins with `//#`, if COUNT is not a constant of the kernel, or if an end is missing. No user meets
+/// this: shaders are part of the program, and a test unrolls each of them.
 fn unroll(text: &str, consts: &[Const]) -> String {
     let mut out = String::with_capacity(text.len());
     let mut lines = text.lines();
@@ -140,7 +141,7 @@ fn unroll(text: &str, consts: &[Const]) -> String {
     out
 }
 
-/// The lines of a loop's body, up to the end that belongs to it, which is taken too.
+/// The lines of a loop's body. Also takes the `//#end` that belongs to the loop.
 fn body(lines: &mut std::str::Lines) -> Option<String> {
     let (mut body, mut depth) = (String::new(), 1);
     for line in lines {

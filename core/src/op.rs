@@ -4,9 +4,9 @@ use crate::batch::{Batch, Size};
 use crate::caps::Caps;
 use crate::kernel::{Const, Kernel};
 
-/// Declares an operator's [`Numbers`]: `u32` and `f32` that equal the `Numbers` struct of its kernel word for word, then, after
-/// `host`, what the kernel does not read, of any type. Tests compare names and offsets with the WGSL, and find a number that
-/// the kernel does not read.
+/// Declares an operator's [`Numbers`]. First come the `u32` and `f32` that equal the `Numbers` struct of its kernel
+/// word for word. After `host` come fields of any type that the kernel does not read. Tests compare names and offsets
+/// with the WGSL, and fail if the kernel does not read one of its numbers.
 #[macro_export]
 #[doc(hidden)]
 macro_rules! numbers {
@@ -27,17 +27,17 @@ macro_rules! numbers {
     };
 }
 
-/// The numbers of an operator. Those that the kernel reads come first, in the order of the uniform struct; under `host` are
-/// those that only this side needs, for the lengths of buffers and the choice of the text.
+/// The numbers of an operator. Those that the kernel reads come first, in the order of the uniform struct. Those under
+/// `host` are only needed on the host, for the lengths of buffers and the choice of the kernel's text.
 pub trait Numbers: Copy {
     /// Name and type of each number that the kernel reads, `u32` or `f32`.
     const FIELDS: &'static [(&'static str, &'static str)];
 
-    /// These numbers as the uniform buffer holds them.
+    /// The numbers in the layout of the uniform buffer.
     fn words(&self) -> Vec<u32>;
 }
 
-/// One case on which an operator is tested and timed.
+/// An example on which an operator is tested and timed.
 #[derive(Clone, Debug)]
 pub struct Example<O> {
     /// The operator.
@@ -63,7 +63,7 @@ impl<O> Example<O> {
     }
 }
 
-/// An operator: its numbers, and nothing else.
+/// An operator. The type holds only its numbers.
 pub trait Op: Numbers + std::fmt::Debug + Send + Sync + 'static {
     /// The kernel that computes it.
     fn kernel(&self) -> Kernel;
@@ -71,37 +71,37 @@ pub trait Op: Numbers + std::fmt::Debug + Send + Sync + 'static {
     /// Constants of the kernel's text, workgroup size first.
     fn consts(&self, caps: &Caps) -> Vec<Const>;
 
-    /// Number of elements that each binding must have at least.
+    /// The least number of elements that each binding must have.
     fn lens(&self) -> Vec<u64>;
 
-    /// Workgroups for a step of this size.
+    /// The workgroups for a step of this size.
     fn grid(&self, size: Size, caps: &Caps) -> [u32; 3];
 
-    /// The CPU twin: computes the same result by plain loops. `bufs` are the words of the bindings, in order.
+    /// The CPU twin: computes the same results by plain loops. `bufs` are the words of the bindings, in order.
     fn cpu(&self, size: Size, bufs: &mut [Vec<u32>]);
 
-    /// Sizes to test and time, odd ones included.
+    /// The sizes on which the operator is tested and timed, odd ones included.
     fn examples() -> Vec<Example<Self>>;
 
-    /// The words a test puts into binding `bind` of an example, where random numbers will not do.
-    /// `uniform` gives numbers in 0..1.
+    /// The words that a test puts into binding `bind` of an example. `None` if random numbers of the binding's type
+    /// will do. `uniform` gives numbers in 0..1.
     fn input(&self, _bind: usize, _uniform: &mut dyn FnMut() -> f32) -> Option<Vec<u32>> {
         None
     }
 
-    /// Bytes that a step of this size must move at least, if that is less than the bytes of all `lens`.
+    /// Bytes that a step of this size must move at least. `None` if these are all bytes of `lens`.
     fn bytes(&self, _size: Size) -> Option<u64> {
         None
     }
 
-    /// Number of multiplications and additions in a step of this size, each counted. Only for operators that they
-    /// limit at large sizes.
+    /// Number of multiplications plus additions in a step of this size. Only operators whose speed they limit at large
+    /// sizes give it.
     fn flops(&self, _size: Size) -> Option<u64> {
         None
     }
 }
 
-/// [`Op`] without its type, as plans hold it.
+/// [`Op`] as a trait object, as plans hold it.
 pub trait AnyOp: std::fmt::Debug + Send + Sync {
     /// See [`Op::kernel`].
     fn kernel(&self) -> Kernel;

@@ -5,12 +5,12 @@ use crate::buf::Buf;
 use crate::kernel::Access;
 use crate::op::{AnyOp, Op};
 
-/// A part of a model whose cost is told: by `explain`, by profiles, and in reports of benchmarks.
+/// A part of a model whose cost is told on its own by `explain`, by profiles and in reports of benchmarks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Part {
-    /// The look-up of tokens and meta tokens.
+    /// The look-up of embeddings of tokens and meta tokens.
     Embedding,
     /// Attention blocks.
     Attention,
@@ -24,7 +24,7 @@ pub enum Part {
     Head,
     /// The choice of a token.
     Pick,
-    /// No part of a model: operators alone.
+    /// Operators that belong to no part of a model.
     #[default]
     Other,
 }
@@ -77,12 +77,12 @@ impl Plan {
     /// Appends an operator.
     ///
     /// # Panics
-    /// If the buffers do not fit the operator: a bug of the caller, never of a file or a prompt.
+    /// If the buffers do not fit the operator. This is a bug of the caller; no file or prompt can cause it.
     pub fn add<O: Op>(&mut self, op: O, bufs: &[Buf]) {
         self.push(Box::new(op), bufs);
     }
 
-    /// [`Plan::add`] for an operator without its type.
+    /// [`Plan::add`] for an operator as a trait object.
     ///
     /// # Panics
     /// As [`Plan::add`].

@@ -1,12 +1,12 @@
-//! Tables of rotary angles, one for each base and width of a head.
+//! Tables of rotary angles, one for each pair of base and head width.
 
 use crate::Result;
 use crate::blocks::Block;
 use crate::buf::{Buf, Elem};
 use crate::exec::Exec;
 
-/// A table of angles for each attention block, shared where base and width are the same. Angles are computed in
-/// f64 (WGSL promises no precision for large ones): [positions, head_dim / 8, cos | sin, 4].
+/// The table of angles of each attention block, [positions, head_dim / 8, cos | sin, 4]. Blocks with the same base and
+/// head width share a table. Angles are computed in f64, because WGSL promises no precision for large angles.
 pub(crate) async fn rotaries<'a>(
     exec: &mut Exec,
     blocks: impl Iterator<Item = &'a Block>,
@@ -28,7 +28,7 @@ pub(crate) async fn rotaries<'a>(
                 let buf = exec.alloc("rotary table", u64::from(positions) * u64::from(head_dim), Elem::F32).await?;
                 // A dry run needs no angles.
                 let positions = if matches!(exec, Exec::Dry(_)) { 0 } else { positions };
-                // In pieces, so that a long context needs no second copy in memory.
+                // Written in pieces, so that a long context needs no second copy of the table on the host.
                 for first in (0..positions).step_by(1024) {
                     let rows = 1024.min(positions - first);
                     let words: Vec<u32> = (first..first + rows).flat_map(|p| angles(theta, head_dim, p)).collect();

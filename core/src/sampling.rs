@@ -12,23 +12,23 @@ const COLDEST: f32 = 1e-6;
 
 /// How the tokens of one sequence are chosen. The default is greedy.
 ///
-/// The steps come in this order: repetition penalty, temperature, top-k, top-p, min-p, draw. A token must pass all
-/// filters that are on; top-p takes its share of what top-k leaves. Equal logits are kept or dropped together. With
+/// The steps come in this order: repetition penalty, temperature, top-k, top-p, min-p, random choice. A token must pass
+/// all filters that are on. Top-p takes its share of what top-k leaves. Equal logits are kept or dropped together. With
 /// temperature 0 the filters have no effect.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sampling {
-    /// Logits are divided by this: 0 (greedy) to 100. At 0 the largest logit wins; of equal ones, that of the lowest
-    /// id.
+    /// Logits are divided by the temperature: 0 (greedy) to 100. At 0 the largest logit wins; of equal logits, the one
+    /// with the lowest id.
     pub temperature: f32,
     /// Keep the tokens whose logit is at least the k-th largest; 0 is off.
     pub top_k: u32,
-    /// Keep the most probable tokens until they have this probability together: 0 to 1, 1 is off. The most probable
+    /// Keep the most probable tokens until their probabilities add up to this: 0 to 1, 1 is off. The most probable
     /// token is always kept.
     pub top_p: f32,
     /// Keep the tokens with at least this fraction of the largest probability: 0 (off) to 1.
     pub min_p: f32,
-    /// For tokens that the sequence holds already, positive logits are divided by this and negative ones multiplied:
-    /// 0.1 to 10, 1 is off.
+    /// For tokens that the sequence contains already, positive logits are divided by this and negative logits are
+    /// multiplied by it: 0.1 to 10, 1 is off.
     pub repetition_penalty: f32,
     /// The same seed, prompt and model give the same text.
     pub seed: u64,
@@ -72,7 +72,7 @@ impl Sampling {
             self.repetition_penalty.to_bits(),
             self.seed as u32,
             (self.seed >> 32) as u32,
-            // Kernels multiply, which rounds alike everywhere; their division need not.
+            // Kernels multiply by this, because multiplications round alike on all devices and divisions may not.
             (1.0 / self.repetition_penalty).to_bits(),
         ]
     }

@@ -6,18 +6,19 @@ use crate::exec::Exec;
 use crate::op::Op;
 use crate::{Result, ops};
 
-/// Scratch of all plans; every buffer is [rows, width] f32.
+/// The scratch buffers that all plans share. Every buffer is [rows, width] f32, except where its comment gives another
+/// shape.
 #[derive(Clone, Copy, Debug)]
 pub struct Scratch {
     /// The residual stream, [rows, hidden_size].
     pub x: Buf,
     /// Normalised rows, [rows, widest of hidden_size and the mixers' widths].
     pub h: Buf,
-    /// Projected rows.
+    /// Results of the input projection of a block.
     pub p: Buf,
-    /// Convolved rows.
+    /// Results of the convolution.
     pub c: Buf,
-    /// Mixed rows, before the output projection.
+    /// Results of the mixer or of the activation, before the output projection.
     pub y: Buf,
     /// DeltaNet's beta, [rows, heads].
     pub beta: Buf,
@@ -27,13 +28,13 @@ pub struct Scratch {
     pub u: Buf,
     /// Scores within chunks, for the chunked scans.
     pub scores: Buf,
-    /// Number of splits of the keys in a decode step's attention, for a single row.
+    /// Number of splits of the keys for a step of a single row.
     most_splits: u32,
-    /// Number of slots whose keys share a dispatch.
+    /// Number of slots whose keys and values are in one buffer.
     bank: u32,
-    /// Sums of the splits, [rows, heads, splits, head_dim].
+    /// Unnormalised results of the splits of attention, [rows, heads, splits, head_dim].
     pub parts: Buf,
-    /// Maxima and weights of the splits, [rows, heads, splits, 2].
+    /// Maximum score and sum of weights of the splits, [rows, heads, splits, 2].
     pub weights: Buf,
 }
 
@@ -57,7 +58,8 @@ impl Scratch {
             ssd: a.ssd || b.ssd,
         });
         let most_splits = most_splits(positions);
-        // More rows than a bank has slots are split like those of a bank.
+        // Rows beyond those of one bank do not reduce the number of splits per row, so all splits together may be more
+        // than `ROW_SPLITS`.
         let split = (rows * most_splits).min(ROW_SPLITS).max(steps * splits(steps.min(bank), most_splits)) * w.heads.0;
         let delta = u64::from(w.delta.0 * w.delta.1);
         let chunk = ops::SsdScores { rows, d_inner: 4, d_state: 4, slots };
@@ -93,19 +95,20 @@ impl Scratch {
     }
 }
 
-/// Most splits of all rows together, where a row has more than one.
+/// The most splits of all rows together, unless each row has only one.
 const ROW_SPLITS: u32 = 256;
-/// Most splits of a row.
+/// The most splits of one row.
 const MOST_SPLITS: u32 = 64;
 
-/// Number of splits of the keys of each of `rows` rows. Many rows fill a device by themselves, so they are split
-/// less.
+/// Number of splits of the keys of each of `rows` rows. Many rows keep a device busy by themselves, so each of them is
+/// split less.
 fn splits(rows: u32, most: u32) -> u32 {
     (ROW_SPLITS / rows).clamp(1, most)
 }
 
-/// Number of splits of the keys at decode. Grids may not depend on the position, so it depends on the slot's size. Up
-/// to 256 positions there is one split, and no step to join splits; beyond that, one for every 64 positions.
+/// Number of splits of the keys in a decode step of one row. It depends on the size of the slot, because grids may not
+/// depend on the position. Up to 256 positions there is one split and no dispatch that joins splits. Beyond that there
+/// is one split for every 64 positions.
 fn most_splits(positions: u32) -> u32 {
     if positions <= 256 { 1 } else { (positions / 64).clamp(2, MOST_SPLITS) }
 }

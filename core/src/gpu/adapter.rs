@@ -1,4 +1,4 @@
-//! The adapters of a machine.
+//! The adapters (GPUs) of a machine.
 
 use super::Gpu;
 use crate::{Error, Result};
@@ -60,7 +60,7 @@ impl AdapterInfo {
         }
     }
 
-    /// Real hardware before software, fast before slow.
+    /// Rank for sorting: hardware before software, fast kinds before slow ones.
     fn rank(&self) -> usize {
         let kinds = ["discrete", "integrated", "other", "virtual", "cpu"];
         kinds.iter().position(|kind| *kind == self.kind).unwrap_or(kinds.len())
@@ -101,7 +101,7 @@ impl Gpu {
         let (instance, backends) = instance(backend)?;
         #[cfg(not(target_arch = "wasm32"))]
         let adapters = instance.enumerate_adapters(backends).await;
-        // A page is given one adapter; it cannot list them.
+        // A web page gets one adapter; it cannot list them.
         #[cfg(target_arch = "wasm32")]
         let adapters = {
             let _ = backends;

@@ -4,9 +4,9 @@
 
 /// Permission to use a device's cooperative matrices.
 pub(super) fn allowed() -> wgpu::ExperimentalFeatures {
-    // SAFETY: nothing is done here. The word says that its bearer knows of possible faults in wgpu's unfinished parts. One
-    // such part is asked for, cooperative matrices. The kernel that uses them (`shaders/lib/matmul_coop.wgsl`) is our own,
-    // reads and writes them in workgroup memory alone, within its bounds, and is held against its CPU twin by the suites
-    // and `doctor`; `--deny coopmat` does without.
+    // SAFETY: this call does nothing by itself. It states that the caller accepts possible faults in unfinished parts
+    // of wgpu. We request one such part, cooperative matrices. The kernel that uses them
+    // (`shaders/lib/matmul_coop.wgsl`) is our own. It reads and writes them only in workgroup memory, within its
+    // bounds. The suites and `doctor` compare it with its CPU twin, and `--deny coopmat` turns it off.
     unsafe { wgpu::ExperimentalFeatures::enabled() }
 }

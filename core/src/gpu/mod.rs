@@ -1,4 +1,4 @@
-//! Adapter, device, queue, buffers and pipelines: everything that touches a GPU.
+//! The GPU: adapter, device, queue, buffers and pipelines. Only this module and `caps` use wgpu.
 
 mod adapter;
 mod experimental;
@@ -26,26 +26,26 @@ const WORKGROUP_BYTES: u32 = 48 << 10;
 /// Which adapter to use and how.
 #[derive(Clone, Debug, Default)]
 pub struct GpuOptions {
-    /// `vulkan`, `metal`, `dx12` or `gl`; all but `gl` if not given.
+    /// `vulkan`, `metal`, `dx12` or `gl`. `None` stands for all of them except `gl`.
     pub backend: Option<String>,
     /// An index of [`Gpu::adapters`], or a part of an adapter's name.
     pub adapter: Option<String>,
-    /// Optional features not to use.
+    /// Optional features that are not used.
     pub deny: Deny,
-    /// Request only the limits that every WebGPU device has, use timestamps only where a browser has them, and use
-    /// the kernels of a real GPU even on software.
+    /// For tests: request only the limits that every WebGPU device has, use timestamps only where a browser has them,
+    /// and use the kernels for real GPUs even on a GPU in software.
     pub floor: bool,
-    /// In a browser: the caller makes sure that the feature `subgroups`, which wgpu does not know there, is requested
-    /// from the device.
+    /// In a browser: the caller makes sure that the feature `subgroups` is requested from the device. wgpu does not
+    /// know that feature there.
     pub page_subgroups: bool,
-    /// In a browser, where wgpu does not know: the adapter is software.
+    /// In a browser, where wgpu cannot tell: the adapter is a GPU in software.
     pub software: bool,
-    /// A function that changes a kernel's text before it is compiled. Tests use it to spoil what a kernel must not
-    /// rely on.
+    /// A function that changes a kernel's text before it is compiled. Tests use it to break assumptions that no kernel
+    /// may make.
     pub rewrite: Option<fn(String) -> String>,
 }
 
-/// Errors that wgpu reports outside of any call. The first one is kept and becomes the error of the next call.
+/// Errors that wgpu reports outside of any call. The first one is kept, and the next call returns it.
 #[derive(Clone, Debug, Default)]
 struct Faults(Arc<Mutex<Option<String>>>);
 
@@ -62,7 +62,7 @@ impl Faults {
     }
 }
 
-/// Adapter, device, queue and pipelines. Made once.
+/// Adapter, device, queue and pipelines.
 #[derive(Debug)]
 pub struct Gpu {
     device: wgpu::Device,
@@ -74,9 +74,9 @@ pub struct Gpu {
     lost: Arc<AtomicBool>,
     buffers: Vec<Option<wgpu::Buffer>>,
     pipelines: HashMap<(&'static str, Vec<Const>), (wgpu::ComputePipeline, wgpu::BindGroupLayout)>,
-    /// Mapped-when-idle buffers that results come back through, by size in bytes.
+    /// Idle buffers for reading results back, of several sizes.
     readbacks: Vec<wgpu::Buffer>,
-    /// Buffers made so far.
+    /// Number of buffers made so far.
     made: usize,
 }
 
@@ -84,7 +84,7 @@ impl Gpu {
     /// Opens a device.
     ///
     /// # Errors
-    /// [`Error::NoAdapter`] if no adapter fits the options, [`Error::Device`] if the driver refuses.
+    /// [`Error::NoAdapter`] if no adapter fits the options, [`Error::Device`] if the driver refuses the request.
     pub async fn new(options: &GpuOptions) -> Result<Gpu> {
         let list = Self::enumerate(options.backend.as_deref()).await?;
         let found: Vec<&str> = list.iter().map(|(info, _)| info.name.as_str()).collect();
@@ -122,7 +122,7 @@ impl Gpu {
         let mut limits = wgpu::Limits::default();
         if !options.floor {
             let have = adapter.limits();
-            // What the largest tiles of matmul take. Other kernels are tuned for the default, 16 KiB.
+            // The largest tiles of matmul need this much. Other kernels are tuned for the default of 16 KiB.
             limits.max_compute_workgroup_storage_size = have.max_compute_workgroup_storage_size.min(WORKGROUP_BYTES);
             limits.max_buffer_size = have.max_buffer_size;
             limits.max_storage_buffer_binding_size = have.max_storage_buffer_binding_size;
@@ -138,7 +138,7 @@ impl Gpu {
             })
             .await
             .map_err(|e| Error::Device { why: format!("{}: {e}", info.name) })?;
-        // Only a page's device can have been asked for what wgpu does not know.
+        // Only in a web page can a feature be requested that wgpu does not know.
         let page_subgroups = cfg!(target_arch = "wasm32") && options.page_subgroups;
         let software = !options.floor && (options.software || info.kind == "cpu");
         let caps = Caps::new(&device, &adapter.get_info(), options.deny, page_subgroups, software);
@@ -179,8 +179,8 @@ impl Gpu {
         self.device.features().contains(wgpu::Features::TIMESTAMP_QUERY_INSIDE_PASSES)
     }
 
-    /// Whether the device was lost or does not answer. Any other fault is the fault of one operator, and another
-    /// device on the same adapter may work.
+    /// Whether the device was lost or does not answer. Any other error is that of one operator, and another device on
+    /// the same adapter may work.
     pub fn lost(&self) -> bool {
         self.lost.load(Relaxed)
     }

@@ -36,8 +36,8 @@ impl Gpu {
         let text = if let Some(rewrite) = self.rewrite { rewrite(text) } else { text };
         let source = wgpu::ShaderSource::Wgsl(text.into());
         let module = device.create_shader_module(wgpu::ShaderModuleDescriptor { label, source });
-        // No kernel reads workgroup memory that it has not written (tests spoil it first). Clearing it is most of what
-        // SwiftShader compiles, and a browser does it anyway.
+        // No kernel reads workgroup memory that it has not written; tests fill it with NaN first. Clearing it would be
+        // most of what SwiftShader compiles. A browser clears it in any case.
         let compilation_options =
             wgpu::PipelineCompilationOptions { zero_initialize_workgroup_memory: false, ..Default::default() };
         let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
@@ -51,8 +51,8 @@ impl Gpu {
         (pipeline, group)
     }
 
-    /// Has the driver compile kernels, and keeps none of them. A browser keeps what it has compiled as long as
-    /// somebody holds it, so a page can have kernels compiled while it loads weights.
+    /// Compiles kernels without keeping them. A browser keeps a compiled kernel as long as the page holds it, so a page
+    /// can have kernels compiled while it loads weights.
     pub fn announce(&self, kernels: &[(Kernel, Vec<Const>)]) {
         for (kernel, consts) in kernels {
             self.compile(kernel, consts);

@@ -9,8 +9,8 @@ use crate::{Error, Result};
 const MOST: usize = 4096;
 
 impl Gpu {
-    /// Runs prepared plans as one step, and returns the device's seconds of each dispatch. Where the device has
-    /// timestamps inside passes, a dispatch is timed from the end of the one before it to its own end. Where it has
+    /// Runs prepared plans as one step, and returns the seconds that each dispatch took on the device. Where the device
+    /// has timestamps inside passes, a dispatch is timed from the end of the previous one to its own end. Where it has
     /// them only at the ends of passes, as in a browser, each dispatch runs in a pass of its own.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use std::time::Duration;
 /// How long a submission may take before the device counts as hung.
 const HUNG: Duration = Duration::from_secs(120);
 
-/// A submission whose result is on its way.
+/// A submission whose result has not arrived yet.
 #[derive(Debug)]
 pub struct Pending {
     index: wgpu::SubmissionIndex,
@@ -48,7 +48,7 @@ impl Gpu {
         pass.dispatch_workgroups(x, y, z);
     }
 
-    /// Submits the commands; the buffer of `read` will then be mapped, as many bytes of it as were asked for.
+    /// Submits the commands. If `read` is given, that many bytes of its buffer are mapped afterwards.
     pub(super) fn send(&self, encoder: wgpu::CommandEncoder, read: Option<(wgpu::Buffer, u64)>) -> Pending {
         let index = self.queue.submit([encoder.finish()]);
         let (sender, done) = futures_channel::oneshot::channel();
@@ -63,7 +63,7 @@ impl Gpu {
         Pending { index, done, read }
     }
 
-    /// An idle buffer to read `bytes` through; a few exist per size, and they are used in turn.
+    /// A buffer of this size for reading results back. Idle ones are used again.
     pub(super) fn readback(&mut self, bytes: u64) -> wgpu::Buffer {
         if let Some(i) = self.readbacks.iter().position(|buffer| buffer.size() == bytes) {
             return self.readbacks.swap_remove(i);
@@ -77,7 +77,7 @@ impl Gpu {
         })
     }
 
-    /// Waits until the device has done everything that it was asked for.
+    /// Waits until the device has done all submitted work.
     ///
     /// # Errors
     /// [`Error::Device`].
@@ -87,9 +87,9 @@ impl Gpu {
     }
 
     pub(crate) async fn collect(&mut self, pending: Pending) -> Result<Vec<u32>> {
-        // On the web this returns at once and the browser wakes the future below.
+        // In a browser this returns at once, and the browser wakes the future below.
         let wait = wgpu::PollType::Wait { submission_index: Some(pending.index), timeout: Some(HUNG) };
-        // What went wrong first says more than what it led to.
+        // The first error says more than the errors that followed from it.
         let device_error = |why: String| self.faults.check().err().unwrap_or(Error::Device { why });
         self.device.poll(wait).map_err(|e| {
             self.lost.store(true, Relaxed);
@@ -103,7 +103,7 @@ impl Gpu {
             Err(e) => return Err(device_error(format!("mapping the result: {e}"))),
         };
         buffer.unmap();
-        // Results of a step are small and come every token; large reads are rare and not kept.
+        // Buffers for the small results of every step are kept. Large reads are rare, and their buffers are not kept.
         if bytes <= 1 << 16 && self.readbacks.len() < 16 {
             self.readbacks.push(buffer);
         }
