@@ -24,7 +24,7 @@ pub struct Attention {
 }
 
 impl Attention {
-    /// Its tensors: q | k | v, out, and the norms of q and k where there are any.
+    /// The tensors of the block: q | k | v, out, and the norms of q and k if the model has them.
     fn table(prefix: &str, dims: &AttentionDims, hidden: u32) -> [Group; 3] {
         let (q, kv, dim) = (dims.heads * dims.head_dim, dims.kv_heads * dims.head_dim, dims.head_dim);
         let list: [Floats; 2] = [(name::Q_NORM, &[dim], |v| v), ("k_norm.weight", &[dim], |v| v)];
@@ -52,7 +52,7 @@ impl Attention {
         let out = out.matrix(exec, places).await?;
         let norms = match dims.qk_norm_eps {
             Some(_) => norms.buffer(exec, places).await?,
-            // Kernels bind them in any case.
+            // The kernels need a buffer for this binding even if there are no norms.
             None => exec.alloc(&format!("{prefix}norms"), 2 * u64::from(dims.head_dim), Elem::F32).await?,
         };
         Ok(Attention { dims: dims.clone(), qkv, norms, out })
@@ -103,7 +103,8 @@ impl Attention {
         run.add(plan, &self.out, s.y);
     }
 
-    /// The rotary base and the width of a head, which select a table of angles.
+    /// The rotary base (`None` without rotary embedding) and the width of a head. Together they select a table of
+    /// angles.
     pub fn rotary(&self) -> (Option<f64>, u32) {
         (self.dims.rope.map(|rope| rope.theta), self.dims.head_dim)
     }
@@ -118,7 +119,7 @@ impl Attention {
         Widths { p: self.qkv.outs, y, heads: (self.dims.heads, self.dims.head_dim), ..Default::default() }
     }
 
-    /// Bytes on the device.
+    /// Bytes of weights on the device.
     pub fn bytes(&self) -> u64 {
         self.qkv.bytes() + self.out.bytes() + self.norms.bytes()
     }

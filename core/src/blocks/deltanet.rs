@@ -23,7 +23,7 @@ pub struct DeltaNet {
     qkvb: Matrix,
     /// Convolutions of q | k | v, [3 * heads * head_dim, 4].
     conv: Buf,
-    /// All zero: these convolutions have no bias, but the kernel reads one.
+    /// Zeros: these convolutions have no bias, but the kernel reads one.
     bias: Buf,
     /// Weight of the head norm, [head_dim].
     norm: Buf,
@@ -31,7 +31,7 @@ pub struct DeltaNet {
 }
 
 impl DeltaNet {
-    /// Its tensors: q | k | v | beta, the convolutions, the head norm, out.
+    /// The tensors of the block: q | k | v | beta, the convolutions, the head norm, out.
     fn table(prefix: &str, dims: &DeltaNetDims, hidden: u32) -> [Group; 4] {
         let DeltaNetDims { heads, head_dim, d_conv } = *dims;
         let width = heads * head_dim;
@@ -118,7 +118,7 @@ impl DeltaNet {
         Widths { p: self.qkvb.outs, c: self.channels(), y, delta: (self.heads, self.head_dim), ..Default::default() }
     }
 
-    /// Bytes on the device.
+    /// Bytes of weights on the device.
     pub fn bytes(&self) -> u64 {
         let vectors = self.conv.bytes() + self.bias.bytes() + self.norm.bytes();
         self.qkvb.bytes() + self.out.bytes() + vectors

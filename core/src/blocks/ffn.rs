@@ -16,13 +16,13 @@ use crate::table::Group;
 #[derive(Debug)]
 pub struct Ffn {
     gated: bool,
-    /// The gate's and the up projection's rows, or the up projection's alone.
+    /// Rows of the gate and of the up projection, or of the up projection alone.
     up: Matrix,
     down: Matrix,
 }
 
 impl Ffn {
-    /// Its tensors: gate and up, or up alone; down.
+    /// The tensors of the block: gate and up, or up alone; then down.
     fn table(prefix: &str, dims: &FfnDims, hidden: u32) -> [Group; 2] {
         let up = match dims.act {
             Activation::Silu => Group::gated(prefix, hidden, ["gate_proj.weight", name::UP], dims.width),
@@ -82,7 +82,7 @@ impl Ffn {
         Widths { p: self.up.outs * (1 + u32::from(self.gated)), y: self.up.outs, ..Default::default() }
     }
 
-    /// Bytes on the device.
+    /// Bytes of weights on the device.
     pub fn bytes(&self) -> u64 {
         self.up.bytes() + self.down.bytes()
     }

@@ -32,7 +32,7 @@ pub struct Mamba2 {
 }
 
 impl Mamba2 {
-    /// Its tensors: z | x | B | C | dt, convolution and bias, A | D | dt_bias, the gated norm, out.
+    /// The tensors of the block: z | x | B | C | dt, convolution and bias, A | D | dt_bias, the gated norm, out.
     fn table(prefix: &str, dims: &Mamba2Dims, hidden: u32) -> [Group; 6] {
         let Mamba2Dims { d_inner, d_state, heads, d_conv, .. } = *dims;
         let channels = d_inner + 2 * d_state;
@@ -92,7 +92,7 @@ impl Mamba2 {
         if run.steps {
             let op = ops::SsdStep { rows, heads, head_dim, d_state, in_stride, slots, slot_len, state_at };
             plan.add(op, &[run.batch, s.p, self.conv, self.bias, self.params, state, s.y]);
-            // The gate is applied; the norm behind it is finished by the output projection.
+            // `y` is gated already. The output projection applies the norm.
             return self.add_normed(plan, run);
         }
         let channels = self.channels();
@@ -116,7 +116,7 @@ impl Mamba2 {
         run.add(plan, &self.out, s.h);
     }
 
-    /// `x += W·RMSNorm(y)`.
+    /// `x += W·RMSNorm(y)`: the output projection with its residual.
     fn add_normed(&self, plan: &mut Plan, run: &Run) {
         let s = run.scratch;
         let (rows, cols, stride) = (run.rows, self.out.cols, self.out.outs);
@@ -140,7 +140,7 @@ impl Mamba2 {
         Widths { p: self.in_proj.outs, c: self.channels(), y: self.dims.d_inner, ssd: true, ..Default::default() }
     }
 
-    /// Bytes on the device.
+    /// Bytes of weights on the device.
     pub fn bytes(&self) -> u64 {
         let vectors = [self.conv, self.bias, self.params, self.norm].iter().map(Buf::bytes).sum::<u64>();
         self.in_proj.bytes() + self.out.bytes() + vectors

@@ -1,4 +1,4 @@
-//! The four kinds of block, each `x += mix(norm(x))`, and what they share: projections in and out.
+//! The four kinds of blocks, and what they share: projections in and out. Each block computes `x += mix(norm(x))`.
 
 mod attention;
 mod deltanet;
@@ -20,28 +20,28 @@ use crate::plan::{Part, Plan};
 use crate::table::Group;
 use crate::{Result, scratch::Scratch};
 
-/// How a recurrent scan goes over the tokens of a prompt.
+/// How a recurrent scan processes the rows of a prompt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Scan {
-    /// Token by token, state in registers.
+    /// Token by token, with the state in registers.
     #[default]
     Serial,
-    /// By chunks: SSD for Mamba2, the WY form for DeltaNet.
+    /// Chunk by chunk: SSD for Mamba2, the WY form for DeltaNet.
     Chunked,
 }
 
-/// The sizes and buffers for which a plan is recorded.
+/// The sizes and buffers that a plan is recorded for.
 #[derive(Clone, Copy, Debug)]
 pub struct Run<'a> {
     /// Rows of the plan.
     pub rows: u32,
     /// Whether the rows are few enough for matrix-vector kernels.
     pub few: bool,
-    /// Whether every segment is one row, so that the fused step kernels can be used.
+    /// Whether every segment has one row, so that the fused step kernels can be used.
     pub steps: bool,
-    /// The scan of longer segments.
+    /// The scan for segments of several rows.
     pub scan: Scan,
-    /// Keys and values are f16.
+    /// Whether keys and values are stored as f16.
     pub kv_f16: bool,
     /// Slots of the arena.
     pub slots: u32,
@@ -51,14 +51,14 @@ pub struct Run<'a> {
     pub positions: u32,
     /// Epsilon of the layers' norms.
     pub eps: f32,
-    /// Rows and segments.
+    /// The batch: rows and segments.
     pub batch: Buf,
     /// Activations.
     pub scratch: &'a Scratch,
 }
 
 impl Run<'_> {
-    /// `out[:, ..] = W·RMSNorm(x)`, rows of `out` being `W`'s outputs.
+    /// Records `out = W·RMSNorm(x)`, with `out` [rows, outs].
     fn project(&self, plan: &mut Plan, x: Buf, norm: Buf, matrix: &Matrix, out: Buf) {
         let Matrix { outs: stride, cols, shards } = matrix;
         let (rows, cols, stride) = (self.rows, *cols, *stride);
@@ -78,13 +78,13 @@ impl Run<'_> {
         }
     }
 
-    /// `h = RMSNorm(x)` over the whole width.
+    /// Records `h = RMSNorm(x)`, with one norm over the whole width.
     fn norm(&self, plan: &mut Plan, x: Buf, norm: Buf, width: u32) {
         let op = ops::RmsNorm { rows: self.rows, width, per_row: 1, eps: self.eps };
         plan.add(op, &[x, norm, self.scratch.h]);
     }
 
-    /// `x += W·input`: an output projection with its residual.
+    /// Records `x += W·input`: an output projection with its residual.
     fn add(&self, plan: &mut Plan, matrix: &Matrix, input: Buf) {
         let Matrix { outs: stride, cols, shards } = matrix;
         let (rows, cols, stride) = (self.rows, *cols, *stride);
@@ -102,35 +102,35 @@ impl Run<'_> {
     }
 }
 
-/// What a block remembers of each sequence.
+/// The sequence memory that a block needs for each sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Memory {
     /// Nothing.
     None,
-    /// Elements for each position: keys and values.
+    /// This many elements for each position: keys and values.
     PerPosition(u64, Elem),
-    /// Number of elements, whatever the position: convolution tail and recurrent state.
+    /// This many f32 for the whole sequence: convolution inputs and recurrent state.
     Fixed(u64),
 }
 
-/// Width of each scratch buffer that a block needs; 0 where it does not need one.
+/// Width of each scratch buffer that a block needs, or 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Widths {
-    /// Projected row.
+    /// Width of `p`: results of the input projection.
     pub p: u32,
-    /// Convolved row.
+    /// Width of `c`: results of the convolution.
     pub c: u32,
-    /// Mixed row, before the output projection.
+    /// Width of `y`: results of the mixer, before the output projection.
     pub y: u32,
-    /// Attention heads and their width, for the partial results of splits.
+    /// Number and width of attention heads, for the results of splits.
     pub heads: (u32, u32),
-    /// DeltaNet heads and their width.
+    /// Number and width of DeltaNet heads.
     pub delta: (u32, u32),
-    /// Whether there is a Mamba2 scan.
+    /// Whether the block has a Mamba2 scan.
     pub ssd: bool,
 }
 
-/// Weights of one block.
+/// The weights of one block.
 #[derive(Debug)]
 pub enum Block {
     /// Grouped-query attention (spec 3.3).
@@ -157,7 +157,7 @@ impl Layer {
 }
 
 impl Block {
-    /// Allocates a layer's weights.
+    /// Allocates the weights of a layer's block.
     pub async fn alloc(exec: &mut Exec, places: &mut Places, layer: &Layer, hidden: u32) -> Result<Block> {
         let prefix = &layer.prefix;
         Ok(match &layer.kind {
@@ -168,8 +168,8 @@ impl Block {
         })
     }
 
-    /// Records `x += mix(RMSNorm(x; norm))`. `memory` are the buffers of this block's memory: one, or one for every
-    /// [`Run::bank`] slots.
+    /// Records `x += mix(RMSNorm(x; norm))`. `memory` has the buffers of this block's sequence memory: one, or one for
+    /// every [`Run::bank`] slots. `rotary` is the table of angles of an attention block.
     pub fn mix(&self, plan: &mut Plan, run: &Run, norm: Buf, memory: &[Buf], rotary: Option<Buf>) {
         plan.part = self.part();
         match (self, memory, rotary) {
@@ -181,7 +181,7 @@ impl Block {
         }
     }
 
-    /// The part of the model that it is.
+    /// The part of the model that the block belongs to.
     pub fn part(&self) -> Part {
         match self {
             Block::Attention(_) => Part::Attention,
@@ -191,7 +191,7 @@ impl Block {
         }
     }
 
-    /// What it remembers.
+    /// The sequence memory that the block needs.
     pub fn memory(&self, kv_f16: bool) -> Memory {
         match self {
             Block::Attention(block) => block.memory(kv_f16),
@@ -211,7 +211,7 @@ impl Block {
         }
     }
 
-    /// The scratch it needs.
+    /// The scratch buffers that the block needs.
     pub fn widths(&self) -> Widths {
         match self {
             Block::Attention(block) => block.widths(),

@@ -9,38 +9,39 @@ use crate::op::{Example, Op, floats, floats_mut};
 use half::f16;
 use nemoflash_shaders as wgsl;
 
-/// The window of attention that sees all keys.
+/// The value of [`Attention::window`] for attention to all keys.
 pub const NO_WINDOW: u32 = u32::MAX;
 
 numbers! {
-    /// Attention of rotated queries over the keys and values of their slots.
+    /// Attention of queries, after rotary embedding, over the keys and values of their slots.
     pub struct Attention {
         /// Query heads.
         pub heads: u32,
-        /// Key and value heads; query head h uses `h / (heads / kv_heads)`.
+        /// Key and value heads. Query head h uses head `h / (heads / kv_heads)`.
         pub kv_heads: u32,
-        /// Slots of `kv`; rows of others are left alone.
+        /// Number of slots in `kv`. Rows of other slots are left alone.
         pub slots: u32,
-        /// The first of them.
+        /// The first slot in `kv`.
         pub first_slot: u32,
         /// Positions of a slot.
         pub positions: u32,
-        /// Keys at most this many steps back are seen: 0 for the own one alone, [`NO_WINDOW`] for all.
+        /// A row attends to its own key and to this many keys before it. 0 stands for its own key alone, [`NO_WINDOW`]
+        /// for all keys.
         pub window: u32,
         /// Scores are multiplied by this: 1 / sqrt(head_dim).
         pub scale: f32,
     } host {
         /// Rows that the buffers hold.
         pub rows: u32,
-        /// Width of a head; a multiple of 8, at most 256.
+        /// Width of a head: a multiple of 8, at most 256.
         pub head_dim: u32,
-        /// Whether `kv` holds f16, or f32.
+        /// Whether `kv` holds f16. Otherwise it holds f32.
         pub kv_f16: bool,
     }
 }
 
-/// Queries of a workgroup, and keys that it takes at a time. With many queries each key is read less often. A CPU
-/// gains nothing by that, and few queries waste less work where there are few rows.
+/// (queries of a workgroup, keys that it takes at a time). With many queries each key is read less often. A GPU in
+/// software gains nothing from that, and where there are few rows, few queries waste less work.
 fn tile(caps: &Caps) -> (u32, u32) {
     if caps.software { (16, 16) } else { (64, 32) }
 }
@@ -112,7 +113,8 @@ impl Op for Attention {
     }
 
     fn bytes(&self, size: Size) -> Option<u64> {
-        // What the rows bring and take; the keys and values that they see depend on the position.
+        // The bytes of queries, new keys, new values and results. Older keys and values depend on the position and are
+        // not counted.
         let heads = u64::from(2 * self.heads + 2 * self.kv_heads);
         Some(u64::from(size.rows) * heads * u64::from(self.head_dim) * 4)
     }
@@ -126,7 +128,7 @@ impl Op for Attention {
                 Attention { rows, heads, kv_heads, head_dim, slots, first_slot, positions, window, kv_f16, scale };
             Example::segments(op, segments)
         };
-        // Of four slots, those in the middle.
+        // `kv` holds the two middle ones of four slots.
         let between = |mut example: Example<Self>| {
             (example.op.first_slot, example.op.slots) = (1, 2);
             example
@@ -140,7 +142,7 @@ impl Op for Attention {
             case(20, 1, 256, NO_WINDOW, true, &[(0, 9, 5)]),
             case(12, 1, 32, NO_WINDOW, true, &[(0, 0, 19)]),
             case(1, 1, 8, NO_WINDOW, false, &[(0, 0, 130)]),
-            // Every row sees itself alone.
+            // Every row attends only to itself.
             case(4, 2, 64, 0, true, &[(0, 30, 40)]),
             between(case(4, 2, 64, NO_WINDOW, true, &[(0, 3, 2), (2, 70, 5), (3, 1, 1), (1, 0, 3)])),
         ]
@@ -153,7 +155,7 @@ impl Attention {
     }
 }
 
-/// Layout of keys and values: [slots, positions, k | v, kv_heads, head_dim].
+/// The buffer of keys and values, [slots, positions, k | v, kv_heads, head_dim].
 pub(super) struct Kv {
     elem: Elem,
     first_slot: u32,
@@ -174,7 +176,7 @@ pub(super) fn kv_bind(
 }
 
 impl Kv {
-    /// The index of a slot in these buffers; `None` if the slot is in another buffer.
+    /// The index of a slot in this buffer; `None` if the slot is in another buffer.
     pub fn place(&self, slot: u32) -> Option<u32> {
         slot.checked_sub(self.first_slot).filter(|&place| place < self.slots)
     }
@@ -183,7 +185,7 @@ impl Kv {
         u64::from(self.slots) * u64::from(self.positions) * 2 * u64::from(self.kv_heads) * u64::from(self.head_dim)
     }
 
-    /// Word range of one head of keys (part 0) or values (part 1).
+    /// The words of one head of keys (part 0) or values (part 1) at a position.
     fn range(&self, slot: u32, position: u32, part: u32, kv_head: u32) -> std::ops::Range<usize> {
         let line = ((u64::from(slot) * u64::from(self.positions) + u64::from(position)) * 2 + u64::from(part))
             * u64::from(self.kv_heads)
@@ -215,8 +217,8 @@ impl Kv {
         }
     }
 
-    /// (weighted values, sum of weights, maximum score) of one query over a range of keys, and over one more key and value
-    /// that are given.
+    /// (sum of weighted values, sum of weights, maximum score) of one query over a range of keys. If `new` is given,
+    /// one more key and value take part.
     #[allow(clippy::too_many_arguments)]
     pub fn attend(
         &self,

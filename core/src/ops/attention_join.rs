@@ -9,7 +9,7 @@ use crate::op::{Example, Op, floats, floats_mut};
 use nemoflash_shaders as wgsl;
 
 numbers! {
-    /// `y` = the splits' sums under their common maximum, over their total weight.
+    /// `y` = the sum of all splits' results, rescaled to their common maximum, divided by the sum of their weights.
     pub struct AttentionJoin {
         /// Rows that the buffers hold.
         pub rows: u32,
@@ -23,9 +23,9 @@ numbers! {
     }
 }
 
-/// Threads of a workgroup at most, beyond one for each four-vector of a head.
+/// The most threads of a workgroup, unless one thread for each four-vector of a head is more.
 const THREADS: u32 = 256;
-/// Splits of a thread at a time.
+/// The most splits that a thread reads at a time.
 const AT_ONCE: u32 = 8;
 
 const KERNEL: Kernel = Kernel {
@@ -41,7 +41,7 @@ impl Op for AttentionJoin {
 
     fn consts(&self, caps: &Caps) -> Vec<Const> {
         let quads = self.head_dim / 4;
-        // Few threads, and little text to compile, on a CPU (see `AttentionStep`).
+        // On a GPU in software, few threads and a short text to compile are best (see `AttentionStep`).
         let software = caps.software;
         let teams = if software { 1 } else { (THREADS / quads).min(self.splits) };
         let at_once = if software { 1 } else { self.splits.div_ceil(teams).min(AT_ONCE) };
@@ -89,7 +89,8 @@ impl Op for AttentionJoin {
     }
 
     fn input(&self, bind: usize, uniform: &mut dyn FnMut() -> f32) -> Option<Vec<u32>> {
-        // Maxima of some spread; every third split is empty: its weight is zero and its sum was never written.
+        // The maxima differ from split to split. Every third split is empty: its weight is zero and its sum was never
+        // written.
         let splits = (self.rows * self.heads * self.splits) as usize;
         let value = |s: usize, v: f32, empty: f32| if s % 3 == 2 { empty } else { v };
         match bind {

@@ -1,4 +1,4 @@
-//! One decode step of attention in one dispatch, over a fixed number of splits (design: decode budget).
+//! One decode step of attention in one dispatch, with a fixed number of splits of the keys.
 
 use super::attention::{Kv, NO_WINDOW, kv_bind};
 use super::rope_kv::{random_rotary, turn};
@@ -12,24 +12,25 @@ use nemoflash_shaders as wgsl;
 use std::f32::consts::LOG2_E;
 
 numbers! {
-    /// qk norm, rotary embedding, the write of the new key and value, and attention over each split's keys.
-    /// Every row is a segment of its own. At most 8 (4 past head_dim 128) query heads share a KV head: [`fits_step`].
+    /// For each row: qk norm, rotary embedding, the write of the new key and value, and attention over the keys of each
+    /// split. Every row is a segment of its own. At most 8 query heads (4 if head_dim is above 128) share a KV head,
+    /// see [`fits_step`].
     pub struct AttentionStep {
         /// Query heads.
         pub heads: u32,
         /// Key and value heads.
         pub kv_heads: u32,
-        /// Width of a head; a multiple of 8, at most 256.
+        /// Width of a head: a multiple of 8, at most 256.
         pub head_dim: u32,
-        /// Slots of `kv`; rows of others are left alone.
+        /// Number of slots in `kv`. Rows of other slots are left alone.
         pub slots: u32,
-        /// The first of them.
+        /// The first slot in `kv`.
         pub first_slot: u32,
         /// Positions of a slot.
         pub positions: u32,
-        /// As in [`Attention`](super::Attention): 0 for the own key alone, [`NO_WINDOW`] for all.
+        /// As in [`Attention`](super::Attention): 0 for the row's own key alone, [`NO_WINDOW`] for all keys.
         pub window: u32,
-        /// 1: queries and keys are normalised per head first.
+        /// 1 if each head of queries and keys is normalised first, else 0.
         pub qk_norm: u32,
         /// Scores are multiplied by this: 1 / sqrt(head_dim).
         pub scale: f32,
@@ -38,14 +39,14 @@ numbers! {
     } host {
         /// Rows that the buffers hold.
         pub rows: u32,
-        /// Whether `kv` holds f16, or f32.
+        /// Whether `kv` holds f16. Otherwise it holds f32.
         pub kv_f16: bool,
-        /// Splits of the keys; 1 gives the finished result.
+        /// Splits of the keys. With 1 split the result is complete.
         pub splits: u32,
     }
 }
 
-/// Fewest keys of a split. With fewer, the fixed cost of a split would exceed the work that is shared.
+/// The fewest keys of a split. With fewer keys, the fixed cost of a split would exceed the work that it takes over.
 const LEAST: u32 = 32;
 
 const fn parts(kv_lib: &'static str) -> [Source; 6] {
@@ -131,7 +132,7 @@ impl Op for AttentionStep {
                 for s in 0..splits {
                     let from = (oldest + s as u32 * per_split).min(row.position);
                     let keys = from..(from + per_split).min(row.position);
-                    // The first split has the new key too, as it is before it is rounded to f16.
+                    // The first split also has the new key and value, before they are rounded to f16.
                     let of = |h: usize| &line[h * d..][..d];
                     let kv_head = head as usize;
                     let new = (s == 0).then(|| [of(heads + kv_head), of(heads + kv_heads + kv_head)]);
@@ -154,7 +155,8 @@ impl Op for AttentionStep {
     }
 
     fn bytes(&self, size: Size) -> Option<u64> {
-        // What the rows bring and take; the keys and values that they see depend on the position.
+        // The bytes of queries, new keys, new values and results. Older keys and values depend on the position and are
+        // not counted.
         let heads = u64::from(2 * self.heads + 2 * self.kv_heads);
         Some(u64::from(size.rows) * heads * u64::from(self.head_dim) * 4)
     }
@@ -180,7 +182,7 @@ impl Op for AttentionStep {
             let segments: Vec<_> = rows.iter().map(|&(slot, position)| (slot, position, 1)).collect();
             Example::segments(op, &segments)
         };
-        // Of four slots, those in the middle.
+        // `kv` holds the two middle ones of four slots.
         let between = |mut example: Example<Self>| {
             (example.op.first_slot, example.op.slots) = (1, 2);
             example
@@ -194,12 +196,12 @@ impl Op for AttentionStep {
             case([8, 1, 128], NO_WINDOW, (0, false, 3), &[(2, 300)]),
             case([8, 1, 32], NO_WINDOW, (1, false, 2), &[(2, 63)]),
             case([4, 1, 256], NO_WINDOW, (1, true, 4), &[(0, 64)]),
-            // Heads that no number of lanes divides.
+            // Heads whose length is not a multiple of the lanes.
             case([10, 2, 40], 200, (1, true, 6), &[(1, 350), (0, 1)]),
             case([7, 1, 72], NO_WINDOW, (1, false, 1), &[(1, 77)]),
-            // Every row sees itself alone.
+            // Every row attends only to itself.
             case([4, 2, 64], 0, (0, true, 4), &[(1, 399), (2, 0)]),
-            // Of so few values, one that f16 rounds the other way would be seen.
+            // With so few values, a single wrong rounding to f16 would be seen.
             case([1, 1, 8], NO_WINDOW, (1, false, 13), &[(1, 399)]),
             between(case([4, 2, 64], NO_WINDOW, (0, true, 4), &[(3, 70), (2, 399), (0, 5), (1, 34)])),
         ]
@@ -216,43 +218,44 @@ impl AttentionStep {
     }
 }
 
-/// The most query heads that share a KV head: more queries would not fit into registers.
+/// The most query heads that may share a KV head. More queries would not fit into registers.
 fn most_queries(head_dim: u32) -> u32 {
     if head_dim <= 128 { 8 } else { 4 }
 }
 
-/// Whether [`AttentionStep`] serves these heads.
+/// Whether [`AttentionStep`] can compute these heads.
 pub fn fits_step(heads: u32, kv_heads: u32, head_dim: u32) -> bool {
     heads / kv_heads <= most_queries(head_dim)
 }
 
-/// How a workgroup is cut: see `attention_step.wgsl`.
+/// How a workgroup divides its work, see `attention_step.wgsl`.
 struct Shape {
     head_dim: u32,
     queries: u32,
-    /// Threads along a head.
+    /// Threads of a team, which share a head.
     lanes: u32,
     teams: u32,
-    /// Keys of a team at a time.
+    /// Keys that a team takes at a time.
     keys: u32,
-    /// Queries of which the teams' sums are merged at a time.
+    /// Queries whose sums are merged over the teams at a time.
     merged: u32,
     subgroup: Option<u32>,
 }
 
 impl Shape {
-    /// Lanes of a team where heads and registers allow it: fewer need fewer steps for a sum.
+    /// Lanes of a team, if head_dim and registers allow it. With fewer lanes a sum takes fewer steps.
     const LANES: u32 = 16;
-    /// Four-vectors of queries in a thread; as many are sums.
+    /// The most four-vectors of queries that a thread holds. It holds as many four-vectors of sums.
     const HELD: u32 = 8;
     /// Threads of a workgroup.
     const THREADS: u32 = 256;
-    /// Four-vectors of keys in a thread at a time; as many are values.
+    /// Four-vectors of keys that a thread loads at a time. It loads as many of values.
     const LOADS: u32 = 4;
 
     fn new(head_dim: u32, queries: u32, caps: &Caps) -> Shape {
         let quads = head_dim / 4;
-        // Subgroups of 4 or 8 are a CPU's vectors: one vector to a workgroup, and little text to compile.
+        // A GPU in software uses the CPU's vectors as subgroups of 4 or 8. One subgroup per workgroup and a short text
+        // to compile are best there.
         let software = caps.software;
         let most = quads.next_power_of_two().min(caps.subgroup.unwrap_or(32));
         let mut lanes = most.min(Self::LANES);
@@ -265,7 +268,7 @@ impl Shape {
             false => (Self::THREADS.min(caps.max_invocations) / lanes, (Self::LOADS / share).max(1)),
         };
         let mut shape = Shape { head_dim, queries, lanes, teams, keys, merged: queries, subgroup: caps.subgroup };
-        // What does not fit into workgroup memory comes in smaller portions.
+        // What does not fit into workgroup memory is divided into smaller portions.
         while shape.workgroup_bytes() > Caps::FLOOR.workgroup_bytes {
             match shape {
                 Shape { merged: 2.., .. } => shape.merged -= 1,
@@ -281,7 +284,7 @@ impl Shape {
         self.room() * 16 + (self.teams + 1) * self.queries * 8 + sums
     }
 
-    /// Four-vectors that hold the prepared heads, or the teams' sums.
+    /// Number of four-vectors of workgroup memory that hold the prepared heads, and later the sums of the teams.
     fn room(&self) -> u32 {
         let quads = self.head_dim / 4;
         quads * (self.queries + 2).max(self.teams * self.merged)

@@ -9,9 +9,9 @@ use crate::op::{Example, Op, floats, floats_mut};
 use nemoflash_shaders as wgsl;
 
 numbers! {
-    /// `y[t] = silu(bias + w[0] u[t-3] + w[1] u[t-2] + w[2] u[t-1] + w[3] u[t])` for every channel, where `u` are
-    /// columns `in_offset..in_offset + channels` of `p`. Inputs before the segment come from the ring of its slot
-    /// (the input of position `q` is entry `q % 4`), inputs before position 0 are zero.
+    /// `y[t] = silu(bias + w[0] u[t-3] + w[1] u[t-2] + w[2] u[t-1] + w[3] u[t])` for every channel, where `u` is
+    /// columns `in_offset..in_offset + channels` of `p`. Inputs before the segment come from the ring of its slot: the
+    /// input of position `q` is entry `q % 4`. Inputs before position 0 are zero.
     pub struct Conv1d {
         /// Channels.
         pub channels: u32,
@@ -30,7 +30,7 @@ numbers! {
 }
 
 const WG: u32 = 64;
-/// Rows of one thread: the window slides, so a strip reads each input once and the weights once.
+/// Rows of one thread. A thread slides over these rows, so it reads the weights once, and each input once.
 const STRIP: u32 = 8;
 
 const KERNEL: Kernel = Kernel {
@@ -45,7 +45,7 @@ const KERNEL: Kernel = Kernel {
     binds: &[read("batch", U32), read("p", F32), read("w", F32), read("bias", F32), read("state", F32), write("y", F32)],
 };
 
-/// The raw input of `channel` at `back` positions before row `row`, for the twins of convolutions.
+/// The raw input of `channel` at `back` positions before row `row`. The CPU twins of convolutions use it.
 pub(super) fn input_before(
     batch: &Batch,
     row: usize,
@@ -108,7 +108,7 @@ impl Op for Conv1d {
     }
 
     fn bytes(&self, size: Size) -> Option<u64> {
-        // Inputs and outputs once, weights and bias once, three older inputs of every segment.
+        // Inputs and outputs, weights and bias, and three older inputs of every segment, each once.
         Some(4 * u64::from(self.channels) * (2 * u64::from(size.rows) + 5 + 3 * u64::from(size.segments)))
     }
 
@@ -128,7 +128,7 @@ impl Op for Conv1d {
             case(384, 0, &[(0, 0, 127)]),
             case(96, 64, &[(3, 6, 7), (0, 4, 8), (1, 5, 9), (2, 0, 1), (4, 1, 16)]),
             case(7, 1, &(0..17).map(|i| (16 - i, i, i + 1)).collect::<Vec<_>>()),
-            // 65 strips of 1009 workgroups pass the 65,535 of one grid dimension.
+            // 65 strips of 1009 workgroups are more than the 65,535 of one grid dimension.
             case(64_573, 0, &(0..65).map(|i| (i, i, 1)).collect::<Vec<_>>()),
         ]
     }

@@ -1,4 +1,4 @@
-//! What a convolution remembers of a segment (spec 4).
+//! Saves the last inputs of a convolution as its state (spec 4).
 
 use super::Conv1d;
 use crate::batch::{BATCH_WORDS, Batch, Size};
@@ -10,9 +10,9 @@ use crate::op::{Example, Op, floats, floats_mut};
 use nemoflash_shaders as wgsl;
 
 numbers! {
-    /// Keeps the last four raw inputs of every segment in the ring of its slot, or all of them if there are fewer:
-    /// the input of position `q` is entry `q % 4`. Three would do for [`Conv1d`]; the fourth makes the ring the same
-    /// however a sequence was cut. Runs after [`Conv1d`], which reads the old ring.
+    /// Saves the last four raw inputs of every segment in the ring of its slot, or all of them if there are fewer: the
+    /// input of position `q` is entry `q % 4`. [`Conv1d`] needs only three of them. With the fourth, the ring does not
+    /// depend on how a sequence was cut into steps. Runs after [`Conv1d`], which reads the old ring.
     pub struct ConvTail {
         /// Channels.
         pub channels: u32,
@@ -61,7 +61,7 @@ impl Op for ConvTail {
         let (p, state) = (floats(p), floats_mut(state));
         let [channels, stride, offset, slot_len] =
             [self.channels, self.in_stride, self.in_offset, self.slot_len].map(|n| n as usize);
-        // In order, so that the last four rows are what stays.
+        // Rows are written in order, so that the last four rows of a slot remain.
         for (row, at) in Batch::from_words(batch).rows.iter().enumerate() {
             let ring = at.slot as usize * slot_len + (at.position % 4) as usize * channels;
             let input = row * stride + offset;
@@ -82,7 +82,7 @@ impl Op for ConvTail {
             slots,
             slot_len,
         };
-        // The largest of them would spend its time on comparing 64 MiB of rings.
+        // The largest of these examples would spend its time on comparing 64 MiB of rings.
         let small = Conv1d::examples().into_iter().filter(|e| e.op.channels < 1000);
         small.map(|e| Example { op: same(e.op), batch: e.batch }).collect()
     }

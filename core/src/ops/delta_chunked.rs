@@ -1,4 +1,4 @@
-//! The chunked delta rule, second half: the state, chunk after chunk (spec 3.5, WY form).
+//! The chunked delta rule, second half: updates the state chunk by chunk (spec 3.5, WY form).
 
 use super::DeltaWy;
 use super::delta_serial::{examples, unit_qkv};
@@ -11,9 +11,9 @@ use crate::op::{Example, Op, floats, floats_mut};
 use nemoflash_shaders as wgsl;
 
 numbers! {
-    /// For each segment and head, from the state S of the segment's slot (zero at position 0), chunk by chunk with
-    /// what [`DeltaWy`] prepared: `V' = U - W S`, `out = (Q S + scores V') / sqrt(head_dim)`, `S = S + Kᵀ V'`. With
-    /// [`DeltaWy`] it computes what [`DeltaSerial`](super::DeltaSerial) does.
+    /// For each segment and head, beginning with the state S of the segment's slot (zero at position 0). For each
+    /// chunk, with the results of [`DeltaWy`]: `V' = U - W S`, `out = (Q S + scores V') / sqrt(head_dim)`, `S = S + Kᵀ
+    /// V'`. Together they compute the same as [`DeltaSerial`](super::DeltaSerial).
     ///
     /// Bindings: `batch`, `qkv` [rows, 3, heads, head_dim] with unit q and k, `w` and `u` [rows, heads, head_dim],
     /// `attn` [rows, heads, CHUNK], `state` [slots, slot_len] with S [heads, head_dim, head_dim] at `state_at` of
@@ -36,12 +36,12 @@ numbers! {
 }
 
 impl DeltaChunked {
-    /// Key rows of S in workgroup memory: whole slices of 16.
+    /// Key rows of S in workgroup memory, rounded up to whole slices of 16.
     fn keys(&self) -> u32 {
         self.head_dim.next_multiple_of(16)
     }
 
-    /// Value columns of one workgroup, in fours: as many as keep S within 8 KiB.
+    /// Value columns of one workgroup, counted in four-vectors: as many as keep S within 8 KiB.
     fn cols(&self) -> u32 {
         let fits = |cols: &u32| (self.head_dim / 4).is_multiple_of(*cols) && self.keys() * cols * 16 <= 8 << 10;
         [4, 2].into_iter().find(fits).unwrap_or(1)
@@ -141,7 +141,7 @@ impl Op for DeltaChunked {
     fn input(&self, bind: usize, uniform: &mut dyn FnMut() -> f32) -> Option<Vec<u32>> {
         match bind {
             1 => Some(unit_qkv(self.rows, self.heads, self.head_dim, uniform)),
-            // The rule's own W keeps the state from growing; random rows of length about 1/4 do as well.
+            // Real W keeps the state from growing. Random rows of length about 1/4 do so, too.
             2 => {
                 let size = 0.25 * (3.0 / self.head_dim as f32).sqrt();
                 let len = self.rows * self.heads * self.head_dim;
@@ -153,7 +153,7 @@ impl Op for DeltaChunked {
 
     fn bytes(&self, size: Size) -> Option<u64> {
         let [rows, segments, heads, d] = [size.rows, size.segments, self.heads, self.head_dim].map(u64::from);
-        // Q, K, W, U in and O out of each row, its scores, and each segment's state in and out.
+        // Q, K, W, U, out and the scores of each row, and the state of each segment in and out.
         Some(4 * heads * (rows * (5 * d + u64::from(DeltaWy::CHUNK)) + segments * 2 * d * d))
     }
 }

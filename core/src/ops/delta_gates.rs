@@ -1,4 +1,4 @@
-//! DeltaNet before the scan: unit queries and keys, and beta (spec 3.5 steps 4 and 5).
+//! DeltaNet before the scan: normalises queries and keys to unit length, and computes beta (spec 3.5 steps 4 and 5).
 
 use crate::batch::Size;
 use crate::buf::Elem::F32;
@@ -9,10 +9,10 @@ use crate::op::{Example, Op, floats, floats_mut};
 use nemoflash_shaders as wgsl;
 
 numbers! {
-    /// Makes q and k of each head unit vectors, `x / sqrt(sum x² + 1e-6)`, in place, and `beta = sigmoid(raw)`.
+    /// Makes q and k of each head unit vectors in place, `x / sqrt(sum x² + 1e-6)`, and computes `beta = sigmoid(raw)`.
     ///
-    /// Bindings: `p` [rows, in_stride] is the joint projection q | k | v | raw beta, of which only beta is read;
-    /// `qkv` [rows, 3, heads, head_dim] is what convolution and silu made of the rest; `beta` [rows, heads].
+    /// Bindings: `p` [rows, in_stride] is the joint projection q | k | v | raw beta, of which only raw beta is read.
+    /// `qkv` [rows, 3, heads, head_dim] is q | k | v after convolution and silu. `beta` is [rows, heads].
     pub struct DeltaGates {
         /// Rows the buffers hold.
         pub rows: u32,
@@ -55,7 +55,7 @@ impl Op for DeltaGates {
         let [heads, head_dim, in_stride] = [self.heads, self.head_dim, self.in_stride].map(|n| n as usize);
         let width = heads * head_dim;
         for row in 0..size.rows as usize {
-            // The heads of q, then those of k; v stays.
+            // The heads of q, then those of k. The heads of v are left alone.
             for x in qkv[row * 3 * width..][..2 * width].chunks_mut(head_dim) {
                 let squares: f64 = x.iter().map(|&x| f64::from(x).powi(2)).sum();
                 let norm = (squares + 1e-6).sqrt();
@@ -73,15 +73,15 @@ impl Op for DeltaGates {
             let in_stride = heads * (3 * head_dim + 1);
             Example::rows(DeltaGates { rows, heads, head_dim, in_stride }, rows)
         };
-        // 500 rows of 132 heads pass the 65,535 workgroups of one grid dimension.
+        // 500 rows of 132 heads are more than the 65,535 workgroups of one grid dimension.
         let odd = [case(1, 1, 4), case(3, 3, 16), case(5, 2, 32), case(7, 1, 96), case(63, 2, 64), case(500, 132, 4)];
         let real = [case(1, 16, 128), case(65, 3, 128), case(2, 1, 192), case(2, 1, 256)];
         [&odd[..], &real].concat()
     }
 }
 
-/// Threads that share the values of a head, four each: one subgroup, which needs no barrier, or at most 32
-/// where sums go through shared memory.
+/// Number of threads that share the values of a head, four values each. They are at most one subgroup, which needs no
+/// barrier. Without subgroups they are at most 32, and sums go through workgroup memory.
 pub(super) fn lanes(head_dim: u32, caps: &Caps) -> u32 {
     (head_dim / 4).next_power_of_two().min(caps.subgroup.unwrap_or(32))
 }

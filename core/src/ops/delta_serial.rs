@@ -11,8 +11,8 @@ use crate::op::{Example, Op, floats, floats_mut};
 use nemoflash_shaders as wgsl;
 
 numbers! {
-    /// For each segment and head, from the state S [key, value] of the segment's slot (zero at position 0), row by
-    /// row: `d = beta (v - Sᵀk)`, `S = S + k dᵀ`, `out = Sᵀq / sqrt(head_dim)`.
+    /// For each segment and head, beginning with the state S [key, value] of the segment's slot (zero at position 0),
+    /// row by row: `d = beta (v - Sᵀk)`, `S = S + k dᵀ`, `out = Sᵀq / sqrt(head_dim)`.
     ///
     /// Bindings: `batch`, `qkv` [rows, 3, heads, head_dim] with unit q and k, `beta` [rows, heads], `state`
     /// [slots, slot_len] with S [heads, head_dim, head_dim] at `state_at` of each slot, `out` [rows, heads, head_dim].
@@ -101,8 +101,8 @@ impl Op for DeltaSerial {
             state_at,
         };
         let mut list = examples(make);
-        // 8 segments of 8200 heads pass the 65,535 workgroups of one grid dimension. (The chunked form never gets
-        // there: many segments are short, and short segments are not its work.)
+        // 8 segments of 8200 heads are more than the 65,535 workgroups of one grid dimension. The chunked form never
+        // meets such a grid: it is used for long segments, and a step has few of those.
         let segments: Vec<_> = (0..8).map(|slot| (slot, slot % 3, 1)).collect();
         list.push(Example::segments(make(8, 8200, 4, 8, 16 * 8200, 0), &segments));
         list
@@ -118,7 +118,7 @@ impl Op for DeltaSerial {
 
     fn bytes(&self, size: Size) -> Option<u64> {
         let [rows, segments, heads, d] = [size.rows, size.segments, self.heads, self.head_dim].map(u64::from);
-        // q, k, v in and o out of each row, beta, and each segment's state in and out.
+        // q, k, v and out of each row, beta, and the state of each segment in and out.
         Some(4 * heads * (rows * (4 * d + 1) + segments * 2 * d * d))
     }
 }
@@ -141,8 +141,8 @@ pub(super) fn token(s: &mut [f64], q: &[f64], k: &[f64], v: &[f64], beta: f64) -
     o
 }
 
-/// The sizes on which both forms of the scan are tested, for an operator made from
-/// (rows, heads, head_dim, slots, slot_len, state_at).
+/// The sizes on which both forms of the scan are tested. `make` makes the operator from (rows, heads, head_dim, slots,
+/// slot_len, state_at).
 pub(super) fn examples<O>(make: impl Fn(u32, u32, u32, u32, u32, u32) -> O) -> Vec<Example<O>> {
     let case = |heads, head_dim, slots, segments: &[(u32, u32, u32)]| {
         let rows = segments.iter().map(|s| s.2).sum();
@@ -168,7 +168,7 @@ pub(super) fn examples<O>(make: impl Fn(u32, u32, u32, u32, u32, u32) -> O) -> V
     ]
 }
 
-/// Random q | k | v rows with unit q and k.
+/// Random rows q | k | v, with q and k of unit length.
 pub(super) fn unit_qkv(rows: u32, heads: u32, head_dim: u32, uniform: &mut dyn FnMut() -> f32) -> Vec<u32> {
     let mut words = vec![];
     for part in (0..rows).flat_map(|_| 0..3) {

@@ -12,17 +12,17 @@ use crate::op::{Example, Op, floats, floats_mut};
 use nemoflash_shaders as wgsl;
 
 numbers! {
-    /// Convolution and silu of q, k and v, unit q and k, beta, the delta rule, and RMSNorm of each head, for rows
-    /// that are each the only row of their slot.
+    /// For rows that are each the only row of their slot: convolution and silu of q, k and v, unit q and k, beta, the
+    /// delta rule, and RMSNorm of each head.
     ///
-    /// Bindings: `batch`, `p` [rows, in_stride] the joint projection q | k | v | raw beta, `conv`
-    /// [3 * heads * head_dim, 4] with the current input's tap last, `w` `[head_dim]`, `state` [slots, slot_len], `out`
-    /// [rows, heads, head_dim]. A slot is the raw inputs of the last positions, [4, 3 * heads * head_dim] with that of
-    /// position i at i % 4, and the state S [heads, head_dim, head_dim] at `state_at`.
+    /// Bindings: `batch`, `p` [rows, in_stride] the joint projection q | k | v | raw beta, `conv` [3 * heads *
+    /// head_dim, 4] with the weight of the current input last, `w` `[head_dim]`, `state` [slots, slot_len], `out`
+    /// [rows, heads, head_dim]. A slot has the raw inputs of the last four positions, [4, 3 * heads * head_dim] with
+    /// those of position i at i % 4, and the state S [heads, head_dim, head_dim] at `state_at`.
     pub struct DeltaStep {
         /// Heads.
         pub heads: u32,
-        /// Values of one q, k or v of a head, a multiple of 4, at most 256.
+        /// Values of one q, k or v of a head: a multiple of 4, at most 256.
         pub head_dim: u32,
         /// Values in one row of `p`: `heads * (3 * head_dim + 1)`.
         pub in_stride: u32,
@@ -30,7 +30,7 @@ numbers! {
         pub slot_len: u32,
         /// Where S begins in a slot, a multiple of 4.
         pub state_at: u32,
-        /// Added to the mean square of a head: 1e-5 in the checkpoints' code, not in config.json.
+        /// Added to the mean square of a head. The published code has 1e-5 as a constant; config.json does not have it.
         pub eps: f32,
     } host {
         /// Rows the buffers hold.
@@ -65,7 +65,7 @@ impl Op for DeltaStep {
     }
 
     fn consts(&self, caps: &Caps) -> Vec<Const> {
-        // As many groups of key rows as there are threads for, but none with fewer than four rows.
+        // As many groups of key rows as there are threads for, each with at least four rows.
         let columns = self.head_dim / 4;
         let groups = (most_threads(caps) / columns).clamp(1, columns);
         vec![
@@ -149,14 +149,15 @@ impl Op for DeltaStep {
             case(3, 128, 3, &[(0, 1), (1, 2), (2, 1_000_003)]),
             case(1, 192, 1, &[(0, 2)]),
             case(2, 256, 1, &[(0, 77)]),
-            // 8 rows of 8200 heads pass the 65,535 workgroups of one grid dimension.
+            // 8 rows of 8200 heads are more than the 65,535 workgroups of one grid dimension.
             case(8200, 4, 8, &eight),
         ]
     }
 
     fn bytes(&self, size: Size) -> Option<u64> {
         let [rows, heads, d, in_stride] = [size.rows, self.heads, self.head_dim, self.in_stride].map(u64::from);
-        // Each row's projection, three older inputs and the new one, state in and out, result; the taps once.
+        // For each row: projection, three older inputs, the new input, state in and out, result. The convolution
+        // weights and the norm once.
         Some(4 * (rows * (in_stride + 12 * heads * d + 2 * heads * d * d + heads * d) + 12 * heads * d + d))
     }
 }

@@ -1,4 +1,4 @@
-//! The chunked delta rule, first half: what a chunk needs that does not depend on the state (spec 3.5, WY form).
+//! The chunked delta rule, first half: computes what does not depend on the state, for all chunks (spec 3.5, WY form).
 
 use super::delta_serial::{examples, unit_qkv};
 use crate::batch::{BATCH_WORDS, Batch, Size, max_tiles, tiles};
@@ -27,8 +27,8 @@ numbers! {
 }
 
 impl DeltaWy {
-    /// Rows of a chunk, and columns of `attn`. 64 in the reference; the result does not depend on it. With 32 all
-    /// of a chunk's matrices fit the 16 KiB of workgroup memory that every device has.
+    /// Rows of a chunk, and columns of `attn`. The reference uses 64; the result does not depend on it. With 32, all
+    /// matrices of a chunk fit into the 16 KiB of workgroup memory that every device has.
     pub const CHUNK: u32 = 32;
 }
 
@@ -57,7 +57,7 @@ impl Op for DeltaWy {
     }
 
     fn consts(&self, _: &Caps) -> Vec<Const> {
-        // A thread for each 4 x 4 of the chunk's square matrices.
+        // One thread for each 4 x 4 block of the chunk's square matrices.
         vec![("WG", (Self::CHUNK / 4).pow(2)), ("CHUNK", Self::CHUNK)]
     }
 
@@ -85,7 +85,7 @@ impl Op for DeltaWy {
                 let dot = |a: &[f32], b: &[f32]| -> f64 {
                     a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
                 };
-                // (I + A) [W U] = diag(beta) [K V], solved row by row.
+                // Solves (I + A) [W U] = diag(beta) [K V] row by row.
                 let mut solved: Vec<Vec<f64>> = Vec::with_capacity(rows);
                 for i in 0..rows {
                     let (q, k) = (part(0, i), part(1, i));

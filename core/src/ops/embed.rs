@@ -10,19 +10,19 @@ use crate::op::{Example, Op, floats_mut};
 use nemoflash_shaders as wgsl;
 
 numbers! {
-    /// `x[row] = w[token - first]` for rows whose token is in `first .. first + lines`; other rows are
-    /// left alone. A row's token [`PICKED`] stands for `picked[row.slot]`.
+    /// `x[row] = w[token - first]` for rows whose token is in `first .. first + lines`. Other rows are left alone. If
+    /// the token of a row is [`PICKED`], `picked[row.slot]` is taken instead.
     ///
-    /// The parts of a table that is split by rows, and the meta tokens as one more part behind the
-    /// vocabulary, are one step each and fill one `x` between them.
+    /// Each shard of the table is one step, and so are the meta tokens, whose ids follow the vocabulary. Together these
+    /// steps fill `x`.
     pub struct Embed {
         /// Rows that `x` holds.
         pub rows: u32,
         /// Columns of the table; a multiple of 8, and of the format's group.
         pub cols: u32,
-        /// The token of the table's first line.
+        /// The token of the first row of the table.
         pub first: u32,
-        /// Lines of the table.
+        /// Rows of the table.
         pub lines: u32,
     } host {
         /// Slots of `picked`.
@@ -83,9 +83,9 @@ impl Op for Embed {
         vec![
             case(Format::Bf16, 1, 8, 0, 1, &[(0, &[0])]),
             case(Format::Bf16, 1, 2048, 0, 13, &[(5, &[PICKED])]),
-            // Tokens below, in and above a part, at its edges, and picked ones of two slots.
+            // Tokens below, in and above the shard, at its edges, and picked tokens of two slots.
             case(Format::Bf16, 9, 72, 10, 5, &[(3, &[9, 10, 14, 15]), (0, &[PICKED]), (6, &[PICKED, 0, 12])]),
-            // Meta tokens alone: text tokens are left to another step.
+            // Meta tokens alone. Tokens of text are left to another step.
             case(Format::Bf16, 7, 384, 100, 3, &[(1, &[100, 101, 102, 5, 99])]),
             case(Format::Bf16, 130, 1032, 0, 101, &[(2, &tokens)]),
             case(quant(4, 32, Scales::Bf16), 3, 96, 10, 5, &[(3, &[9, 10, 14])]),
@@ -101,7 +101,7 @@ impl Op for Embed {
         if bind == 2 {
             return self.format.example(self.lines, self.cols, uniform);
         }
-        // One slot in two has picked a token of this table.
+        // Every second slot has picked a token of this table.
         let token = |i: u32, u: f32| self.first + (u * self.lines as f32) as u32 + u32::from(i.is_multiple_of(2)) * self.lines;
         (bind == 1).then(|| (0..self.slots).map(|i| token(i, uniform())).collect())
     }

@@ -9,13 +9,13 @@ use crate::op::{Example, Op, floats, floats_mut};
 use nemoflash_shaders as wgsl;
 
 numbers! {
-    /// `y = silu(gate) ⊙ up`, or `relu(up)²` where there is no gate.
+    /// `y = silu(gate) ⊙ up`, or `relu(up)²` if there is no gate.
     pub struct FfnAct {
         /// Rows that the buffers hold.
         pub rows: u32,
         /// Width of the FFN.
         pub width: u32,
-        /// 1: a row of `h` is gate | up. 0: it is up alone.
+        /// 1 if a row of `h` is gate | up, 0 if it is up alone.
         pub gated: u32,
     }
 }

@@ -10,8 +10,8 @@ use crate::op::{Example, Op, floats, floats_mut};
 use nemoflash_shaders as wgsl;
 
 numbers! {
-    /// `g = y ⊙ silu(z)`, `out = g / sqrt(mean(g²) + eps) ⊙ w`: the gate comes first, and the mean is over the whole
-    /// width. `z` are columns `z_offset..z_offset + width` of `p`.
+    /// `g = y ⊙ silu(z)`, `out = g / sqrt(mean(g²) + eps) ⊙ w`. The gate comes before the norm, and the mean is over
+    /// the whole width. `z` is columns `z_offset..z_offset + width` of `p`.
     pub struct GatedNorm {
         /// Rows the buffers hold.
         pub rows: u32,
@@ -19,9 +19,9 @@ numbers! {
         pub width: u32,
         /// Values in a row of `p`.
         pub z_stride: u32,
-        /// Column of the first gate in `p`.
+        /// Column of `p` where `z` begins.
         pub z_offset: u32,
-        /// Added to the mean square; 1e-5 in every published model.
+        /// Added to the mean square: 1e-5 in every published model.
         pub eps: f32,
     }
 }

@@ -13,9 +13,9 @@ numbers! {
     pub struct GatherLast {
         /// Rows that `x` holds.
         pub rows: u32,
-        /// Rows that `y` holds: the most segments.
+        /// Rows that `y` holds: the most segments of a step.
         pub segments: u32,
-        /// Values of a row.
+        /// Values in a row.
         pub width: u32,
     }
 }

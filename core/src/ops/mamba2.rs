@@ -6,13 +6,13 @@ use crate::op::Example;
 /// Rows of a chunk: `CHUNK` of `lib/ssd_block.wgsl`.
 pub(super) const CHUNK: u32 = 64;
 
-/// Values that the scores of all chunks of a step take: `[tiles, CHUNK, CHUNK]`.
+/// Number of values of the scores of all chunks of a step, `[tiles, CHUNK, CHUNK]`.
 pub(super) fn scores_len(rows: u32, slots: u32) -> u64 {
     let tiles = max_tiles(Size { rows, segments: slots.min(rows) }, CHUNK);
     u64::from(tiles) * u64::from(CHUNK) * u64::from(CHUNK)
 }
 
-/// Columns of the buffers of a Mamba2 block.
+/// The dimensions of a Mamba2 block and of its buffers.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Dims {
     pub heads: usize,
@@ -33,23 +33,23 @@ impl Dims {
         self.d_inner() + 2 * self.d_state
     }
 
-    /// Values of a state: `[heads, head_dim, d_state]`.
+    /// Number of values of a state, `[heads, head_dim, d_state]`.
     pub fn state_len(&self) -> usize {
         self.d_inner() * self.d_state
     }
 
-    /// Where the state of a slot begins.
+    /// Where the state of a slot begins in `state`.
     pub fn state(&self, slot: u32) -> usize {
         slot as usize * self.slot_len + self.state_at
     }
 
-    /// The step Δ of a row and a head, after softplus.
+    /// The time step Δ of a row and a head, after softplus.
     pub fn step(&self, p: &[f32], params: &[f32], row: usize, head: usize) -> f64 {
         let raw = p[row * self.in_stride + self.in_stride - self.heads + head];
         softplus(f64::from(raw) + f64::from(params[2 * self.heads + head]))
     }
 
-    /// The state that comes into a segment, `[heads, head_dim, d_state]`: zero before position 0.
+    /// The state at the beginning of a segment, `[heads, head_dim, d_state]`. At position 0 it is zero.
     pub fn incoming(&self, batch: &Batch, first: u32, state: &[f32]) -> Vec<f64> {
         let row = batch.rows[first as usize];
         let at = self.state(row.slot);
@@ -60,25 +60,26 @@ impl Dims {
     }
 }
 
-/// `log(1 + exp(x))`, which is x above 20.
+/// `log(1 + exp(x))`; above 20 this equals x.
 pub(super) fn softplus(x: f64) -> f64 {
     if x > 20.0 { x } else { x.exp().ln_1p() }
 }
 
-/// Parameters of a block as trained models have them: A of -0.02 to -4, D, and dt_bias for steps of 0.02 to 0.7.
+/// Parameters of a block in the range of trained models: A from -0.02 to -4, D, and dt_bias for time steps of 0.02 to
+/// 0.7.
 pub(super) fn params(heads: u32, uniform: &mut dyn FnMut() -> f32) -> Vec<u32> {
     let ranges = [(-0.02, -4.0), (0.0, 1.0), (-4.0, 0.0)];
     let row = |(low, high): (f32, f32)| (0..heads).map(|_| low + (high - low) * uniform()).collect::<Vec<_>>();
     ranges.into_iter().flat_map(row).map(f32::to_bits).collect()
 }
 
-/// x, B and C as the convolution's silu gives them: mostly positive.
+/// x, B and C in the range that silu gives after the convolution: mostly positive.
 pub(super) fn convolved(len: u64, uniform: &mut dyn FnMut() -> f32) -> Vec<u32> {
     (0..len).map(|_| (1.5 * uniform() - 0.28).to_bits()).collect()
 }
 
-/// The numbers of a Mamba2 scan for these segments: (rows, in_stride, slots, slot_len, state_at), with a little
-/// room after each slot.
+/// The numbers of a Mamba2 scan for these segments: (rows, in_stride, slots, slot_len, state_at). Each slot has a few
+/// unused values at its end.
 pub(super) fn numbers(
     heads: u32,
     head_dim: u32,
@@ -92,7 +93,7 @@ pub(super) fn numbers(
     (rows, 2 * d_inner + 2 * d_state + heads, slots, state_at + d_inner * d_state + 8, state_at)
 }
 
-/// Sizes on which every scan is tested: (heads, head_dim, d_state, segments).
+/// The sizes on which every scan is tested: (heads, head_dim, d_state, segments).
 pub(super) fn scan_examples<O>(make: impl Fn(u32, u32, u32, &[(u32, u32, u32)]) -> O) -> Vec<Example<O>> {
     let case = |heads, head_dim, d_state, segments: &[(u32, u32, u32)]| {
         Example::segments(make(heads, head_dim, d_state, segments), segments)

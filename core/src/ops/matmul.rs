@@ -1,5 +1,5 @@
-//! Matrix times many rows (prefill): exact f32 tiles in registers, or cooperative matrices (f16 products, f32 sums)
-//! where the device has them.
+//! Matrix times many rows (prefill): f32 tiles in registers, or cooperative matrices (f16 products, f32 sums) where the
+//! device has them.
 
 use super::matvec::dot;
 use crate::batch::Size;
@@ -22,17 +22,17 @@ macro_rules! matmul {
             pub struct $op {
                 /// Rows that the buffers hold.
                 pub rows: u32,
-                /// Columns of the matrix; a multiple of 8, and of the format's group.
+                /// Columns of the matrix: a multiple of 8, and of the group size of its format.
                 pub cols: u32,
-                /// First line of the matrix to use.
+                /// First row of the matrix to use.
                 pub line: u32,
-                /// Lines used: the outputs.
+                /// Number of rows of the matrix to use: the outputs.
                 pub outs: u32,
-                /// Where the first output goes in a row of `y`.
+                /// Column of `y` where the first output goes.
                 pub first: u32,
                 /// Length of a row of `y`.
                 pub stride: u32,
-                /// Lines of `w`.
+                /// Rows of `w`.
                 pub lines: u32,
             } host {
                 /// The format of `w`.
@@ -65,20 +65,20 @@ macro_rules! matmul {
             }
 
             fn grid(&self, size: Size, caps: &Caps) -> [u32; 3] {
-                // Rows first: workgroups that read the same weights run at the same time.
+                // Rows of x are the first grid dimension: workgroups that read the same weights run at the same time.
                 let [rows, outs] = Shape::new(self.rows, self.outs, caps).tile();
                 [size.rows.div_ceil(rows), self.outs.div_ceil(outs), 1]
             }
 
             fn cpu(&self, size: Size, bufs: &mut [Vec<u32>]) {
-                // From (the old value, the product, the logit_scale).
+                // (old value, product, logit_scale) to the new value.
                 const COMBINE: fn(f32, f32, Option<f32>) -> f32 = $combine;
                 let (bufs, y) = bufs.split_at_mut(bufs.len() - 1);
                 let (w, x) = (&bufs[0], floats(&bufs[1]));
                 let logit_scale = bufs.get(2).map(|words| floats(words));
                 let (cols, stride, first) = (self.cols as usize, self.stride as usize, self.first as usize);
                 let y = floats_mut(&mut y[0]);
-                // Line by line, so that each is read once for all rows.
+                // Each row of the matrix is unpacked once for all rows of x.
                 let mut line = vec![0.0; cols];
                 for i in 0..self.outs as usize {
                     self.format.line(w, self.lines, self.line as usize + i, &mut line);
@@ -95,7 +95,7 @@ macro_rules! matmul {
 
             fn examples() -> Vec<Example<Self>> {
                 let case = |format: Format, rows, cols, line, outs, first, stride| {
-                    // Some lines before and after those that are used.
+                    // Some rows of the matrix before and after those that are used.
                     let lines = line + outs + 2 * line;
                     Example::rows($op { rows, cols, line, outs, first, stride, lines, format }, rows)
                 };
@@ -107,7 +107,7 @@ macro_rules! matmul {
                     case(Format::Bf16, 65, 136, 0, 63, 0, 63),
                     case(Format::Bf16, 130, 256, 0, 130, 0, 131),
                     case(Format::Bf16, 2, 8, 0, 70_000, 0, 70_000),
-                    // Enough of both for the largest tiles.
+                    // Enough rows and outputs for the largest tiles.
                     case(Format::Bf16, 129, 72, 0, 16_400, 0, 16_400),
                     case(Format::Bf16, 130, 520, 1, 8200, 2, 8210),
                     case(quant(4, 32, Scales::F16), 9, 96, 1, 65, 0, 65),
@@ -122,7 +122,8 @@ macro_rules! matmul {
                     case(quant(4, 32, Scales::F32), 9, 96, 1, 33, 0, 33),
                     case(Format::F32, 65, 136, 3, 63, 5, 70),
                 ];
-                // The tiles are the same for all; only what is done with their sums differs.
+                // All three operators share the tiles and differ only in what they do with the sums, so the others get
+                // fewer examples.
                 all.into_iter().step_by(if $name == "matmul" { 1 } else { 3 }).collect()
             }
 
@@ -146,7 +147,7 @@ matmul! {
 }
 
 matmul! {
-    /// `y = W·x ⊙ logit_scale`: logits. `logit_scale` is 1 / the length of the vocabulary row of each logit (spec 3.7).
+    /// `y = W·x ⊙ logit_scale`: logits. `logit_scale` is 1 / (length of each logit's row of the head) (spec 3.7).
     MatmulLogits, "matmul_logits", MATMUL_LOGITS, &[W, X, read("logit_scale", F32), update("y", F32)],
     |_, product, logit_scale| product * logit_scale.unwrap_or(1.0)
 }
