@@ -1,7 +1,8 @@
-//! Matrix times a few rows (decode): one kernel for each way a product is used, all sharing one loop.
+//! Matrix times a few rows (decode). There is one kernel for each way in which a product is used, and all share one
+//! loop.
 //!
-//! The norm in front of a projection is not a step of its own: `W·(x ⊙ w) / rms(x)` needs, besides the product, only
-//! the sum of squares of x, which the product reads anyway (spec 3.2, 3.4 step 6).
+//! The norm in front of a projection needs no dispatch of its own. Besides the product, `W·(x ⊙ w) / rms(x)` needs only
+//! the sum of squares of x, and the product reads x in any case (spec 3.2, 3.4 step 6).
 
 use crate::batch::Size;
 use crate::buf::Elem::{F32, Weights};
@@ -12,11 +13,11 @@ use crate::numbers;
 use crate::op::{Example, Op, floats, floats_mut};
 use nemoflash_shaders as wgsl;
 
-/// The most rows that a matvec plan serves; more go through [`Matmul`](super::Matmul).
+/// The most rows that matrix-vector kernels can take. More rows go through [`Matmul`](super::Matmul).
 pub const MATVEC_ROWS: u32 = 8;
 
-/// Most rows for which matrix-vector kernels are used. With cooperative matrices, a tile of 16 rows takes less time
-/// than two rows one after the other (benches/NOTES.md).
+/// The most rows for which matrix-vector kernels are used on this device. With cooperative matrices, a tile of 16 rows
+/// takes less time than two rows one after the other (benches/NOTES.md).
 pub fn few_rows(caps: &Caps) -> u32 {
     if caps.coopmat { 1 } else { MATVEC_ROWS }
 }
@@ -25,7 +26,8 @@ const W: Bind = read("w", Weights);
 const X: Bind = read("x", F32);
 const SCALE: Bind = read("scale", F32);
 
-/// An output from (the product of a line, the output's number, the operator, the logit_scale, the old value).
+/// Computes an output from (the product of row i of the matrix with x, index of the output, operator, logit_scale, old
+/// value of y).
 type Combine<O> = fn(&dyn Fn(usize) -> f32, usize, &O, Option<&[f32]>, f32) -> f32;
 
 const fn parts(norm: bool, kernel: &'static str) -> [Source; 7] {
@@ -39,17 +41,17 @@ macro_rules! matvec {
         numbers! {
             $(#[$doc])*
             pub struct $op {
-                /// Columns of the matrix; a multiple of 8, and of the format's group.
+                /// Columns of the matrix: a multiple of 8, and of the group size of its format.
                 pub cols: u32,
-                /// Outputs of this (part of the) matrix.
+                /// Outputs of the matrix, or of this shard of it.
                 pub outs: u32,
-                /// Where the first of them goes in a row of `y`.
+                /// Column of `y` where the first output goes.
                 pub first: u32,
                 /// Length of a row of `y`.
                 pub stride: u32,
-                /// Added to the mean square; unused where there is no norm.
+                /// Added to the mean square. Unused if there is no norm.
                 pub eps: f32,
-                /// Lines of `w`.
+                /// Rows of `w`.
                 pub lines: u32,
             } host {
                 /// Rows that the buffers hold, at most [`MATVEC_ROWS`].
@@ -69,7 +71,7 @@ macro_rules! matvec {
         impl Op for $op {
             fn kernel(&self) -> Kernel {
                 const BINDS: &[Bind] = $binds;
-                // Those with a norm bind its weight between w, x and y.
+                // Kernels with a norm bind its weight between x and y.
                 const PARTS: &[Source] = &parts(BINDS.len() > 3, wgsl::$text);
                 Kernel { name: $name, parts: PARTS, binds: BINDS }
             }
@@ -125,7 +127,8 @@ macro_rules! matvec {
                 };
                 let quant = |bits, group, scales| Format::Quant(Quant { bits, group, scales });
                 vec![
-                    // A line of one chunk, and one output; its few rows keep a cancelled sum from being all there is.
+                    // Rows of one chunk. With a single output the sum may cancel to almost zero; several rows of x keep
+                    // the comparison meaningful.
                     case(Format::Bf16, 8, 8, 1, 0, 1),
                     case(Format::Bf16, 1, 2048, 27, 0, 27),
                     case(Format::Bf16, 1, 520, 65, 7, 80),
@@ -179,45 +182,46 @@ matvec! {
 }
 
 matvec! {
-    /// `y = silu(G·h) ⊙ (U·h)` with `h = RMSNorm(x)`: the first half of an FFN (spec 3.6). `w` holds
-    /// `outs` lines of G, then as many of U.
+    /// `y = silu(G·h) ⊙ (U·h)` with `h = RMSNorm(x)`: the first half of an FFN (spec 3.6). `w` has `outs` rows of G,
+    /// then `outs` rows of U.
     MatvecGate, "matvec_gate", MATVEC_GATE, &[W, X, SCALE, update("y", F32)], 2,
     |line, i, op, _, _| super::silu(line(i)) * line(i + op.outs as usize)
 }
 
 matvec! {
-    /// `y = W·RMSNorm(x) ⊙ logit_scale`: logits. `logit_scale` is 1 / the length of the vocabulary row of each logit (spec
+    /// `y = W·RMSNorm(x) ⊙ logit_scale`: logits. `logit_scale` is 1 / (length of each logit's row of the head) (spec
     /// 3.7).
     Logits, "logits", LOGITS, &[W, X, SCALE, read("logit_scale", F32), update("y", F32)], 1,
     |line, i, op, logit_scale, _| line(i) * logit_scale.map_or(1.0, |d| d[op.first as usize + i])
 }
 
-/// How a kernel is cut: see `lib/product.wgsl`.
+/// How a workgroup divides its work, see `lib/product.wgsl`.
 struct Shape {
-    /// Threads along a line.
+    /// Threads of a team, which share a row of the matrix.
     lanes: u32,
     teams: u32,
-    /// Lines of a team.
+    /// Rows of the matrix that a team takes.
     outs: u32,
-    /// Lines of an output.
+    /// Rows of the matrix that an output needs: 2 with a gate, else 1.
     per_output: u32,
     rows: u32,
-    /// Rows of x in workgroup memory at a time.
+    /// Rows of x that are in workgroup memory at a time.
     staged: u32,
-    /// Chunks of a line that a thread asks for at a time.
+    /// Chunks of each row of the matrix that a thread loads at a time.
     steps: u32,
-    /// x comes through workgroup memory.
+    /// Whether x goes through workgroup memory.
     tiled: bool,
     norm: bool,
     format: Format,
 }
 
 impl Shape {
-    /// For outputs that each take so many lines.
+    /// The fastest shape for a matrix with this many outputs, each of which needs `per_output` rows of the matrix.
     fn new(cols: u32, [outputs, per_output]: [u32; 2], rows: u32, norm: bool, format: Format, caps: &Caps) -> Shape {
         let lines = outputs * per_output;
-        // Measured (benches/NOTES.md). Few lines: a whole workgroup on each, so that a large device has enough of them;
-        // many lines: several for each team, so that x is worth reading.
+        // All numbers are measured (benches/NOTES.md). A matrix with few rows gets a whole workgroup for one or two
+        // rows, so that a large device has enough workgroups. With many rows, a team takes several of them, so that x
+        // is read less often.
         let software = caps.software;
         let tiled = matches!(format, Format::Quant(_));
         let (lanes, teams, outs, steps) = match (tiled, lines) {
@@ -235,11 +239,11 @@ impl Shape {
         let lanes = chunks.next_power_of_two().clamp(8, lanes).max(caps.subgroup.unwrap_or(1));
         let steps = steps.min(chunks.div_ceil(lanes));
         let teams = teams.min(caps.max_invocations / lanes);
-        // An output's lines meet in one workgroup.
+        // All rows of an output must be in the same workgroup.
         let outs = outs.max(per_output);
         let mut shape = Shape { lanes, teams, outs, per_output, rows, staged: rows, steps, tiled, norm, format };
-        // What does not fit into workgroup memory comes in smaller portions. More than the least that devices have would
-        // leave room for fewer workgroups at a time.
+        // What does not fit into workgroup memory is divided into smaller portions. The bound is what every device has.
+        // More would leave room for fewer workgroups at a time.
         while shape.workgroup_bytes(caps) > Caps::FLOOR.workgroup_bytes {
             match shape {
                 Shape { steps: 2.., .. } => shape.steps /= 2,
@@ -293,7 +297,7 @@ pub(super) fn normed(x: &[f32], w: &[f32], eps: f32) -> Vec<f32> {
     x.iter().zip(w).map(|(&x, &w)| (f64::from(x) * scale * f64::from(w)) as f32).collect()
 }
 
-/// Line `i` of a matrix of `lines` lines times one row.
+/// Row `i` of a matrix of `lines` rows, times one row of x.
 fn product(format: Format, w: &[u32], lines: u32, i: usize, x: &[f32]) -> f32 {
     if format == Format::Bf16 {
         return dot_bf16(&w[i * x.len() / 2..][..x.len() / 2], x);
@@ -303,8 +307,8 @@ fn product(format: Format, w: &[u32], lines: u32, i: usize, x: &[f32]) -> f32 {
     dot(&line, x)
 }
 
-/// A sum of products with bf16, unpacked on the way: what most of decode on the CPU is. Sixteen sums side by side, so
-/// that the compiler can use vector registers.
+/// The dot product of bf16 weights with x. Most of the time of decode on the CPU is spent here. There are sixteen
+/// partial sums, so that the compiler can use vector registers.
 fn dot_bf16(line: &[u32], x: &[f32]) -> f32 {
     let mut sums = [0f32; 16];
     for (words, x) in line.chunks_exact(8).zip(x.chunks_exact(16)) {
@@ -322,7 +326,7 @@ fn dot_bf16(line: &[u32], x: &[f32]) -> f32 {
     sums.iter().sum::<f32>() + rest.sum::<f32>()
 }
 
-/// A sum of products, as [`dot_bf16`].
+/// The dot product of f32 weights with x, with sixteen partial sums like [`dot_bf16`].
 pub(super) fn dot(line: &[f32], x: &[f32]) -> f32 {
     let mut sums = [0f32; 16];
     for (w, x) in line.chunks_exact(16).zip(x.chunks_exact(16)) {

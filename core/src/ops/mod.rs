@@ -1,14 +1,14 @@
 //! The operators, one file each, and the list of them.
 //!
-//! To add one: `shaders/<name>.wgsl` (and its line in `shaders/src/lib.rs`), `core/src/ops/<name>.rs`, and
-//! a line in the list below. Tests and benches find it there.
+//! To add an operator: write `shaders/<name>.wgsl` (with a line in `shaders/src/lib.rs`), `core/src/ops/<name>.rs`, and
+//! a line in the list below. Tests and benchmarks find it there.
 
 use crate::batch::Batch;
 use crate::caps::Caps;
 use crate::kernel::Const;
 use crate::op::{AnyOp, Op};
 
-/// An operator on one of its example sizes.
+/// An operator with one of its examples.
 #[derive(Debug)]
 pub struct Case {
     /// The operator.
@@ -26,14 +26,15 @@ fn silu(x: f32) -> f32 {
     x / (1.0 + (-x).exp())
 }
 
-/// Most threads of a workgroup that shares its work through workgroup memory; a power of 4. Software does not profit
-/// from many. Where a browser makes it clear the memory of many threads word by word, it also compiles for seconds.
+/// The most threads of a workgroup that shares its work through workgroup memory: a power of 4. A GPU in software gains
+/// nothing from many threads. Where a browser has it clear the memory of many threads word by word, it also compiles
+/// for seconds.
 fn most_threads(caps: &Caps) -> u32 {
     if caps.software { 64 } else { 256 }
 }
 
-/// What [`Source::Fold`](crate::kernel::Source::Fold) needs: a workgroup of so many lanes, and how many tokens a serial scan
-/// takes at a time. A CPU gains nothing by several, and compiles longer.
+/// The constants of [`Source::Fold`](crate::kernel::Source::Fold): a workgroup of `lanes` threads, and how many tokens
+/// a serial scan takes at a time. A GPU in software gains nothing from several tokens, and compiles longer.
 fn fold(lanes: u32, caps: &Caps) -> [Const; 4] {
     let tokens = if caps.software { 1 } else { 4 };
     let wide = u32::from(tokens == 4 && lanes >= 16);
@@ -52,7 +53,7 @@ pub fn seeded() -> Vec<(u64, Case)> {
         let name = case.op.kernel().name;
         let place = counts.entry(name).or_insert(0u64);
         *place += 1;
-        // FNV-1a, and room for the place.
+        // FNV-1a of the name, shifted to make room for the example's index.
         let hash = name.bytes().fold(0x811c_9dc5u32, |hash, b| (hash ^ u32::from(b)).wrapping_mul(0x0100_0193));
         u64::from(hash) << 8 | *place
     };
@@ -66,7 +67,7 @@ macro_rules! operators {
         $(mod $module;)*
         $(pub use $module::{$($op),+};)*
 
-        /// Every operator on every one of its example sizes.
+        /// Every operator with each of its examples.
         pub fn examples() -> Vec<Case> {
             let mut list = vec![];
             $($(cases::<$op>(&mut list);)+)*

@@ -1,4 +1,4 @@
-//! Token choice on the device (spec 6), so that decoding never waits for the host.
+//! The choice of tokens on the device (spec 6), so that decode never waits for the host.
 
 use super::most_threads;
 use super::pick_scan::{BROKEN, PickScan, Score, scan, score};
@@ -12,20 +12,20 @@ use crate::sampling::{NOT_FINITE, SAMPLING_WORDS, Sampling, seen_words};
 use nemoflash_shaders as wgsl;
 
 numbers! {
-    /// Chooses a token for every segment that wants one, after [`Sampling`] of its slot, from its logits and what
-    /// [`PickScan`] found in them.
+    /// Chooses a token for every segment that needs one, by the [`Sampling`] of its slot, from its logits and the
+    /// results of [`PickScan`].
     ///
-    /// Per segment: `picked[slot]` becomes the token, or [`NOT_FINITE`] if a logit is NaN or +inf or none is
-    /// finite; the token's bit in `seen` is set; and a segment of one row advances: the row's position by 1,
-    /// its token to [`PICKED`], so that the same batch is the next decode step. Logits of -inf and `f32::MIN`
-    /// are never chosen.
+    /// For each such segment, `picked[slot]` becomes the token, or [`NOT_FINITE`] if a logit is NaN or +inf or if no
+    /// logit is finite. The token's bit in `seen` is set. If the segment has one row, that row advances: its position
+    /// grows by 1 and its token becomes [`PICKED`], so that the same batch is the next decode step. Logits of -inf and
+    /// `f32::MIN` are never chosen.
     ///
-    /// The draw is the Gumbel-max trick over a counter-based hash of (seed, position of the segment's last
-    /// row, token id): no state, the same on every device up to the rounding of `ln`.
+    /// The random choice is the Gumbel-max trick with a hash of (seed, position of the segment's last row, token id).
+    /// It needs no state, and it is the same on every device up to the rounding of `ln`.
     pub struct Pick {
-        /// Segments that `logits` holds, one row each.
+        /// Rows of `logits`: one for each segment.
         pub rows: u32,
-        /// Tokens in the vocabulary; below 2^24, up to which f32 counts.
+        /// Tokens in the vocabulary. There must be fewer than 2^24, because f32 represents integers only up to that.
         pub vocab: u32,
         /// Slots of `sampling`, `seen` and `picked`.
         pub slots: u32,
@@ -98,7 +98,7 @@ impl Op for Pick {
     }
 
     fn examples() -> Vec<Example<Self>> {
-        // Segment i has slot `slots` - 1 - i, which `input` counts on, and with it one of its settings.
+        // Segment i has slot `slots` - 1 - i. `input` relies on that, and the slot selects one of the settings.
         let case = |slots: u32, vocab, segments: &[(u32, u32)]| {
             let rows = segments.len() as u32;
             let segments: Vec<_> = (0..).zip(segments).map(|(i, &(at, rows))| (slots - 1 - i, at, rows)).collect();
@@ -114,7 +114,8 @@ impl Op for Pick {
             case(8, 257, &every_slot),
             unwanted,
             case(8, 4096, &every_slot),
-            // Greedy, a plain draw, top-k, and top-p of logits so even that thousands of tokens pass.
+            // Greedy, a random choice without filters, top-k, and top-p of logits so even that thousands of tokens
+            // pass.
             case(1, 131_072, &[(256, 1)]),
             case(3, 131_072, &[(256, 1)]),
             case(4, 131_072, &[(256, 1)]),
@@ -140,8 +141,8 @@ impl Op for Pick {
     }
 }
 
-// Inputs of examples are made binding by binding and must fit each other: logits depend on row and token alone, up to
-// their order inside of a block, and whole blocks are seen or not.
+// The inputs of an example are made binding by binding, and must fit together. So the logits in a block depend only on
+// row and block, except for their order, and the tokens of a block are either all seen or all not seen.
 impl Pick {
     fn logits(&self, uniform: &mut dyn FnMut() -> f32) -> Vec<u32> {
         let (mut words, block) = (vec![], PickScan::block(self.vocab));
@@ -155,7 +156,8 @@ impl Pick {
         words
     }
 
-    /// `maxima` and `scores`. Draws may be any: the block with the best one has the token.
+    /// `maxima` and `scores`. The scores of random choices may be any numbers: the token is then chosen from the block
+    /// with the largest score.
     fn found(&self, uniform: &mut dyn FnMut() -> f32) -> (Vec<u32>, Vec<u32>) {
         let blocks = PickScan::blocks(self.vocab) as usize;
         let seen = seen_blocks(self.vocab);
@@ -190,20 +192,20 @@ fn settings() -> [Sampling; 8] {
     ]
 }
 
-/// A number from -8 to 8.
+/// A logit between -8 and 8.
 fn logit(row: u32, token: u32) -> f32 {
     let [.., bits] = pcg4d([token, row, 0, 0]);
     bits as f32 / 2f32.powi(28) - 8.0
 }
 
-/// Every other block.
+/// The `seen` bits of all tokens in every second block.
 fn seen_blocks(vocab: u32) -> Vec<u32> {
     let words = PickScan::block(vocab) / 32;
     (0..seen_words(vocab) as u32).map(|word| if word / words % 2 == 1 { u32::MAX } else { 0 }).collect()
 }
 
-/// (token, logit) of these logits, the first of which is of the token `first`. Penalised as the kernels do, in f32, so
-/// that equal logits stay equal.
+/// The (token, logit) of these logits after the repetition penalty. The first logit is that of token `first`. The
+/// penalty is computed in f32 like in the kernels, so that equal logits stay equal.
 pub(super) fn penalised<'a>(
     logits: &'a [f32],
     first: u32,
@@ -218,9 +220,9 @@ pub(super) fn penalised<'a>(
     })
 }
 
-/// The token that these settings choose, or none if the logits are not finite. `found` is what [`scan`] gave; where
-/// filters are on, only whether the logits are finite is taken from it, so that what the kernel does with it has
-/// an oracle.
+/// The token that these settings choose; `None` if the logits are not finite. `found` is the result of [`scan`]. If
+/// filters are on, only whether the logits are finite is taken from `found`: the kernel uses the results for a
+/// shortcut, and this twin, which filters all logits, checks it.
 fn choose(
     logits: &[f32],
     (maxima, scores): (&[u32], &[f32]),
@@ -243,7 +245,7 @@ fn choose(
         kept.sort_unstable_by_key(|(token, _)| *token);
         return first_of_largest(kept.into_iter().map(value));
     }
-    // One block has the token.
+    // The token is in the block with the largest value.
     let blocks = (0..).zip(maxima.iter().zip(scores)).filter(|(_, (max, _))| **max > 0);
     let by_draw = score(how, logits.len() as u32) == Score::Draw;
     let decides = |max: u32, score: f32| if by_draw { f64::from(score) } else { f64::from(max) };
@@ -253,13 +255,13 @@ fn choose(
     first_of_largest(candidates(block, first).map(value))
 }
 
-/// Of (number, value): the number of the largest value, the first of equal ones.
+/// The number with the largest value, of a list of (number, value). Of equal values the first one wins.
 fn first_of_largest(all: impl Iterator<Item = (u32, f64)>) -> Option<u32> {
     let better = |best: (u32, f64), next: (u32, f64)| if next.1 > best.1 { next } else { best };
     all.reduce(better).map(|(number, _)| number)
 }
 
-/// The (token, logit) that top-k, top-p and min-p leave.
+/// The (token, logit) that top-k, top-p and min-p keep.
 fn filtered(mut list: Vec<(u32, f32)>, how: &Sampling) -> Vec<(u32, f32)> {
     let descending = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1);
     let k = how.top_k as usize;
@@ -272,7 +274,7 @@ fn filtered(mut list: Vec<(u32, f32)>, how: &Sampling) -> Vec<(u32, f32)> {
     if how.top_p < 1.0 {
         list.sort_unstable_by(descending);
         let budget = f64::from(how.top_p) * list.iter().map(|(_, l)| weight(*l)).sum::<f64>();
-        // `above` is the weight of the strictly larger logits, so that equal ones share their fate.
+        // `above` is the weight of all strictly larger logits, so that equal logits are kept or dropped together.
         let (mut above, mut so_far, mut last) = (0.0, 0.0, f32::INFINITY);
         list = list
             .into_iter()
@@ -291,15 +293,15 @@ fn filtered(mut list: Vec<(u32, f32)>, how: &Sampling) -> Vec<(u32, f32)> {
     list
 }
 
-/// A standard Gumbel number for a token at a position: -ln(-ln u) of a hashed u.
+/// A standard Gumbel number for a token at a position: -ln(-ln u), where u is a uniform number from a hash.
 pub(super) fn gumbel(seed: u64, position: u32, token: u32) -> f64 {
     let [.., bits] = pcg4d([token, seed as u32, (seed >> 32) as u32, position]);
     let u = (f64::from(bits) + 0.5) / 2f64.powi(32);
-    // 1 - u is as uniform as u, and ln_1p keeps all of its digits where it is close to 1.
+    // 1 - u is as uniform as u, and `ln_1p` keeps all digits of it where it is close to 1.
     -(-(-u).ln_1p()).ln()
 }
 
-/// The four-word hash of Jarzynski and Olano, "Hash Functions for GPU Rendering", Journal of Computer Graphics
+/// The four-word hash pcg4d of Jarzynski and Olano, "Hash Functions for GPU Rendering", Journal of Computer Graphics
 /// Techniques 9(3), 2020.
 fn pcg4d(v: [u32; 4]) -> [u32; 4] {
     let mut v = v.map(|word| word.wrapping_mul(1_664_525).wrapping_add(1_013_904_223));
@@ -327,7 +329,7 @@ mod tests {
         assert_eq!(pcg4d(large), [0x9a8a_22c7, 0x675e_9434, 0xa58a_5970, 0x59e4_957a]);
     }
 
-    /// Mean Euler's constant, variance pi²/6.
+    /// The mean is Euler's constant, and the variance is pi²/6.
     #[test]
     fn gumbel_moments() {
         let n = 200_000;

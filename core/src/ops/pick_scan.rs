@@ -1,4 +1,5 @@
-//! The one pass of token choice over all logits (spec 6): what [`Pick`](super::Pick) needs of every block of tokens.
+//! The single pass over all logits when tokens are chosen (spec 6). It computes what [`Pick`](super::Pick) needs of
+//! every block of tokens.
 
 use super::pick::{gumbel, penalised};
 use crate::batch::{BATCH_WORDS, Batch, Size};
@@ -14,24 +15,27 @@ numbers! {
     /// Reduces the logits of every segment that needs a token to two numbers for each block of [`PickScan::block`]
     /// tokens.
     ///
-    /// `maxima` is the key of the block's largest logit after the repetition penalty: an unsigned integer in the order
-    /// of the floats; 0 if all are -inf or `f32::MIN`, `u32::MAX` if one is NaN or +inf. `scores` is what the slot's
-    /// settings need besides, 0 if nothing: the best draw of the block if nothing is filtered, or for top-p on its own
-    /// the sum of exp((l - the block's largest) / temperature).
+    /// `maxima` has the key of the block's largest logit after the repetition penalty. Keys are unsigned integers in
+    /// the order of the floats. The key is 0 if all logits are -inf or `f32::MIN`, and `u32::MAX` if one is NaN or
+    /// +inf.
+    ///
+    /// `scores` depends on the settings of the slot. If nothing is filtered, it is the largest score of a random choice
+    /// in the block. For top-p without top-k, it is the sum of exp((l - the block's largest) / temperature). Otherwise
+    /// it is 0.
     pub struct PickScan {
-        /// Segments that `logits` holds, one row each.
+        /// Rows of `logits`: one for each segment.
         pub rows: u32,
-        /// Tokens in the vocabulary; below 2^24, up to which f32 counts.
+        /// Tokens in the vocabulary. There must be fewer than 2^24, because f32 represents integers only up to that.
         pub vocab: u32,
         /// Slots of `sampling` and `seen`.
         pub slots: u32,
     }
 }
 
-/// The largest key of a block in which a logit is NaN or +inf.
+/// The key of a block in which a logit is NaN or +inf.
 pub(super) const BROKEN: u32 = u32::MAX;
 const WG: u32 = 128;
-/// Tokens of a workgroup: a thread takes 8.
+/// Tokens of a workgroup: 8 for each thread.
 const AT_A_TIME: u32 = 8 * WG;
 
 const KERNEL: Kernel = Kernel {
@@ -48,13 +52,13 @@ const KERNEL: Kernel = Kernel {
 };
 
 impl PickScan {
-    /// Tokens of a block: more in a large vocabulary, of which the blocks should be some hundreds up to a thousand. An
-    /// eighth of it is a power of 4, by which the kernel reduces.
+    /// Tokens of a block. A large vocabulary has larger blocks, so that there are at most about a thousand of them. An
+    /// eighth of a block must be a power of 4, because of how the kernel adds up.
     pub const fn block(vocab: u32) -> u32 {
         if vocab <= 1 << 15 { 32 } else { 128 }
     }
 
-    /// Blocks of a vocabulary: `maxima` and `scores` have as many values a row.
+    /// Number of blocks of a vocabulary: the length of a row of `maxima` and of `scores`.
     pub const fn blocks(vocab: u32) -> u32 {
         vocab.div_ceil(Self::block(vocab))
     }
@@ -123,15 +127,15 @@ impl Op for PickScan {
 /// What [`PickScan`]'s `scores` hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Score {
-    /// Nothing that counts: the largest logits are enough.
+    /// Nothing: the largest logits are enough.
     Nothing,
-    /// The best draw of each block: nothing is filtered.
+    /// The largest score of a random choice in each block, because nothing is filtered.
     Draw,
-    /// The weight of each block, of which top-p takes a share.
+    /// The weight of each block, for top-p.
     Mass,
 }
 
-/// What these settings need.
+/// What `scores` must hold for these settings.
 pub(super) fn score(how: &Sampling, vocab: u32) -> Score {
     let by_count = 0 < how.top_k && how.top_k < vocab;
     match (how.temperature > 0.0, by_count, how.top_p < 1.0) {
@@ -142,7 +146,7 @@ pub(super) fn score(how: &Sampling, vocab: u32) -> Score {
     }
 }
 
-/// The two numbers of each block of a row of logits.
+/// `maxima` and `scores` of one row of logits.
 pub(super) fn scan(
     logits: &[f32],
     seen: &[u32],
@@ -157,7 +161,8 @@ pub(super) fn scan(
     let blocks = logits.chunks(size).zip((0..).step_by(size));
     for ((block, first), (max, to)) in blocks.zip(maxima.iter_mut().zip(scores)) {
         let all = penalised(block, first, seen, how);
-        // Without a penalty by the logits themselves: this loop has no branch and is all that greedy costs.
+        // Without a penalty, the raw logits are used: that loop has no branch, and nothing else is needed for greedy
+        // choice.
         *max = match how.repetition_penalty == 1.0 {
             true => largest(block.iter().copied()),
             false => largest(all.clone().map(|(_, l)| l)),
@@ -184,14 +189,14 @@ pub(super) fn scan(
 fn largest(logits: impl Iterator<Item = f32>) -> u32 {
     let (low, high) = logits.map(key).fold((u32::MAX, 0), |(low, high), key| (low.min(key), high.max(key)));
     match high {
-        // NaNs lie outside of the infinities.
+        // The keys of NaNs are above that of +inf or below that of -inf.
         _ if low < key(f32::NEG_INFINITY) || high >= key(f32::INFINITY) => BROKEN,
         _ if high <= key(f32::MIN) => 0,
         _ => high,
     }
 }
 
-/// Unsigned integers in the order of the floats; -0 and +0 are the same one.
+/// Unsigned integers in the order of the floats. -0 and +0 have the same key.
 fn key(value: f32) -> u32 {
     let bits = value.to_bits();
     if bits >> 31 == 1 { 0u32.wrapping_sub(bits) } else { bits | 1 << 31 }

@@ -9,22 +9,22 @@ use crate::op::{Example, Op};
 use nemoflash_shaders as wgsl;
 
 numbers! {
-    /// `w[at + i]` = word `first + i` of the seed's stream, for `words` words. The rest of `w` is left alone.
+    /// `w[at + i]` = word `first + i` of the seed's random stream, for `words` words. The rest of `w` is left alone.
     ///
-    /// A word is two bf16, each a 16-bit integer from -32768 on times `step`, cut to bf16: exact arithmetic up to the
-    /// cut, so the same on every device.
+    /// A word is two bf16. Each is a 16-bit integer, from -32768 on, times `step`, truncated to bf16. The arithmetic is
+    /// exact up to that truncation, so the numbers are the same on every device.
     pub struct RandomWeights {
-        /// Where the first word goes.
+        /// Where the first word goes in `w`.
         pub at: u32,
-        /// Words to write.
+        /// Number of words to write.
         pub words: u32,
-        /// Number of the first word in the stream.
+        /// Index of the first word in the stream.
         pub first: u32,
-        /// The stream.
+        /// The seed of the stream.
         pub seed: u32,
-        /// Distance of neighbouring numbers.
+        /// Distance of neighbouring numbers. Unused if `raw` is 1.
         pub step: f32,
-        /// 1 for the stream's bits as they come.
+        /// 1 writes the random bits themselves, for integers. 0 writes bf16.
         pub raw: u32,
     }
 }
@@ -44,7 +44,7 @@ fn hash(value: u32) -> u32 {
 }
 
 impl RandomWeights {
-    /// The `i`-th word that it writes.
+    /// The `i`-th word that the operator writes.
     pub fn word(&self, i: u32) -> u32 {
         let bits = hash(hash(self.first.wrapping_add(i)) ^ self.seed);
         let bf16 = |sixteen: u32| ((sixteen as f32 - 32768.0) * self.step).to_bits() >> 16;

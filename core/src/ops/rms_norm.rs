@@ -1,4 +1,4 @@
-//! RMSNorm over rows (spec 3.2); over heads where a row is a head (spec 3.5 step 8).
+//! RMSNorm over rows (spec 3.2), or over heads if each head is a row (spec 3.5 step 8).
 
 use crate::batch::Size;
 use crate::buf::Elem::F32;
@@ -9,16 +9,16 @@ use crate::op::{Example, Op, floats, floats_mut};
 use nemoflash_shaders as wgsl;
 
 numbers! {
-    /// `y = x / sqrt(mean(x²) + eps) ⊙ w`, mean over `width`.
+    /// `y = x / sqrt(mean(x²) + eps) ⊙ w`, with the mean over `width` values.
     pub struct RmsNorm {
         /// Rows the buffers hold.
         pub rows: u32,
-        /// Values normalised together.
+        /// Values that are normalised together.
         pub width: u32,
         /// Added to the mean square.
         pub eps: f32,
     } host {
-        /// Rows of this operator in one row of the batch: 1, or the number of heads.
+        /// Rows of this operator per row of the batch: 1, or the number of heads.
         pub per_row: u32,
     }
 }
@@ -35,7 +35,7 @@ impl Op for RmsNorm {
     }
 
     fn consts(&self, _: &Caps) -> Vec<Const> {
-        // About eight values for a thread.
+        // About eight values per thread.
         vec![("WG", if self.width < 1024 { 64 } else { 256 })]
     }
 
@@ -66,7 +66,7 @@ impl Op for RmsNorm {
         let case = |rows: u32, per_row: u32, width| {
             Example::rows(RmsNorm { rows: rows * per_row, width, per_row, eps: 1e-6 }, rows)
         };
-        // 66,000 rows of one value pass the 65,535 workgroups of one grid dimension.
+        // 66,000 rows are more than the 65,535 workgroups of one grid dimension.
         vec![case(1, 1, 1), case(3, 1, 63), case(5, 1, 384), case(130, 1, 65), case(7, 3, 64), case(500, 132, 8)]
     }
 }

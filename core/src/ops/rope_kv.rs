@@ -1,4 +1,4 @@
-//! Rotary embedding, qk norm and the write of keys and values (spec 3.3 steps 1 and 2).
+//! Rotary embedding, qk norm, and the write of keys and values (spec 3.3 steps 1 and 2).
 
 use super::attention::{Kv, kv_bind};
 use crate::batch::{BATCH_WORDS, Batch, MAX_ROWS, Size};
@@ -10,28 +10,29 @@ use crate::op::{Example, Op, floats, floats_mut};
 use nemoflash_shaders as wgsl;
 
 numbers! {
-    /// Turns queries in place; turns keys and stores them, with the values, in the slot's memory.
+    /// Applies rotary embedding to queries in place and to keys, and stores keys and values in the memory of the row's
+    /// slot.
     pub struct RopeKv {
         /// Query heads.
         pub heads: u32,
         /// Key and value heads.
         pub kv_heads: u32,
-        /// Width of a head; a multiple of 8, at most 256.
+        /// Width of a head: a multiple of 8, at most 256.
         pub head_dim: u32,
-        /// Slots of `kv`; rows of others are left alone.
+        /// Number of slots in `kv`. Rows of other slots are left alone.
         pub slots: u32,
-        /// The first of them.
+        /// The first slot in `kv`.
         pub first_slot: u32,
         /// Positions of a slot.
         pub positions: u32,
-        /// 1: queries and keys are normalised per head first.
+        /// 1 if each head of queries and keys is normalised first, else 0.
         pub qk_norm: u32,
         /// Added to the mean square of a head.
         pub eps: f32,
     } host {
         /// Rows that the buffers hold.
         pub rows: u32,
-        /// Whether `kv` holds f16, or f32.
+        /// Whether `kv` holds f16. Otherwise it holds f32.
         pub kv_f16: bool,
     }
 }
@@ -97,7 +98,7 @@ impl Op for RopeKv {
     }
 
     fn bytes(&self, size: Size) -> Option<u64> {
-        // What the rows bring and take; the keys and values that they see depend on the position.
+        // The bytes of queries, keys and values, in and out.
         let heads = u64::from(2 * self.heads + 2 * self.kv_heads);
         Some(u64::from(size.rows) * heads * u64::from(self.head_dim) * 4)
     }
@@ -109,7 +110,7 @@ impl Op for RopeKv {
             let op = RopeKv { rows, heads, kv_heads, head_dim, slots, first_slot, positions, qk_norm, kv_f16, eps };
             Example::segments(op, segments)
         };
-        // Of four slots, those in the middle.
+        // `kv` holds the two middle ones of four slots.
         let between = |mut example: Example<Self>| {
             (example.op.first_slot, example.op.slots) = (1, 2);
             example
@@ -136,7 +137,8 @@ impl RopeKv {
     }
 }
 
-/// Normalises (where the model does) and turns one head. `rotary` is [positions, head_dim / 8, cos | sin, 4].
+/// Normalises one head if `norm` is given, and applies rotary embedding. `rotary` is [positions, head_dim / 8, cos |
+/// sin, 4].
 pub(super) fn turn(head: &mut [f32], norm: Option<&[f32]>, eps: f32, position: u32, rotary: &[f32]) {
     if let Some(w) = norm {
         let normed = super::matvec::normed(head, w, eps);
@@ -152,7 +154,7 @@ pub(super) fn turn(head: &mut [f32], norm: Option<&[f32]>, eps: f32, position: u
     }
 }
 
-/// A table of random angles, for examples.
+/// A table of random angles for examples.
 pub(super) fn random_rotary(positions: u32, head_dim: u32, uniform: &mut dyn FnMut() -> f32) -> Vec<u32> {
     let mut table = vec![0f32; (positions * head_dim) as usize];
     for eight in table.chunks_mut(8) {

@@ -1,4 +1,4 @@
-//! Lengths of the vocabulary's rows, by which logits are divided (spec 3.7). Runs once per load.
+//! Computes the lengths of the head's rows, by which logits are divided (spec 3.7). Runs once when a model is loaded.
 
 use crate::batch::Size;
 use crate::buf::Elem::{F32, Weights};
@@ -10,19 +10,19 @@ use crate::op::{Example, Op, floats_mut};
 use nemoflash_shaders as wgsl;
 
 numbers! {
-    /// `y[first + i] = 1 / ||line i of w||₂`; 1 for a line of zeros. The rest of `y` is left alone, so that
-    /// the parts of a split table fill one `y`.
+    /// `y[first + i] = 1 / ||row i of w||₂`; 1 for a row of zeros. The rest of `y` is left alone, so that all shards of
+    /// the head fill one `y`.
     pub struct RowNorms {
-        /// Lines of the table, or of this part of it.
+        /// Rows of the matrix, or of this shard of it.
         pub lines: u32,
-        /// Columns of the table; a multiple of 8, and of the format's group.
+        /// Columns of the matrix: a multiple of 8, and of the group size of its format.
         pub cols: u32,
-        /// Where the first line's factor goes.
+        /// Where the factor of the first row goes in `y`.
         pub first: u32,
     } host {
         /// Factors that `y` holds.
         pub total: u32,
-        /// The format of the table.
+        /// The format of the matrix.
         pub format: Format,
     }
 }
@@ -75,7 +75,7 @@ impl Op for RowNorms {
             case(Format::Bf16, 65, 504, 0, 65),
             case(Format::Bf16, 3, 2048, 1, 5),
             case(Format::Bf16, 127, 520, 130, 257),
-            // A whole vocabulary, of short lines.
+            // A whole vocabulary, with short rows.
             case(Format::Bf16, 131_072, 8, 1, 131_074),
             case(quant(4, 64, Scales::Bf16), 65, 2048, 1, 66),
             case(quant(8, 32, Scales::F16), 127, 96, 0, 127),
@@ -90,7 +90,7 @@ impl Op for RowNorms {
             return None;
         }
         let words = u64::from(self.cols / 2);
-        // Line 2 is zero; the others are small random bf16 of both signs.
+        // Row 2 is zero. The others are small random bf16 of both signs.
         let value = |u: f32| (u - 0.5).to_bits() >> 16;
         self.format.example(self.lines, self.cols, uniform).or_else(|| {
             let lines = (0..u64::from(self.lines) * words).map(|i| i / words);

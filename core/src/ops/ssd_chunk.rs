@@ -10,20 +10,20 @@ use crate::op::{Example, Op, floats, floats_mut};
 use nemoflash_shaders as wgsl;
 
 numbers! {
-    /// The same results as [`SsdSerial`](super::SsdSerial) as products of matrices, with `scores` of
-    /// [`SsdScores`](super::SsdScores). With `s[t]` the sum of `Δ A` over the rows of a chunk up to `t`:
+    /// Computes the same as [`SsdSerial`](super::SsdSerial) with products of matrices and the `scores` of
+    /// [`SsdScores`](super::SsdScores). Let `s[t]` be the sum of `Δ A` over the rows of a chunk up to `t`:
     ///
     /// - `y[t] = exp(s[t]) S C[t] + sum over r <= t of scores[r, t] exp(s[t] - s[r]) Δ[r] x[r] + D x[t]`,
     /// - `S = exp(s[last]) S + sum over r of exp(s[last] - s[r]) Δ[r] x[r] ⊗ B[r]`.
     ///
-    /// **Chunks have 64 rows.** Any length gives the same numbers; 64 is the longest whose slices of C, B and the
-    /// scores fit 16 KiB of workgroup memory next to 16 rows of a state of 128 places (4 KiB + 1 KiB + 8 KiB), and
-    /// per row the work inside a chunk grows with its length.
+    /// **Chunks have 64 rows.** The results do not depend on that length. 64 is the longest chunk whose slices of C, B
+    /// and the scores fit into 16 KiB of workgroup memory, beside 16 rows of a state with a d_state of 128 (4 KiB + 1
+    /// KiB + 8 KiB). The work inside a chunk grows with its length, per row.
     ///
-    /// **Work is split** by segment, head and 16 rows of the head, not by chunk: at the published sizes that is 256
-    /// (1B) or 384 (3B) workgroups for one segment, enough to fill a card, and no chunk's state goes through
-    /// memory. Kept per chunk, these states would take 2 MiB (1B) or 3 MiB (3B) each, 18 or 27 MiB for 512 rows of
-    /// one slot; the scores take 16 KiB each.
+    /// **Work is split** by segment, head and 16 rows of the head, not by chunk. At the published sizes one segment has
+    /// 256 (1B) or 384 (3B) workgroups, which is enough to fill a large GPU, and no chunk's state goes through memory.
+    /// Such states would take 2 MiB (1B) or 3 MiB (3B) per chunk: 18 or 27 MiB for 512 rows of one slot. The scores
+    /// take 16 KiB per chunk.
     ///
     /// `head_dim` and `d_state` are multiples of 4, and `d_state` is at most [`SsdChunk::MAX_STATE`].
     pub struct SsdChunk {
@@ -31,7 +31,7 @@ numbers! {
         pub heads: u32,
         /// Values of a head.
         pub head_dim: u32,
-        /// Places that each of them has in the state.
+        /// Values in the state for each value of a head.
         pub d_state: u32,
         /// Values in a row of `p`: `2 * d_inner + 2 * d_state + heads`.
         pub in_stride: u32,
@@ -68,7 +68,7 @@ const KERNEL: Kernel = Kernel {
 };
 
 impl SsdChunk {
-    /// The largest `d_state` whose rows fit the workgroup memory that every device has.
+    /// The largest `d_state` whose rows fit into the workgroup memory that every device has.
     pub const MAX_STATE: u32 = 128;
 
     fn dims(&self) -> Dims {
@@ -116,7 +116,7 @@ impl Op for SsdChunk {
             let of = |row: usize, at: usize| f64::from(xbc[(first + row) * dims.channels() + at]);
             for head in 0..dims.heads {
                 let steps: Vec<f64> = (0..rows).map(|r| dims.step(p, params, first + r, head)).collect();
-                // Σ Δ A over the rows after r up to t, which is s[t] - s[r].
+                // The sum of Δ A over the rows after r up to t, which is s[t] - s[r].
                 let between = |r: usize, t: usize| steps[r + 1..=t].iter().sum::<f64>() * f64::from(params[head]);
                 let fades: Vec<f64> = (0..rows * rows).map(|i| (i / rows, i % rows)).map(|(r, t)| if r <= t { between(r, t).exp() } else { 0.0 }).collect();
                 let from_start: Vec<f64> = (0..rows).map(|t| (between(0, t) + steps[0] * f64::from(params[head])).exp()).collect();
@@ -148,8 +148,8 @@ impl Op for SsdChunk {
     }
 
     fn examples() -> Vec<Example<Self>> {
-        // Not here: more workgroups than one grid dimension holds, half a minute on a software device. The grid is
-        // folded as in SsdSerial.
+        // There is no example with more workgroups than one grid dimension holds: it would take half a minute on a GPU
+        // in software. The grid is folded as in SsdSerial, which has such an example.
         scan_examples(|heads, head_dim, d_state, segments| {
             let (rows, in_stride, slots, slot_len, state_at) = numbers(heads, head_dim, d_state, segments);
             SsdChunk { rows, heads, head_dim, d_state, in_stride, slots, slot_len, state_at }

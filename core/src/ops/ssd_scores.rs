@@ -11,8 +11,8 @@ use nemoflash_shaders as wgsl;
 
 numbers! {
     /// `scores[tile, r, t] = C[t] · B[r]` for the rows of every chunk of 64, for [`SsdChunk`](super::SsdChunk). All
-    /// heads share B and C, so this is done once for all of them. Rows `r` past the end of a chunk are not written;
-    /// scores of `t` past the end are 0. `d_inner` and `d_state` are multiples of 4.
+    /// heads share B and C, so the scores are computed once for all heads. Rows `r` past the end of a chunk are not
+    /// written. Scores of `t` past the end are 0. `d_inner` and `d_state` are multiples of 4.
     pub struct SsdScores {
         /// Columns of `xbc` before B.
         pub d_inner: u32,
@@ -21,12 +21,12 @@ numbers! {
     } host {
         /// Rows the buffers hold.
         pub rows: u32,
-        /// Slots, which bound the segments and with them the chunks of a step.
+        /// Number of slots. It bounds the number of segments, and so the number of chunks of a step.
         pub slots: u32,
     }
 }
 
-/// r of one workgroup: `SLICE` of `lib/ssd_block.wgsl`.
+/// Number of r that one workgroup computes: `SLICE` of `lib/ssd_block.wgsl`.
 const SLICE: u32 = 16;
 
 const KERNEL: Kernel = Kernel {

@@ -12,14 +12,14 @@ use nemoflash_shaders as wgsl;
 
 numbers! {
     /// For every head and token: `Δ = softplus(dt + dt_bias)`, `S = exp(Δ A) S + (Δ x) ⊗ B`, `y = S C + D x`.
-    /// `xbc` is what [`Conv1d`](super::Conv1d) made of the middle of `p`; `dt` are the last `heads` columns of `p`.
-    /// `y` is not gated yet ([`GatedNorm`](super::GatedNorm)). `head_dim` and `d_state` are multiples of 4.
+    /// `xbc` is x | B | C after convolution and silu (see [`Conv1d`](super::Conv1d)). `dt` is the last `heads` columns
+    /// of `p`. `y` is not gated yet (see [`GatedNorm`](super::GatedNorm)). `head_dim` and `d_state` are multiples of 4.
     pub struct SsdSerial {
         /// Heads; `d_inner = heads * head_dim`.
         pub heads: u32,
         /// Values of a head.
         pub head_dim: u32,
-        /// Places that each of them has in the state.
+        /// Values in the state for each value of a head.
         pub d_state: u32,
         /// Values in a row of `p`: `2 * d_inner + 2 * d_state + heads`.
         pub in_stride: u32,
@@ -68,7 +68,7 @@ impl Op for SsdSerial {
     }
 
     fn consts(&self, caps: &Caps) -> Vec<Const> {
-        // A lane takes four places of d_state at a time; more lanes than that would idle.
+        // A lane takes four columns of d_state at a time. More lanes than that would be idle.
         let lanes = (self.d_state / 4).next_power_of_two().min(caps.subgroup.unwrap_or(32));
         [&fold(lanes, caps)[..], &[("BLOCKS", (self.d_state / 4).div_ceil(lanes))]].concat()
     }
@@ -122,7 +122,7 @@ impl Op for SsdSerial {
             SsdSerial { rows, heads, head_dim, d_state, in_stride, slots, slot_len, state_at }
         };
         let mut list = scan_examples(make);
-        // A state larger than the chunked form takes, and more workgroups than one grid dimension holds.
+        // A state that is too large for the chunked form, and more workgroups than one grid dimension holds.
         for (heads, head_dim, d_state, segments) in [
             (2, 192, 256, vec![(0, 4, 3)]),
             (1, 256, 96, vec![(0, 0, 9)]),

@@ -1,4 +1,4 @@
-//! Mamba2 for one row of every slot: convolution, step and gate (spec 3.4 steps 2 to 6 without the norm).
+//! One decode step of Mamba2: convolution, scan and gate (spec 3.4 steps 2 to 6, without the norm).
 
 use super::conv1d::{input_before, silu};
 use super::mamba2::{Dims, numbers, params};
@@ -12,25 +12,25 @@ use crate::op::{Example, Op, floats, floats_mut};
 use nemoflash_shaders as wgsl;
 
 numbers! {
-    /// What [`Conv1d`](super::Conv1d), [`ConvTail`](super::ConvTail) and [`SsdSerial`](super::SsdSerial) do, in one
-    /// dispatch, where every segment has one row: updates the ring and the state of the row's slot and gives
-    /// `out = y ⊙ silu(z)`. The consumer finishes the norm. `head_dim` and `d_state` are multiples of 4, and
-    /// `d_state` is at most 1024.
+    /// Computes what [`Conv1d`](super::Conv1d), [`ConvTail`](super::ConvTail) and [`SsdSerial`](super::SsdSerial)
+    /// compute, in one dispatch, where every segment has one row. It updates the ring and the state of the row's slot,
+    /// and `out = y ⊙ silu(z)`. The output projection applies the norm. `head_dim` and `d_state` are multiples of 4,
+    /// and `d_state` is at most 1024.
     pub struct SsdStep {
         /// Heads; `d_inner = heads * head_dim`.
         pub heads: u32,
         /// Values of a head.
         pub head_dim: u32,
-        /// Places that each of them has in the state.
+        /// Values in the state for each value of a head.
         pub d_state: u32,
         /// Values in a row of `p`: `2 * d_inner + 2 * d_state + heads`.
         pub in_stride: u32,
-        /// Values in a slot, a multiple of 4; the first `4 * (d_inner + 2 * d_state)` are the ring.
+        /// Values in a slot, a multiple of 4. The first `4 * (d_inner + 2 * d_state)` are the ring.
         pub slot_len: u32,
         /// Where the state `[heads, head_dim, d_state]` begins in a slot, a multiple of 4.
         pub state_at: u32,
     } host {
-        /// Rows the buffers hold, each of another slot.
+        /// Rows that the buffers hold, each of another slot.
         pub rows: u32,
         /// Slots of `state`.
         pub slots: u32,
@@ -64,8 +64,8 @@ impl SsdStep {
         Dims { heads, head_dim, d_state, in_stride, slot_len, state_at }
     }
 
-    /// Threads of a workgroup, and of them those side by side along d_state: one 4 x 4 block of the state each.
-    /// At the published sizes (head_dim 64, d_state 128) two workgroups share a head, which fills a card better.
+    /// (threads of a workgroup, threads along d_state). Each thread has one 4 x 4 block of the state. At the published
+    /// sizes (head_dim 64, d_state 128) two workgroups share a head, which keeps a large GPU busier.
     fn threads(&self, caps: &Caps) -> (u32, u32) {
         let lanes = (self.d_state / 4).next_power_of_two().min(256);
         (lanes * (self.head_dim / 4).next_power_of_two().min((most_threads(caps) / lanes).max(1)), lanes)
@@ -141,7 +141,7 @@ impl Op for SsdStep {
 
     fn examples() -> Vec<Example<Self>> {
         let case = |heads, head_dim, d_state, positions: &[u32]| {
-            // Slots in another order than rows.
+            // The order of slots differs from the order of rows.
             let count = positions.len() as u32;
             let segments: Vec<_> = positions.iter().zip(0..).map(|(&at, i)| ((i + 1) % count, at, 1)).collect();
             let (rows, in_stride, slots, slot_len, state_at) = numbers(heads, head_dim, d_state, &segments);
@@ -168,7 +168,7 @@ impl Op for SsdStep {
 
     fn bytes(&self, size: Size) -> Option<u64> {
         let dims = self.dims();
-        // Four inputs and the ring's new entry of every channel, gate and result, and the state twice.
+        // Four inputs and the new ring entry of every channel, gate and result, and the state in and out.
         let row = 5 * dims.channels() + dims.heads + 2 * dims.d_inner() + 2 * dims.state_len();
         Some(4 * (u64::from(size.rows) * row as u64 + 5 * dims.channels() as u64))
     }

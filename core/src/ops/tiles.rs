@@ -4,34 +4,34 @@
 use crate::caps::Caps;
 use crate::kernel::Const;
 
-/// A tile of rows × outputs, and how a workgroup shares it.
+/// The tile of rows × outputs that a workgroup computes, and how its threads share it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shape {
-    /// By cooperative matrices.
+    /// Whether it uses cooperative matrices.
     coop: bool,
-    /// Rows of a thread; or of a subgroup, in matrices of 16.
+    /// Rows of a thread. With cooperative matrices: rows of a subgroup, in matrices of 16.
     rows: u32,
-    /// Outputs of a thread, in fours; or of a subgroup, in matrices of 16.
+    /// Outputs of a thread, in four-vectors. With cooperative matrices: outputs of a subgroup, in matrices of 16.
     outs: u32,
-    /// Threads, or subgroups, one below the other.
+    /// Threads, or subgroups, along the rows of the tile.
     tall: u32,
-    /// Side by side.
+    /// Threads, or subgroups, along the outputs of the tile.
     wide: u32,
-    /// Subgroups that share the columns.
+    /// Subgroups that share the sum over the columns.
     deep: u32,
-    /// Columns in workgroup memory at a time.
+    /// Columns that are in workgroup memory at a time.
     step: u32,
-    /// Column quads whose products are written out.
+    /// Number of column quads in one turn of the unrolled loop.
     unroll: u32,
 }
 
 impl Shape {
-    /// Cooperative matrices for many rows: 128 × 256, 64 × 64, and that with longer steps.
+    /// Cooperative matrices for many rows: tiles of 128 × 256, of 64 × 64, and of 64 × 64 with longer steps.
     const WIDE: Shape = Shape::coop([4, 4], [2, 4, 1], 32);
     const SQUARE: Shape = Shape::coop([2, 2], [2, 2, 1], 32);
     const LONG: Shape = Shape::coop([2, 2], [2, 2, 1], 64);
-    /// For fewer rows tiles have fewer outputs, so that there are workgroups enough, and the columns are shared out. Rows and
-    /// outputs are in the names.
+    /// For fewer rows. Tiles have fewer outputs, so that there are enough workgroups, and subgroups share the columns.
+    /// The names give rows and outputs.
     const R16_O16: Shape = Shape::coop([1, 1], [1, 1, 8], 512);
     const R16_O64: Shape = Shape::coop([1, 2], [1, 2, 4], 128);
     const R32_O16: Shape = Shape::coop([2, 1], [1, 1, 8], 256);
@@ -42,8 +42,9 @@ impl Shape {
     const R64_O64: Shape = Shape::coop([4, 4], [1, 1, 8], 128);
     const R64_O128: Shape = Shape::coop([4, 4], [1, 2, 4], 64);
     const R128_O128: Shape = Shape::coop([4, 4], [2, 2, 2], 64);
-    /// A line for buffers of so many rows at most, a column for matrices of so many outputs at most, and one for more. All
-    /// measured (benches/NOTES.md).
+    /// The shape for a matrix product with cooperative matrices. There is a line for each range of rows (up to its
+    /// first number), and a column for each range of outputs (up to the number in `COOP_OUTS`, and one for more). All
+    /// are measured (benches/NOTES.md).
     const COOP_OUTS: [u32; 4] = [2048, 5120, 8192, 65_536];
     const COOP: [(u32, [Shape; 5]); 6] = [
         (16, [Shape::R16_O16, Shape::R16_O16, Shape::R16_O16, Shape::R16_O16, Shape::R16_O64]),
@@ -53,13 +54,13 @@ impl Shape {
         (256, [Shape::R64_O64, Shape::R64_O64, Shape::R128_O128, Shape::WIDE, Shape::WIDE]),
         (u32::MAX, [Shape::LONG, Shape::SQUARE, Shape::WIDE, Shape::WIDE, Shape::WIDE]),
     ];
-    /// Registers: 128 × 64, with longer steps where workgroup memory holds them.
+    /// Tiles in registers: 128 × 64, with longer steps if workgroup memory has room for them.
     const MANY: Shape = Shape { coop: false, rows: 8, outs: 1, tall: 16, wide: 16, deep: 1, step: 16, unroll: 4 };
     const MANY_LONG: Shape = Shape { step: 32, ..Shape::MANY };
     /// For up to 64 rows: 32 × 64.
     const FEW: Shape = Shape { coop: false, rows: 4, outs: 1, tall: 8, wide: 16, deep: 1, step: 32, unroll: 4 };
-    /// For GPUs in software, where a thread is a lane of a CPU's vector and a long kernel compiles for seconds: 64 ×
-    /// 64, and 32 × 64.
+    /// For GPUs in software, where a thread is a lane of a CPU's vector and a long kernel compiles for seconds: 64 × 64
+    /// for many rows, and 32 × 64 for few.
     const SOFTWARE: [Shape; 2] =
         [Shape { rows: 4, unroll: 1, ..Shape::MANY }, Shape { step: 8, unroll: 1, ..Shape::FEW }];
 
@@ -67,7 +68,7 @@ impl Shape {
         Shape { coop: true, rows, outs, tall, wide, deep, step, unroll: 0 }
     }
 
-    /// For buffers of so many rows and a matrix of so many outputs.
+    /// The fastest shape for buffers of `rows` rows and a matrix of `outs` outputs.
     pub fn new(rows: u32, outs: u32, caps: &Caps) -> Shape {
         let few = rows <= 64;
         match (caps.coopmat, caps.software) {
@@ -84,7 +85,7 @@ impl Shape {
         Shape::COOP[line].1[Shape::COOP_OUTS.iter().filter(|&&most| outs > most).count()]
     }
 
-    /// With shorter steps where workgroup memory does not hold them.
+    /// Shortens the steps until the tiles fit into workgroup memory.
     fn within(mut self, workgroup_bytes: u32) -> Shape {
         while self.workgroup_bytes() > workgroup_bytes && self.step > 16 {
             self.step /= 2;
@@ -93,13 +94,14 @@ impl Shape {
         self
     }
 
-    /// Rows and outputs of a workgroup.
+    /// Rows and outputs of a workgroup's tile.
     pub fn tile(&self) -> [u32; 2] {
         let [high, broad] = if self.coop { [16, 16] } else { [1, 4] };
         [high * self.rows * self.tall, broad * self.outs * self.wide]
     }
 
-    /// Both tiles, with what keeps their rows in different banks, and a matrix of results for each subgroup.
+    /// Bytes of both tiles, padded so that their rows are in different banks, and of a matrix of results for each
+    /// subgroup.
     fn workgroup_bytes(&self) -> u32 {
         let lines: u32 = self.tile().into_iter().sum();
         match self.coop {
@@ -139,7 +141,8 @@ mod tests {
     use crate::op::{Op, floats};
     use half::f16;
 
-    /// `lib/matmul_coop.wgsl` with its indices, thread by thread. No device with cooperative matrices is needed.
+    /// Computes what `lib/matmul_coop.wgsl` computes, with the same indices, thread by thread. It needs no device with
+    /// cooperative matrices.
     fn emulate(op: &Matmul, shape: Shape, line: &dyn Fn(u32) -> Vec<f32>, x: &[f32], y: &mut [f32]) {
         let half = |v: f32| f16::from_f32(v.clamp(-65504.0, 65504.0)).to_f32();
         let consts = shape.consts();
@@ -152,7 +155,7 @@ mod tests {
         let [groups_x, groups_y] = [op.rows.div_ceil(tile_rows), op.outs.div_ceil(tile_outs)];
         for (group_x, group_y) in (0..groups_y).flat_map(|y| (0..groups_x).map(move |x| (x, y))) {
             let (first_row, first_out) = (group_x * tile_rows, group_y * tile_outs);
-            // Of each subgroup: [ROWS, OUTS, 16, 16].
+            // The sums of each subgroup, [ROWS, OUTS, 16, 16].
             let mut sums = vec![0f32; (shape.deep * places * rows * outs * 256) as usize];
             let lines: Vec<_> = (0..tile_outs).map(|o| line(op.line + (first_out + o).min(op.outs - 1))).collect();
             for k in (0..op.cols).step_by(step as usize) {
@@ -202,7 +205,7 @@ mod tests {
         }
     }
 
-    /// Subgroup, its matrix (row, column of matrices), element of the matrix.
+    /// All (subgroup, row and column of its matrix, element of the matrix).
     fn matrices(shape: &Shape) -> impl Iterator<Item = (u32, u32, u32, u32)> + use<> {
         let Shape { rows, outs, tall, wide, deep, .. } = *shape;
         (0..tall * wide * deep).flat_map(move |s| {
