@@ -1,8 +1,8 @@
-//! `config.json`, resolved: a description of the model that does not depend on how the file writes it. Spec sections
-//! 1 and 3.
+//! Reads `config.json` into a description of the model that does not depend on how the file writes it (spec sections 1
+//! and 3).
 //!
-//! A config is not trusted: every value that is used is range-checked, and the first one that is not valid is named
-//! in an [`Error::Config`]. Keys that nothing here uses are ignored.
+//! The file is not trusted: every value that is used is range-checked, and an [`Error::Config`] names the first invalid
+//! one. Keys that are not used are ignored.
 
 mod generation;
 mod keys;
@@ -53,17 +53,18 @@ impl Config {
         let quantization = quantization::read(&keys)?;
         let shapes = Shapes::of(tables, quantization.as_ref());
         let config = match keys.architecture()? {
-            // A further architecture is one arm here, a file like qwen3.rs with its names, and a line in keys.rs.
+            // A new architecture needs one arm here, a file like qwen3.rs with its names, and a line in keys.rs.
             Architecture::NemotronFlash => nemotron_flash::config(&keys, &shapes),
             Architecture::Qwen3 => qwen3::config(&keys, &shapes),
         };
         Ok(Config { quantization, ..config? })
     }
 
-    /// Tokens of text that a sequence may have: the wanted ones, or [`defaults::CONTEXT`] where the model allows it.
+    /// Tokens of text that a sequence may have: `wanted`, or [`defaults::CONTEXT`] if that is not more than the model
+    /// supports.
     ///
     /// # Errors
-    /// [`Error::Parameter`] for more than the model was made for.
+    /// [`Error::Parameter`] for more than the model supports.
     pub fn context(&self, wanted: Option<u32>) -> Result<u32> {
         let most = self.max_position_embeddings.saturating_sub(self.meta_tokens).max(1);
         match wanted {

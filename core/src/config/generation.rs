@@ -1,4 +1,5 @@
-//! `generation_config.json`: what ends a text, and how its makers want tokens chosen.
+//! `generation_config.json`: the tokens that end a text, and the settings that its makers recommend for choosing
+//! tokens.
 
 use super::{MAX_FILE, bad};
 use crate::sampling::Sampling;
@@ -6,17 +7,17 @@ use crate::{Result, defaults, json};
 use serde::Deserialize;
 use serde_json::Value;
 
-/// What is read of a `generation_config.json`.
+/// The values that are used of a `generation_config.json`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Generation {
     /// Tokens that end a text.
     pub eos: Vec<u32>,
-    /// How tokens are chosen unless the caller says so: the file's `temperature`, `top_k`, `top_p`, `min_p` and
-    /// `repetition_penalty`, and [`defaults::SAMPLING`] for those that it does not name.
+    /// How tokens are chosen if the caller does not say: `temperature`, `top_k`, `top_p`, `min_p` and
+    /// `repetition_penalty` of the file, and [`defaults::SAMPLING`] for those that it does not name.
     ///
-    /// A model's makers measured these values with it (Qwen3 asks for 0.6, 20 and 0.95 and repeats itself when it is greedy),
-    /// and the chats of other tools use them. `do_sample` is not read, as in other servers: whoever wants the most probable
-    /// token asks for temperature 0.
+    /// The makers of a model measured it with these values, and the chats of other tools use them. For example, Qwen3
+    /// asks for 0.6, 20 and 0.95, and repeats itself with greedy choice. `do_sample` is not used, as in other servers:
+    /// a caller who wants the most probable token asks for temperature 0.
     pub sampling: Sampling,
 }
 
@@ -36,7 +37,7 @@ struct File {
     repetition_penalty: Option<Value>,
 }
 
-/// Some files say -1 where there is no such token.
+/// One id or several. Some files say -1 if there is no such token.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Ids {
@@ -48,8 +49,8 @@ impl Generation {
     /// Reads the file.
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) if it is no JSON, if its ids are no numbers, or if a value of the sampling is
-    /// no number of that value's range.
+    /// [`Error::Config`](crate::Error::Config) if the file is not JSON, if its ids are not numbers, or if a sampling
+    /// value is not a number in its range.
     pub fn read(json: &[u8]) -> Result<Generation> {
         let bad = |why: String| bad("generation_config.json", why);
         if json.len() > MAX_FILE {
@@ -68,7 +69,7 @@ impl Generation {
         let usual = defaults::SAMPLING;
         let sampling = Sampling {
             temperature: number("temperature", &file.temperature, usual.temperature.into())? as f32,
-            // -1 is "off" for some tools, and 0 for us.
+            // -1 means "off" for some tools; here 0 does.
             top_k: number("top_k", &file.top_k, usual.top_k.into())?.max(0.0) as u32,
             top_p: number("top_p", &file.top_p, usual.top_p.into())? as f32,
             min_p: number("min_p", &file.min_p, usual.min_p.into())? as f32,

@@ -17,10 +17,10 @@ pub(super) const MAX_HIDDEN: u32 = 1 << 16;
 pub(super) const MAX_WIDTH: u32 = 1 << 18;
 pub(super) const MAX_HEAD_DIM: u32 = 256;
 
-/// Keys of `rope_parameters` and `rope_scaling` that say nothing of a scaling.
+/// Keys of `rope_parameters` and `rope_scaling` that describe no scaling.
 const ROTARY: [&str; 4] = ["rope_type", "type", "rope_theta", "orig_max_position_embeddings"];
 
-/// The model families that can be read.
+/// The model families that nemoflash runs.
 #[derive(Clone, Copy)]
 pub(super) enum Architecture {
     NemotronFlash,
@@ -29,9 +29,9 @@ pub(super) enum Architecture {
 
 struct Family {
     architecture: Architecture,
-    /// In `architectures`.
+    /// Its name in `architectures`.
     class: &'static str,
-    /// In `model_type`.
+    /// Its name in `model_type`.
     model_type: &'static str,
 }
 
@@ -93,7 +93,7 @@ impl Keys {
         Ok(self.typed(key, "a whole number below 2^32", read)?.flatten())
     }
 
-    /// A dimension that is required: from the file, or else from the tensors' shapes.
+    /// A dimension that is required. It comes from the file, or else from the tensors' shapes.
     pub(super) fn dim(&self, key: &str, range: RangeInclusive<u32>, by_shapes: Option<u64>) -> Result<u32> {
         if let Some(value) = self.integer(key, range.clone())? {
             return Ok(value);
@@ -103,8 +103,8 @@ impl Keys {
         fitting.ok_or_else(|| bad(key, format!("missing, and the shapes of the tensors would give {value}")))
     }
 
-    /// One token or a list of them. Those that the vocabulary lacks can never come, and are left out: many files say -1,
-    /// or name a token of a larger vocabulary.
+    /// One token or a list of tokens. Ids beyond the vocabulary are left out, because they can never be chosen: many
+    /// files say -1, or name a token of a larger vocabulary.
     pub(super) fn tokens(&self, key: &str, vocab_size: u32) -> Result<Vec<u32>> {
         let read = |v: &Value| match v.as_array() {
             Some(list) if list.len() > 64 => None,
@@ -116,8 +116,8 @@ impl Keys {
         Ok(tokens.into_iter().filter_map(|token| u32::try_from(token).ok()).filter(known).collect())
     }
 
-    /// A key about rotary positions, and where it was found. It stands at the top of the file, or in `rope_parameters`
-    /// (transformers 5), or in `rope_scaling` (before that). Places that disagree are refused.
+    /// A key about rotary positions, and where it was found: at the top of the file, in `rope_parameters` (transformers
+    /// 5), or in `rope_scaling` (older versions). If several places disagree, that is an error.
     pub(super) fn rotary<T: PartialEq + Display>(
         &self,
         key: &str,
@@ -137,8 +137,8 @@ impl Keys {
         Ok(found)
     }
 
-    /// The kind of scaling of the rotary positions, and where it was found: `rope_type`, or `type` as older files call it.
-    /// An object that has numbers of a scaling and no kind is refused, because the kind would be a guess.
+    /// The kind of scaling of the rotary positions, and where it was found: `rope_type`, or `type` in older files. An
+    /// object that has numbers of a scaling but names no kind is an error, because the kind would be a guess.
     pub(super) fn rope_type(&self) -> Result<Option<(String, &str)>> {
         for key in ["rope_parameters", "rope_scaling"] {
             let Some(object) = self.object(key)? else { continue };
@@ -158,7 +158,7 @@ impl Keys {
         }
     }
 
-    /// Number of key and value heads. Each is shared by the same number of query heads.
+    /// Number of key and value heads. Each of them is shared by the same number of query heads.
     pub(super) fn kv_heads(&self, heads: u32) -> Result<u32> {
         let kv_heads = self.dim("num_key_value_heads", 1..=heads, None)?;
         if !heads.is_multiple_of(kv_heads) {
@@ -167,7 +167,7 @@ impl Keys {
         Ok(kv_heads)
     }
 
-    /// `architectures` and `model_type` must agree; either alone is enough.
+    /// `architectures` and `model_type` must agree. One of them alone is enough.
     pub(super) fn architecture(&self) -> Result<Architecture> {
         let class = match self.list("architectures", 16)? {
             Some([]) | None => None,
@@ -200,7 +200,7 @@ fn whole(value: &Value, range: &RangeInclusive<u32>) -> Option<u32> {
     value.as_u64().and_then(|n| u32::try_from(n).ok()).filter(|n| range.contains(n))
 }
 
-/// Checks a dimension against what the kernels can do: 16-byte rows, and heads that fit a workgroup.
+/// Checks that kernels support a dimension: rows of whole 16 bytes, and heads that fit into a workgroup.
 pub(super) fn fits(field: &str, what: &str, value: u32, step: u32, most: u32) -> Result<u32> {
     if value == 0 || value > most || !value.is_multiple_of(step) {
         let why = format!("{what} of {value} is not supported: it must be a multiple of {step}, from {step} to {most}");
@@ -221,7 +221,7 @@ pub(super) fn unsupported(field: &str, value: &str, known: &str) -> Error {
     bad(field, format!("{:?} is not supported; known are {known}", shown(value)))
 }
 
-/// A value, made safe to print.
+/// A value as a short text that is safe to print.
 pub(super) fn short(value: &Value) -> String {
     match value {
         Value::Array(list) => format!("a list of {}", list.len()),

@@ -1,4 +1,4 @@
-//! From the keys of a Nemotron-Flash checkpoint to its layers (spec 1.1), within what our kernels can do.
+//! Reads the layers of a Nemotron-Flash model from its keys (spec 1.1), and refuses what our kernels do not support.
 
 use super::keys::*;
 use super::shapes::Shapes;
@@ -12,9 +12,9 @@ const ATTENTION: &str = "self_attn";
 const MAMBA2: &str = "mamba";
 const DELTANET: &str = "gla";
 const FFN: &str = "ffn";
-/// The convolution kernels unroll exactly this many steps.
+/// The convolution kernels are written for exactly this many inputs.
 const CONV: u32 = 4;
-/// Norm of each head's queries and keys; a constant of the reference.
+/// Epsilon of the norm of each head of queries and keys: a constant of the reference.
 const QK_NORM_EPS: f32 = 1e-5;
 
 pub(super) fn config(keys: &Keys, shapes: &Shapes) -> Result<Config> {
@@ -95,7 +95,7 @@ impl Reader<'_> {
         self.keys.dim("num_attention_heads", 1..=MAX_HEADS, None)
     }
 
-    /// Elements of a head where the heads share the hidden size.
+    /// Elements of a head if the heads divide the hidden size between them.
     fn even_head_dim(&self, hidden: u32) -> Result<u32> {
         let heads = self.heads()?;
         if !hidden.is_multiple_of(heads) {
@@ -139,8 +139,8 @@ impl Reader<'_> {
         Ok(AttentionDims { heads, kv_heads, head_dim, rope, qk_norm_eps, window: window.filter(|_| !global) })
     }
 
-    /// `rope` has no default: the published class says false, every checkpoint true, and a wrong
-    /// guess would only show as bad text.
+    /// `rope` has no default: the published class says false, every checkpoint says true, and a wrong guess would only
+    /// show as bad text.
     fn rope(&self, head_dim: u32, positions: u32) -> Result<Option<Rope>> {
         let keys = self.keys;
         if !keys.flag("rope")?.ok_or_else(|| missing("rope"))? {

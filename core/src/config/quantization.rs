@@ -9,23 +9,23 @@ use std::collections::HashMap;
 /// Most modules that may have their own quantisation.
 const MAX_MODULES: usize = 100_000;
 
-/// How the matrices of a checkpoint are quantised, according to config.json. It does not say which ones are; those
-/// are the tensors with scales beside them.
+/// How the matrices of a checkpoint are quantised, according to config.json. It does not say which matrices are
+/// quantised: those with a tensor of scales beside them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Quantization {
-    /// That of all matrices without an entry of their own.
+    /// How all matrices without an entry of their own are quantised.
     all: Packed,
-    /// Those of single modules, by the name of the matrix without `.weight`.
+    /// How single modules are quantised, by the name of the matrix without `.weight`.
     modules: HashMap<String, Packed>,
 }
 
 impl Quantization {
-    /// The block for a checkpoint whose matrices all are integers of so many bits with a scale and a bias for each group.
+    /// For a checkpoint whose quantised matrices are integers of `bits` bits, with a scale and a bias for each group.
     pub fn new(bits: u32, group: u32) -> Quantization {
         Quantization { all: Packed::affine(bits, group), modules: HashMap::new() }
     }
 
-    /// How a matrix is quantised if it is.
+    /// How a matrix is packed, if it is quantised.
     pub(crate) fn of(&self, name: &str) -> Packed {
         let module = name.strip_suffix(".weight").unwrap_or(name);
         *self.modules.get(module).unwrap_or(&self.all)
@@ -57,7 +57,7 @@ pub(super) fn read(keys: &Keys) -> Result<Option<Quantization>> {
     Ok(Some(Quantization { all, modules }))
 }
 
-/// One block. mlx-lm leaves out the mode where it is affine, and writes `null` for what a mode has by itself.
+/// Reads one block. mlx-lm leaves out the mode if it is affine, and writes `null` for values that follow from the mode.
 fn scheme(key: &str, block: &Map<String, Value>) -> Result<Packed> {
     let field = |name: &str| format!("{key}.{name}");
     let given = |name: &str| block.get(name).filter(|value| !value.is_null());

@@ -1,4 +1,4 @@
-//! From the keys of a dense Qwen3 checkpoint to its layers (spec 8.1), within what our kernels can do.
+//! Reads the layers of a dense Qwen3 model from its keys (spec 8.1), and refuses what our kernels do not support.
 
 use super::keys::*;
 use super::shapes::Shapes;
@@ -52,7 +52,8 @@ impl Reader<'_> {
         })
     }
 
-    /// Attention without a window. A head's width is its own key: the heads need not share the hidden size.
+    /// Attention without a window. The width of a head has its own key, because the heads need not divide the hidden
+    /// size between them.
     fn attention(&self, eps: f32, positions: u32) -> Result<AttentionDims> {
         let Reader { keys, shapes } = self;
         if keys.flag("attention_bias")? == Some(true) {
@@ -66,7 +67,7 @@ impl Reader<'_> {
         Ok(AttentionDims { heads, kv_heads, head_dim, rope, qk_norm_eps: Some(eps), window: None })
     }
 
-    /// The base has no default: a wrong guess would only show as bad text.
+    /// The base has no default, because a wrong guess would only show as bad text.
     fn rope(&self, positions: u32) -> Result<Rope> {
         let keys = self.keys;
         if let Some((key, other)) = keys.rope_type()?.filter(|(_, kind)| *kind != "default") {
@@ -82,7 +83,7 @@ impl Reader<'_> {
         }
     }
 
-    /// The window of each layer's attention. Qwen3 counts the keys that a query sees, its own among them.
+    /// The window of each layer's attention. Qwen3 counts the keys that a query attends to, its own key included.
     fn windows(&self) -> Result<Vec<Option<u32>>> {
         let keys = self.keys;
         let layers = keys.dim("num_hidden_layers", 1..=MAX_LAYERS, None)?;

@@ -1,4 +1,4 @@
-//! The shapes of a checkpoint's tensors, which tell dimensions too (spec 1.1, "derive").
+//! The shapes of a checkpoint's tensors, from which dimensions follow (spec 1.1, "derive").
 
 use super::quantization::Quantization;
 use crate::checkpoint::{Dtype, Header, TensorInfo};
@@ -6,7 +6,7 @@ use crate::format::packed::Packed;
 use crate::names::{EMBED, HEAD, META_TOKENS, beside, name};
 use std::collections::HashMap;
 
-/// The tensors of all files by name. Where a name occurs twice, the first counts.
+/// The tensors of all files by name. If a name occurs twice, the first tensor counts.
 pub(crate) struct Shapes<'a> {
     pub(crate) tensors: HashMap<&'a str, &'a TensorInfo>,
     quantization: Option<&'a Quantization>,
@@ -21,7 +21,8 @@ impl<'a> Shapes<'a> {
         Shapes { tensors, quantization }
     }
 
-    /// How a matrix is packed, and the type of its scales: it is if it has scales. Meta tokens and vectors never are.
+    /// How a matrix is packed, and the dtype of its scales. A matrix is packed if it has scales. Meta tokens and
+    /// vectors never are.
     pub(crate) fn packed(&self, name: &str) -> Option<(Packed, Dtype)> {
         name.strip_suffix(".weight")?;
         let scales = self.tensors.get(beside(name, "scales").as_str())?;
@@ -33,7 +34,7 @@ impl<'a> Shapes<'a> {
         self.tensors.contains_key(HEAD)
     }
 
-    /// One dimension of a tensor; of a quantised matrix as it would be without.
+    /// One dimension of a tensor. For a packed matrix it is the dimension before packing.
     fn dim(&self, name: &str, axis: usize) -> Option<u64> {
         match self.packed(name) {
             Some((packed, _)) if axis == 1 => {
@@ -63,7 +64,7 @@ impl<'a> Shapes<'a> {
         self.of_block(prefix, name::UP, 0)
     }
 
-    /// Known only where queries and keys are normalised.
+    /// `None` if the model has no norms of queries and keys.
     pub(crate) fn head_dim(&self, prefix: &str) -> Option<u64> {
         self.of_block(prefix, name::Q_NORM, 0)
     }

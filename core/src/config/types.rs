@@ -1,8 +1,8 @@
-//! What a configuration says, in types: the model, its layers, their dimensions.
+//! The types of a configuration: the model, its layers, and their dimensions.
 
 use super::quantization::Quantization;
 
-/// A model, resolved from its `config.json`.
+/// The description of a model that follows from its `config.json`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// Rows of the embedding and of the head.
@@ -15,7 +15,7 @@ pub struct Config {
     pub meta_tokens: u32,
     /// Epsilon of the layers' norms and of the final norm.
     pub rms_norm_eps: f32,
-    /// The longest sequence that the model was made for, meta tokens included.
+    /// The longest sequence that the model supports, meta tokens included.
     pub max_position_embeddings: u32,
     /// Whether the head is the same matrix as the embedding.
     pub tie_word_embeddings: bool,
@@ -32,7 +32,7 @@ pub struct Config {
     pub names: Names,
 }
 
-/// Names that differ from family to family. Those inside a layer are in [`Layer`].
+/// Names that differ from family to family, except those inside a layer, which [`Layer`] has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Names {
     /// The tensor of the final norm.
@@ -43,7 +43,7 @@ pub struct Names {
     pub head_dim: &'static str,
 }
 
-/// One residual sub-layer. A layer of the checkpoint with a mixer and an FFN is two.
+/// One residual sub-layer. A layer of a checkpoint with a mixer and an FFN becomes two of them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Layer {
     /// Tensor name of the norm in front of the block.

@@ -1,4 +1,4 @@
-//! The engine: model, arena and plans. Takes rows, gives tokens.
+//! The engine: a model, the sequence memory and the plans. It takes tokens of sequences and chooses the next ones.
 
 mod pace;
 mod profile;
@@ -45,27 +45,27 @@ const AHEAD: usize = 4;
 /// Number of rows whose logits are computed at a time by [`Engine::logits`].
 const LOGIT_ROWS: u32 = 64;
 
-/// How keys and values are kept.
+/// How keys and values are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Kv {
-    /// Half precision: half the memory and half the bytes read.
+    /// f16: half the memory of f32, and half the bytes to read.
     #[default]
     F16,
-    /// Single precision: exact arithmetic.
+    /// f32: keys and values are not rounded.
     F32,
 }
 
-/// What an engine is made for.
+/// The options of an engine.
 #[derive(Clone, Copy, Debug)]
 pub struct EngineOptions {
-    /// Sequences at a time.
+    /// The most sequences at the same time.
     pub slots: u32,
-    /// Tokens of text in a sequence; meta tokens come on top.
+    /// The most tokens of text in a sequence. Meta tokens come on top.
     pub context: u32,
-    /// How keys and values are kept.
+    /// How keys and values are stored.
     pub kv: Kv,
-    /// The scan of prefill.
+    /// How recurrent scans process a prompt.
     pub scan: Scan,
     /// Rows of one prefill step, at most 512. `None` lets the engine choose what is fastest on the device.
     /// [`Engine::step`] takes up to 512 rows in that case.
@@ -92,17 +92,17 @@ impl Default for EngineOptions {
 /// The rows for which a step computes logits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Ends {
-    /// None: the step is a part of a prompt that continues.
+    /// None: the step is a part of a prompt that goes on.
     None,
-    /// One row for each segment, in order. Every segment has one row, so nothing is gathered.
+    /// One row for each segment, in order. Every segment has one row, so no rows are gathered.
     Rows(u32),
-    /// The last row of each segment, gathered.
+    /// The last row of each segment. These rows are gathered first.
     Gathered(u32),
-    /// All rows, kept for reading.
+    /// All rows, whose logits the host reads.
     All,
 }
 
-/// Model, arena and plans on one device.
+/// A model, the sequence memory and the plans, on one device.
 #[derive(Debug)]
 pub struct Engine {
     exec: Exec,
@@ -120,41 +120,39 @@ pub struct Engine {
     last: Buf,
     /// [slots rounded up, vocab_size].
     logits: Buf,
-    /// What a step computes from the logits for the choice of a token (see [`ops::PickScan`]): [slots rounded up,
-    /// blocks].
+    /// The first result of [`ops::PickScan`], from which a token is chosen: [slots rounded up, blocks].
     maxima: Buf,
-    /// As `maxima`, see [`ops::PickScan`]: [slots rounded up, blocks].
+    /// The second result of [`ops::PickScan`]: [slots rounded up, blocks].
     scores: Buf,
     /// [LOGIT_ROWS, vocab_size]; made by the first [`Engine::logits`].
     all_logits: Option<Buf>,
-    /// Plans of the layers that are selected.
+    /// Plans of the layers, for the current selection of layers.
     bodies: HashMap<(u32, bool), Plan>,
     /// The layers that steps run, in order.
     layers: Vec<usize>,
-    /// Plans of other selections of layers.
+    /// Plans of the layers, for earlier selections of layers.
     others: HashMap<Vec<usize>, HashMap<(u32, bool), Plan>>,
     ends: HashMap<Ends, Plan>,
     slots: Vec<Slot>,
-    /// The sequence of meta tokens that every fresh sequence begins with.
+    /// The saved state behind the meta tokens. Every new sequence begins with it.
     prefix: Option<Saved>,
 }
 
-/// The number of rows of the plan that serves `rows` rows. With `steps`, each row is the next token of another
-/// sequence.
+/// Number of rows of the plan for a step of `rows` rows. With `steps`, each row is the next token of another sequence.
 fn bucket(rows: u32, steps: bool) -> u32 {
     let buckets = if steps { &STEP_BUCKETS[..] } else { &PROMPT_BUCKETS };
     buckets.iter().copied().find(|&bucket| bucket >= rows).unwrap_or(MAX_ROWS as u32)
 }
 
-/// Rows of a prefill step: as many as a step can hold. On a GPU in software, tiles are not faster than the kernels
-/// for few rows, so a step has as many rows as those kernels take (fables on llvmpipe: 475 tokens/s with 8 rows, 412
-/// with 64, 212 with 16; on SwiftShader 115, 76, 45).
+/// The most rows of a prefill step: as many as a step can hold. On a GPU in software, tiles are not faster than the
+/// kernels for few rows, so a step has as many rows as those kernels can take (fables on llvmpipe: 475 tokens/s with 8
+/// rows, 412 with 64, 212 with 16; on SwiftShader 115, 76, 45).
 fn best_rows(caps: &Caps) -> u32 {
     if caps.software { ops::MATVEC_ROWS } else { MAX_ROWS as u32 }
 }
 
 impl Engine {
-    /// Allocates the memory of sequences and computes the state behind the meta tokens, once.
+    /// Allocates the sequence memory and computes the state behind the meta tokens.
     ///
     /// # Errors
     /// [`Error::Parameter`] for options out of range, [`Error::Limit`] and [`Error::OutOfMemory`] if the device
@@ -219,8 +217,8 @@ impl Engine {
             prefix: None,
         };
         engine.compute_prefix().await?;
-        // What a prompt, short or long, and every decode step run is made now, so that nothing compiles during the
-        // first token.
+        // The plans of decode steps and of short and long prompts are prepared now, so that nothing is compiled during
+        // the first token.
         for prompt in PROMPTS {
             engine.prepare(bucket(prefill_rows.min(prompt), false), false, Ends::Gathered(1)).await?;
         }
@@ -240,7 +238,8 @@ impl Engine {
             let mut batch = Batch::default();
             batch.push(0, position, chunk, false);
             position += chunk.len() as u32;
-            // One meta token on its own still needs the plan that knows meta tokens.
+            // A single meta token must not go through a decode plan, because decode plans have no embeddings of meta
+            // tokens.
             self.run(&batch, false, Ends::None).await?;
         }
         self.prefix = Some(self.arena.save(&mut self.exec, 0, meta_tokens).await?);
@@ -292,7 +291,7 @@ impl Engine {
         (self.model.bytes(), self.arena.bytes(), self.scratch.bytes() + ends + rotary)
     }
 
-    /// Records and prepares the plans of a kind of step, once.
+    /// Records and prepares the plans of a kind of step, unless they exist.
     async fn prepare(&mut self, rows: u32, steps: bool, ends: Ends) -> Result<()> {
         if !self.bodies.contains_key(&(rows, steps)) {
             let mut plan = self.record_body(rows, steps);
@@ -328,8 +327,8 @@ impl Engine {
         plan
     }
 
-    /// The plans of a step, to look at its operators. The step is one token of each of `tokens` sequences, or with
-    /// `prompt` a prompt of `tokens` tokens of one sequence. Nothing is compiled or allocated.
+    /// Records the plans of a step, without compiling or allocating anything, to look at its operators. The step is one
+    /// token of each of `tokens` sequences, or with `prompt` a prompt of `tokens` tokens of one sequence.
     pub fn record(&self, tokens: u32, prompt: bool) -> [Plan; 2] {
         let rows = bucket(tokens, !prompt);
         let mut ends = Plan::default();
@@ -365,7 +364,8 @@ impl Engine {
         plan.add(ops::Pick { rows, vocab, slots }, &bufs);
     }
 
-    /// Submits a step. `write` is false if the device holds the batch already, because the last pick advanced it.
+    /// Submits a step. `write` is false if the batch is on the device already, because the previous choice of a token
+    /// advanced it.
     async fn submit(&mut self, batch: &Batch, steps: bool, ends: Ends, write: bool) -> Result<Ticket> {
         let size = batch.size();
         let rows = bucket(size.rows, steps);
@@ -400,7 +400,7 @@ impl Engine {
         Ok(read)
     }
 
-    /// Number of tokens of a prompt in its longest steps.
+    /// The most tokens of a prompt in one step.
     pub fn prefill_rows(&self) -> u32 {
         self.pace.most()
     }

@@ -11,14 +11,14 @@ const FIRST: u32 = 64;
 /// Seconds that a step may take. If it takes longer, the next steps are made shorter. Watchdogs of drivers allow one
 /// or two seconds.
 const LONG: f64 = 0.1;
-/// Seconds that a step of as few rows as the matrix-vector kernels take may take. One row takes at least half of that
-/// time, so fewer rows would not help.
+/// Seconds that a step may take if it has only as many rows as the matrix-vector kernels take. A single row takes at
+/// least half of that time, so fewer rows would not help.
 const FEW_LONG: f64 = 0.25;
 
-/// Seconds that a step may take where shorter steps take hardly less time. Behind a long text, few rows leave most of
-/// a device idle.
+/// Seconds that a step may take if shorter steps take hardly less time. This happens behind a long text, where few rows
+/// leave most of a device idle.
 const WORST: f64 = 0.5;
-/// Share of its time that a step must save when its rows are halved or more. Otherwise the cut is undone.
+/// The share of its time that a step must save when its rows are halved or more. Otherwise the cut is undone.
 const SAVED: f64 = 0.3;
 
 /// Measures how long steps take, and chooses the rows of the next one.
@@ -29,17 +29,17 @@ pub struct Pace {
     rows: u32,
     /// Rows and seconds of the step that was just cut.
     cut: Option<(u32, f64)>,
-    /// Number of rows below which a cut has saved nothing.
+    /// Cutting steps of at most this many rows has saved no time.
     idle: u32,
 }
 
 impl Pace {
-    /// At most `most` rows; always that many without a clock.
+    /// Chooses at most `most` rows, and without a clock always `most`.
     pub fn new(clock: Option<Clock>, most: u32) -> Pace {
         Pace { clock, most, rows: if clock.is_some() { most.min(FIRST) } else { most }, cut: None, idle: 0 }
     }
 
-    /// Rows of the longest step.
+    /// The most rows of a step.
     pub fn most(&self) -> u32 {
         self.most
     }
@@ -54,12 +54,13 @@ impl Pace {
         self.clock.map_or(0.0, |clock| clock())
     }
 
-    /// Reports a step of `rows` rows that began at `begin`. A step with few rows says nothing about long ones, unless
-    /// it took long itself.
+    /// Reports that a step of `rows` rows, which began at `begin`, has ended. A step with few rows says nothing about
+    /// long ones, unless it took long itself.
     pub fn end(&mut self, rows: usize, begin: f64) {
         let Some(clock) = self.clock else { return };
         let seconds = (clock() - begin).max(1e-6);
-        // A step that takes too long is cut whatever it saves; a short one is not behind a long text any more.
+        // Forgets that cuts saved nothing. A step that takes too long is cut in any case, and after a short step the
+        // text is short again.
         if seconds > WORST || (seconds <= LONG && rows == self.rows()) {
             self.idle = 0;
         }
@@ -79,7 +80,7 @@ impl Pace {
         if seconds > LONG || (rows == self.rows() && fitting >= 2.0 * rows as f64) {
             let least = if seconds < FEW_LONG { MATVEC_ROWS.min(rows as u32).max(1) } else { 1 };
             let fitting = (fitting as u32).clamp(least, (8 * self.rows).max(least)).min(self.most);
-            // Plans and tiles hold powers of two.
+            // Rounded down to a power of two, like the rows of plans and tiles.
             let fitting = if fitting == self.most { fitting } else { 1 << fitting.ilog2() };
             self.cut = (2 * fitting <= rows as u32).then_some((rows as u32, seconds));
             self.rows = fitting;
@@ -109,7 +110,7 @@ mod tests {
     fn steps_take_half_of_what_is_long() {
         let mut pace = Pace::new(Some(now), 512);
         assert_eq!(pace.rows(), 64);
-        // A fast device is at full length after one step, a slower one where 50 ms end.
+        // A fast device runs steps of full length after the first step. A slower one gets as many rows as take 50 ms.
         assert_eq!(step(&mut pace, 64, 0.004), 512);
         assert_eq!(step(&mut pace, 512, 0.09), 512);
         assert_eq!(step(&mut pace, 512, 0.4), 64);
@@ -120,14 +121,15 @@ mod tests {
         assert_eq!(step(&mut pace, 8, 0.3), 1);
         assert_eq!(step(&mut pace, 1, 0.001), 8);
         assert_eq!(step(&mut pace, 8, 0.006), 64);
-        // The end of a prompt is short and tells nothing; a step that is long whatever it holds ends at one row.
+        // The last step of a prompt is short and says nothing. A step that takes too long with any number of rows ends
+        // at one row.
         assert_eq!(step(&mut pace, 3, 0.05), 64);
         assert_eq!(step(&mut pace, 64, 6.4), 1);
         assert_eq!(step(&mut pace, 1, 0.1), 1);
         assert_eq!(step(&mut pace, 1, 0.001), 8);
         assert_eq!(step(&mut pace, 8, 0.0), 64);
 
-        // Where a cut saves nothing, it is taken back, until a step takes too long.
+        // A cut that saves no time is undone, until a step takes too long.
         let mut deep = Pace::new(Some(now), 512);
         assert_eq!(step(&mut deep, 64, 0.004), 512);
         assert_eq!(step(&mut deep, 512, 0.19), 128);
@@ -137,14 +139,14 @@ mod tests {
         assert_eq!(step(&mut deep, 512, 0.6), 32);
         assert_eq!(step(&mut deep, 32, 0.38), 4);
         assert_eq!(step(&mut deep, 4, 0.01), 16);
-        // The next text is short again, and cut as before.
+        // The next text is short, and its steps are cut as before.
         let mut again = Pace::new(Some(now), 512);
         assert_eq!(step(&mut again, 64, 0.004), 512);
         assert_eq!(step(&mut again, 512, 0.19), 128);
         assert_eq!(step(&mut again, 128, 0.18), 512);
         assert_eq!(step(&mut again, 512, 0.06), 512);
         assert_eq!(step(&mut again, 512, 0.19), 128);
-        // Where it does, it is not.
+        // A cut that saves time is kept.
         let mut near = Pace::new(Some(now), 512);
         assert_eq!(step(&mut near, 64, 0.004), 512);
         assert_eq!(step(&mut near, 512, 0.19), 128);

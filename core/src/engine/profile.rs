@@ -1,4 +1,4 @@
-//! What each dispatch of a step takes on the device.
+//! Times each dispatch of a step on the device.
 
 use super::{Ends, Engine};
 use crate::batch::{Batch, Size};
@@ -9,7 +9,7 @@ use crate::{Error, Result};
 /// One dispatch of a step.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dispatch {
-    /// The part of the model.
+    /// The part of the model that it belongs to.
     pub part: Part,
     /// The kernel.
     pub kernel: &'static str,

@@ -15,9 +15,9 @@ use std::ops::ControlFlow;
 pub struct Piece<'a> {
     /// The slot of the sequence.
     pub slot: u32,
-    /// The tokens that come next in it.
+    /// Its next tokens.
     pub tokens: &'a [u32],
-    /// Whether to choose the token after them.
+    /// Whether to choose the token after these.
     pub pick: bool,
 }
 
@@ -36,7 +36,7 @@ pub enum Event {
 }
 
 impl Engine {
-    /// Rows of the plan for a step of so many tokens, if it fits.
+    /// Number of rows of the plan for a step of so many tokens, or an error if no plan is large enough.
     pub(super) fn rows_for(&self, tokens: usize) -> Result<u32> {
         let most = self.scratch.x.len / u64::from(self.model.config.hidden_size);
         if tokens as u64 > most {
@@ -82,9 +82,9 @@ impl Engine {
         Ok(out)
     }
 
-    /// Reads tokens into a slot, in steps that are as long as is best for the device, and chooses no token after
-    /// them. The sequence can be continued. After each step `on_step` gets the number of tokens that are done; it
-    /// stops the run with `Break`.
+    /// Reads tokens into a slot, in steps of a length that suits the device, and chooses no token after them. The
+    /// sequence can be continued. After each step, `on_step` gets the number of tokens that are done, and it can stop
+    /// the run with `Break`.
     ///
     /// # Errors
     /// As [`Engine::step`].
@@ -106,11 +106,11 @@ impl Engine {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Runs a prompt through a slot and chooses up to `max_tokens` tokens after it. `on_event` hears of every
-    /// prefill step and every token, and stops the run with `Break`.
+    /// Runs a prompt through a slot and chooses up to `max_tokens` tokens after it. `on_event` gets every prefill step
+    /// and every token, and it can stop the run with `Break`.
     ///
     /// The device runs a few steps ahead of the tokens that are reported, so the slot holds no usable sequence
-    /// afterwards: [`Engine::begin`] or [`Engine::restore`] it.
+    /// afterwards. Call [`Engine::begin`] or [`Engine::restore`] before the next run.
     ///
     /// # Errors
     /// [`Error::Prompt`] if prompt and answer do not fit, [`Error::NonFinite`], [`Error::Device`].
@@ -123,7 +123,7 @@ impl Engine {
     ) -> Result<()> {
         let mut position = self.feed(slot, ids)?;
         let room = self.arena.positions - position - ids.len() as u32;
-        // The last token chosen is not run through the model, so one more than the room can be chosen.
+        // The last chosen token is not run through the model, so one token more than there is room for can be chosen.
         let max_tokens = max_tokens.min(room + 1);
         self.slots[slot as usize].position = None;
         let (mut first, mut rest) = (None, ids);
@@ -182,7 +182,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Logits [tokens, vocab_size] of the next tokens of a slot.
+    /// The logits after each of the next tokens of a slot, [tokens, vocab_size].
     ///
     /// # Errors
     /// [`Error::Prompt`] for tokens that do not fit, [`Error::NonFinite`], [`Error::Limit`], [`Error::Device`].
@@ -200,11 +200,12 @@ impl Engine {
         Ok(out)
     }
 
-    /// The negative log-likelihood `-ln p` of each token after the first, in nats, given all tokens before it. That
-    /// is one number fewer than `ids`. The text's perplexity is `e` to the power of their mean.
+    /// The negative log-likelihood `-ln p`, in nats, of each token after the first, given all tokens before it. The
+    /// result has one number fewer than `ids`. The text's perplexity is `e` to the power of their mean.
     ///
-    /// All tokens but the last are read into the slot. So a text of any length can be scored in parts: begin the next
-    /// part with the last token of this one. At most 64 rows of logits are in memory at a time. Sums are f64.
+    /// All tokens but the last are read into the slot. So a text of any length can be scored in parts: let the next
+    /// part begin with the last token of this one. The logits of at most 64 rows are in memory at a time. Sums are
+    /// computed in f64.
     ///
     /// # Errors
     /// [`Error::Prompt`] for fewer than two tokens and for tokens that do not fit, [`Error::NonFinite`] if a logit is
@@ -266,7 +267,7 @@ fn surprise(logits: &[f32], token: usize) -> Option<f32> {
     let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f64 = logits.iter().map(|&logit| (f64::from(logit) - f64::from(most)).exp()).sum();
     let nats = (sum.ln() + (f64::from(most) - f64::from(logits[token]))) as f32;
-    // The sum is NaN if a logit is, or if the largest is infinite.
+    // The sum is NaN if a logit is NaN, or if the largest logit is infinite.
     nats.is_finite().then_some(nats)
 }
 
@@ -286,7 +287,7 @@ mod tests {
         };
         near(&[0.0; 8], 3, 8f64.ln());
         near(&[1.0, 2.0, 3.0], 2, (1.0 + (-1f64).exp() + (-2f64).exp()).ln());
-        // Neither end of f32 overflows, and tokens without probability do no harm to the others.
+        // Logits at both ends of f32 do not overflow, and tokens without probability do not change the others.
         near(&[3e38, 3e38, -3e38], 1, 2f64.ln());
         near(&[f32::NEG_INFINITY, 5.0], 1, 0.0);
         for (logits, token) in [

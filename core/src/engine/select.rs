@@ -1,4 +1,4 @@
-//! Steps that run only some layers, to measure what the others take.
+//! Steps that run only some layers, for measurements of what a layer takes.
 
 use super::Engine;
 use crate::{Error, Result};
@@ -10,8 +10,8 @@ impl Engine {
     }
 
     /// From now on, steps run only these layers, in this order, as if the model had no others. This is for
-    /// measurements. Plans of a selection are kept, so going back to one costs nothing. The memory of the other
-    /// layers does not change.
+    /// measurements. Plans of a selection are kept, so going back to a selection costs nothing. The sequence memory of
+    /// the other layers does not change.
     ///
     /// # Errors
     /// [`Error::Parameter`] if there is no such layer.

@@ -1,11 +1,11 @@
-//! Sequences in their slots: begin, snapshot, restore, feed.
+//! Sequences in their slots: begin, snapshot, restore, and feed tokens.
 
 use super::Engine;
 use crate::arena::Saved;
 use crate::sampling::{SAMPLING_WORDS, Sampling};
 use crate::{Error, Result};
 
-/// A sequence as it was at one moment.
+/// A copy of a sequence at one moment.
 #[derive(Debug)]
 pub struct Snapshot {
     saved: Saved,
@@ -15,7 +15,7 @@ pub struct Snapshot {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Slot {
     /// Number of positions that are filled, meta tokens included. `None` before `begin`, and after a run that went
-    /// past its last reported token.
+    /// beyond its last reported token.
     pub(super) position: Option<u32>,
     pub(super) sampling: Sampling,
     /// One bit for each token id that is in the sequence.
@@ -74,7 +74,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Saves a sequence as it is now, to return to it with [`Engine::restore`].
+    /// Copies the sequence in a slot, to return to this moment with [`Engine::restore`].
     ///
     /// # Errors
     /// [`Error::Prompt`] if the slot holds no sequence, [`Error::OutOfMemory`].
@@ -94,7 +94,7 @@ impl Engine {
         let state = self.slot(slot)?;
         state.position = Some(snapshot.saved.position);
         state.seen.clone_from(&snapshot.seen);
-        // The device knows nothing of a slot that never began a sequence.
+        // The device has no settings for a slot in which no sequence was begun.
         self.set_sampling(slot, &sampling)
     }
 

@@ -1,4 +1,4 @@
-//! A text that grows turn by turn. Its beginning is not read again.
+//! A text that grows turn by turn, and whose beginning is not read again.
 
 use super::Engine;
 use super::run::Event;
@@ -9,13 +9,13 @@ use std::ops::ControlFlow;
 
 /// The tokens that a model has read, for [`Engine::answer`].
 ///
-/// After an answer the engine has run a few tokens past its end, so the slot's memory cannot be used. The transcript
-/// therefore keeps a snapshot from before the new text of the last turn.
+/// After an answer the engine has run a few tokens beyond its end, so the memory of the slot cannot be used. The
+/// transcript therefore keeps a snapshot from before the new text of the last turn.
 #[derive(Debug, Default)]
 pub struct Transcript {
-    /// The tokens of the last answer, which are among them.
+    /// The tokens of the text, those of the last answer included.
     read: Vec<u32>,
-    /// A snapshot of the sequence after the first tokens, and how many.
+    /// A snapshot of the sequence, and the number of tokens that it covers.
     snapshot: Option<(Snapshot, usize)>,
 }
 
@@ -25,19 +25,19 @@ impl Transcript {
         &self.read
     }
 
-    /// Sets, after an answer, the prompt and the answer as they are in the text.
+    /// Sets the tokens of the text after an answer: the prompt, and the answer as the text has it.
     pub fn set_read(&mut self, ids: Vec<u32>) {
         self.read = ids;
     }
 
-    /// Drops a snapshot that goes beyond the first `known` tokens.
+    /// Drops the snapshot if it covers more than the first `known` tokens.
     fn forget_after(&mut self, engine: &mut Engine, known: usize) {
         if let Some((snapshot, _)) = self.snapshot.take_if(|(_, at)| *at > known) {
             engine.release(snapshot);
         }
     }
 
-    /// Forgets everything.
+    /// Forgets the text, and frees the snapshot.
     pub fn clear(&mut self, engine: &mut Engine) {
         self.read.clear();
         self.forget_after(engine, 0);
@@ -45,9 +45,9 @@ impl Transcript {
 }
 
 impl Engine {
-    /// [`Engine::generate`] for a prompt that may begin with tokens that the transcript has read. Only the tokens
-    /// after the snapshot are read again, and only those are reported to `on_event` as the prompt. Afterwards the
-    /// caller says what the text is, with [`Transcript::set_read`].
+    /// [`Engine::generate`] for a prompt that may begin with tokens that the transcript has read. Only the tokens after
+    /// the snapshot are read again, and only those are reported to `on_event` as the prompt. Afterwards the caller sets
+    /// what the text is, with [`Transcript::set_read`].
     ///
     /// # Errors
     /// As [`Engine::begin`], [`Engine::snapshot`] and [`Engine::generate`].
@@ -61,7 +61,7 @@ impl Engine {
         on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
     ) -> Result<()> {
         self.check_fits(0, ids)?;
-        // At least one token is left to run, for the one after it.
+        // At least one token must run, because the next token is chosen from its results.
         let known = ids.iter().zip(&transcript.read).take_while(|(new, old)| new == old).count();
         let known = known.min(ids.len().saturating_sub(1));
         transcript.forget_after(self, known);
@@ -79,7 +79,7 @@ impl Engine {
             return Ok(());
         }
         if start < known {
-            // The next time comes back to this point.
+            // The next turn comes back to this point.
             let now = self.snapshot(slot).await?;
             if let Some((before, _)) = transcript.snapshot.replace((now, known)) {
                 self.release(before);
