@@ -1,8 +1,8 @@
 //! Text to token ids and back: byte-level BPE from a `tokenizer.json` (spec section 5).
 //!
-//! The merges come from the `tokenizers` crate. What stands around them is here, because that
-//! crate panics on crafted files (huggingface/tokenizers #2094, #2198, #2151), goes on silently
-//! when a split pattern fails, and cannot decode a stream token by token.
+//! The `tokenizers` crate does only the merges. The other steps are done here, because that crate panics on crafted
+//! files (huggingface/tokenizers #2094, #2198, #2151), goes on silently when a split pattern fails, and cannot decode a
+//! stream token by token.
 
 mod added;
 mod answer;
@@ -36,27 +36,27 @@ pub use stop::StopMatcher;
 pub use stream::TextStream;
 pub use template::{ChatFiles, ChatTemplate, TemplateOptions};
 
-/// Longest text that [`Tokenizer::encode`] takes, in bytes: it bounds memory and time.
+/// Longest text that [`Tokenizer::encode`] takes, in bytes. It bounds memory and time.
 const MAX_TEXT: usize = 2 << 20;
 
 /// A byte-level BPE tokenizer, read from a Hugging Face `tokenizer.json` (spec section 5).
 ///
-/// Read are: a BPE model that knows every byte, split patterns, NFC and its relatives,
-/// template post-processors and added tokens. Any other component is refused by name.
-/// `truncation` and `padding` are ignored, as transformers does for a single prompt.
+/// It supports a BPE model that has a token for every byte, split patterns, Unicode normalisation forms (NFC and
+/// others), template post-processors and added tokens. Any other component is an error that names it. `truncation` and
+/// `padding` are ignored, as transformers does for a single prompt.
 pub struct Tokenizer {
     bpe: BPE,
     forms: Vec<Form>,
     splitter: Splitter,
-    /// Added tokens that text may spell, matched before and after normalisation.
+    /// Added tokens that a text may spell. `raw` is matched before normalisation, `normalized` after it.
     raw: Added,
     normalized: Added,
     /// Special tokens, which only a chat template may spell.
     special: Added,
-    /// What the post-processor puts around a text.
+    /// Ids that the post-processor puts before and after a text.
     prefix: Vec<u32>,
     suffix: Vec<u32>,
-    /// Texts of the added tokens, special or not, and their ids.
+    /// Texts and ids of the added tokens, special or not.
     added: HashMap<u32, String>,
     added_ids: HashMap<String, u32>,
     pieces: Arc<Pieces>,
@@ -65,13 +65,13 @@ pub struct Tokenizer {
 impl Tokenizer {
     /// The ids of `text`.
     ///
-    /// With `add_special`, the file's post-processor adds its tokens (`<s>`, where it says so).
-    /// Special tokens that `text` spells out are plain text: no text can forge a control id.
+    /// With `add_special`, the post-processor of the file adds its tokens, such as `<s>`. Special tokens that `text`
+    /// spells are plain text, so no text can forge a control token.
     ///
     /// # Errors
     ///
-    /// [`Error::Prompt`] if `text` is longer than 2 MiB, or the file's split pattern backtracks
-    /// more than a fixed budget allows.
+    /// [`Error::Prompt`] if `text` is longer than 2 MiB, or if the file's split pattern backtracks more than a fixed
+    /// budget allows.
     pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>> {
         if text.len() > MAX_TEXT {
             return Err(Error::Prompt {
@@ -100,13 +100,13 @@ impl Tokenizer {
         Ok(ids)
     }
 
-    /// What the file's post-processor puts in front of a text (`<s>`, where it says so).
+    /// The ids that the file's post-processor puts in front of a text, such as that of `<s>`.
     pub fn prefix(&self) -> &[u32] {
         &self.prefix
     }
 
-    /// The ids of a text in which special tokens stand for themselves: a chat template's own text, never a user's.
-    /// The post-processor adds nothing.
+    /// The ids of a text in which special tokens are recognised. Use it only for text that a chat template wrote, never
+    /// for text of a user. The post-processor adds nothing.
     ///
     /// # Errors
     ///
@@ -115,8 +115,8 @@ impl Tokenizer {
         self.encode_marked(text, str::to_owned)
     }
 
-    /// As [`Tokenizer::encode_trusted`], of a text in which marks stand for characters that are no part of a special
-    /// token; `unmarked` takes them back. Between two special tokens, the text is encoded as one.
+    /// As [`Tokenizer::encode_trusted`], but characters that cannot belong to a special token are replaced by marks in
+    /// `text`. `unmarked` puts them back. The text between two special tokens is encoded as one.
     fn encode_marked(&self, text: &str, unmarked: impl Fn(&str) -> String) -> Result<Vec<u32>> {
         let mut ids = Vec::new();
         self.special.cut(text, |part| {
@@ -129,17 +129,17 @@ impl Tokenizer {
         Ok(ids)
     }
 
-    /// Every added token, special or not: its id, and how text spells it.
+    /// Every added token, special or not: its id and its text.
     pub(crate) fn added_tokens(&self) -> impl Iterator<Item = (u32, &str)> {
         self.added.iter().map(|(&id, text)| (id, text.as_str()))
     }
 
-    /// The special tokens as text spells them.
+    /// The texts of the special tokens.
     fn special_texts(&self) -> impl Iterator<Item = &str> {
         self.added.iter().filter(|(id, _)| self.is_special(**id)).map(|(_, text)| text.as_str())
     }
 
-    /// Text without added tokens, already normalised.
+    /// Appends the ids of a text without added tokens, which is normalised already.
     fn encode_plain(&self, text: &str, budget: &mut Budget, ids: &mut Vec<u32>) -> Result<()> {
         let mut word = String::new();
         self.splitter.split(text, budget, |piece| {
@@ -152,29 +152,29 @@ impl Tokenizer {
     }
 
     fn normalize<'t>(&self, text: &'t str) -> Result<Cow<'t, str>> {
-        // Every form leaves ASCII as it is.
+        // No normalisation form changes ASCII.
         if self.forms.is_empty() || text.is_ascii() {
             return Ok(Cow::Borrowed(text));
         }
         parts::normalize(&self.forms, text).map(|n: NormalizedString| Cow::Owned(n.get().to_owned()))
     }
 
-    /// The text of `ids`. Bytes that are not UTF-8 become U+FFFD. With `skip_special`, special
-    /// tokens are left out.
+    /// The text of `ids`. Bytes that are not UTF-8 become U+FFFD. With `skip_special`, special tokens are left out.
     ///
-    /// An id without a token has no text, as in tokenizers and transformers: many models have more rows in their
-    /// embedding than their tokenizer has tokens (Qwen3: 151,936 and 151,669), and any of these rows can be chosen.
+    /// An id without a token has no text, as in tokenizers and transformers. Many models have more rows in their
+    /// embedding than their tokenizer has tokens (Qwen3: 151,936 and 151,669), and the model can choose any of these
+    /// rows.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> String {
         let bytes: Vec<u8> = ids.iter().flat_map(|&id| self.pieces.get(id, skip_special)).copied().collect();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// A decoder for tokens as they come. Its whole output equals [`Tokenizer::decode`].
+    /// A decoder that takes one token at a time. Its whole output equals [`Tokenizer::decode`].
     pub fn stream(&self, skip_special: bool) -> TextStream {
         TextStream::new(self.pieces.clone(), skip_special)
     }
 
-    /// One more than the largest id: the fewest rows that an embedding needs.
+    /// The largest id plus 1. An embedding needs at least as many rows.
     pub fn vocab_size(&self) -> usize {
         self.pieces.len()
     }

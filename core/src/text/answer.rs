@@ -1,4 +1,4 @@
-//! An answer as it comes: tokens in, text that may be shown out, and what ends it.
+//! Turns the tokens of an answer into text that may be shown, and notices what ends the answer.
 
 use super::{StopMatcher, TextStream, Tokenizer};
 use crate::Result;
@@ -8,37 +8,38 @@ use serde::Serialize;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum End {
-    /// The model's own end of the text.
+    /// The model chose a token that ends the text.
     Eos,
-    /// A stop text.
+    /// The model wrote a stop text.
     Stop,
-    /// As many tokens as were wanted.
+    /// The answer has as many tokens as were wanted.
     Length,
     /// The context is full.
     Context,
-    /// The person.
+    /// The user interrupted it.
     Interrupted,
 }
 
 /// What ends an answer, whichever comes first.
 #[derive(Clone, Debug, Default)]
 pub struct Until {
-    /// Most tokens.
+    /// The most tokens of the answer.
     pub max_tokens: u32,
-    /// Tokens that are not part of the text.
+    /// Tokens that end the answer. They are not part of it.
     pub eos: Vec<u32>,
-    /// Texts that are not part of it.
+    /// Stop texts: texts that end the answer. They are not part of it.
     pub stops: Vec<String>,
 }
 
-/// From tokens to text that may be shown: whole characters, and nothing that may become a stop text.
+/// Turns tokens into text that may be shown: only whole characters, and nothing that may become a stop text.
 ///
-/// Special tokens are not shown, but stop texts see them: `<|im_end|>` ends an answer whose model chooses that token.
+/// Special tokens are not shown, but stop texts see them: the stop text `<|im_end|>` ends an answer in which the model
+/// chooses that token.
 #[derive(Debug)]
 pub struct Writer {
-    /// Without special tokens.
+    /// Decodes without special tokens.
     stream: TextStream,
-    /// Special tokens alone.
+    /// Decodes with special tokens.
     special: TextStream,
     matcher: StopMatcher,
     until: Until,
@@ -47,7 +48,7 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Before the first token.
+    /// Makes a writer for an answer that begins.
     ///
     /// # Errors
     /// As [`StopMatcher::new`].
@@ -57,7 +58,7 @@ impl Writer {
         Ok(Writer { stream, special, matcher, until, ids: vec![], end: None })
     }
 
-    /// Takes the next token, and gives the text that may be shown now.
+    /// Takes the next token, and returns the text that may be shown now.
     pub fn push(&mut self, id: u32) -> String {
         if self.until.eos.contains(&id) {
             self.end.get_or_insert(End::Eos);
@@ -74,17 +75,17 @@ impl Writer {
         shown
     }
 
-    /// The person wants no more.
+    /// The user wants no more.
     pub fn interrupt(&mut self) {
         self.end.get_or_insert(End::Interrupted);
     }
 
-    /// What has ended it.
+    /// What has ended the answer, if it has ended.
     pub fn end(&self) -> Option<End> {
         self.end
     }
 
-    /// The text that was held back, the tokens without one that ended the text, and what ended it.
+    /// The text that was held back, the tokens without one that ended the answer, and what ended it.
     pub fn finish(mut self) -> (String, Vec<u32>, End) {
         let full = if self.ids.len() < self.until.max_tokens as usize { End::Context } else { End::Length };
         let (safe, _) = self.matcher.push(&self.stream.finish());

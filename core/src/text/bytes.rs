@@ -1,7 +1,7 @@
 //! The byte-level alphabet and the bytes of every token.
 
-/// The character that stands for each byte: printable Latin-1 for itself, the others from
-/// U+0100 on (the alphabet of GPT-2's encoder).
+/// The character that stands for each byte. Printable Latin-1 stands for itself, and the other bytes have characters
+/// from U+0100 on (the alphabet of GPT-2's encoder).
 pub(crate) const BYTE_CHARS: [char; 256] = {
     let mut chars = ['\0'; 256];
     let (mut b, mut next) = (0, 256);
@@ -28,14 +28,14 @@ const CHAR_BYTES: [Option<u8>; 324] = {
     bytes
 };
 
-/// The bytes that a token of the model stands for. A token with a character outside the
-/// alphabet stands for its own text, as upstream decodes it.
+/// The bytes that a token of the model stands for. A token with a character outside the alphabet stands for its own
+/// text, as in the `tokenizers` crate.
 pub(super) fn token_bytes(token: &str) -> Vec<u8> {
     let bytes: Option<Vec<u8>> = token.chars().map(|c| CHAR_BYTES.get(c as usize).copied().flatten()).collect();
     bytes.unwrap_or_else(|| token.as_bytes().to_vec())
 }
 
-/// What an id is.
+/// What an id stands for.
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
     Unused,
@@ -43,7 +43,7 @@ enum Kind {
     Special,
 }
 
-/// The bytes of every id, end to end.
+/// The bytes of every id, one after the other.
 pub(super) struct Pieces {
     bytes: Vec<u8>,
     ends: Vec<usize>,
@@ -51,7 +51,7 @@ pub(super) struct Pieces {
 }
 
 impl Pieces {
-    /// From the bytes of each id, and whether it is special; `None` where the file leaves a gap.
+    /// `ids` has the bytes of each id and whether it is special, or `None` if the file gives the id to no token.
     pub(super) fn new(ids: impl Iterator<Item = Option<(Vec<u8>, bool)>>) -> Pieces {
         let mut pieces = Pieces { bytes: Vec::new(), ends: Vec::new(), kinds: Vec::new() };
         for id in ids {
@@ -83,7 +83,7 @@ impl Pieces {
         self.kind(id) != Kind::Unused
     }
 
-    /// The bytes of an id: none for an id without a token, and none for a special one if these are skipped.
+    /// The bytes of an id. Empty for an id without a token, and for a special token if these are skipped.
     pub(super) fn get(&self, id: u32, skip_special: bool) -> &[u8] {
         match self.kind(id) {
             Kind::Unused => &[],

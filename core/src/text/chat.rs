@@ -8,22 +8,22 @@ use super::template::{ChatTemplate, TemplateOptions};
 use super::wrong::template as bad;
 use crate::Result;
 
-/// Most quoted texts of a template that a message is searched for.
+/// The most quoted texts of a template that are looked for in messages.
 const MAX_QUOTED: usize = 64;
 
 impl ChatTemplate {
     /// The ids of the conversation as the template writes it ([`ChatTemplate::render`]). Special tokens that the
-    /// template writes are recognised; those that a message spells are plain text. Nothing is put around:
-    /// a `<s>` is the template's own business, as in transformers.
+    /// template writes are recognised; those that a message spells are plain text. No tokens are added around it: a
+    /// `<s>` must come from the template, as in transformers.
     ///
-    /// For messages that spell no special token, these are the ids that transformers gives: text of the template and
-    /// text of a message that touch are split and merged as one text.
+    /// For messages that spell no special token, these are the ids that transformers gives: where text of the template
+    /// and text of a message touch, they are split and merged as one text.
     ///
     /// # Errors
     ///
     /// As [`ChatTemplate::render`], [`Error::Prompt`](crate::Error::Prompt) as [`Tokenizer::encode`], and
-    /// [`Error::Template`](crate::Error::Template) if the template changes a message so that what it says cannot be
-    /// told from control tokens.
+    /// [`Error::Template`](crate::Error::Template) if the template changes a message in such a way that its text cannot
+    /// be told from control tokens.
     pub fn encode(
         &self,
         tokenizer: &Tokenizer,
@@ -31,24 +31,24 @@ impl ChatTemplate {
         add_generation_prompt: bool,
         options: &TemplateOptions,
     ) -> Result<Vec<u32>> {
-        // Where does a character of the rendered text come from? A template may strip a message, cut it at `</think>`
-        // or repeat it, so positions do not tell. Instead the messages are rendered once more with every character
-        // that a special token could contain replaced by a mark of its own, from Unicode's private-use ranges. A
-        // special token that is found in that text consists of characters of the template alone, whatever the
-        // template did to the message, and whatever the message holds.
+        // Which characters of the rendered text come from the template? Positions do not tell, because a template may
+        // strip a message, cut it at `</think>` or repeat it. Instead the messages are rendered a second time, with
+        // every character that a special token could contain replaced by a mark: a character from Unicode's private-use
+        // ranges. A special token that is found in that second text consists only of characters of the template,
+        // whatever the template did to the message, and whatever the message says.
         //
-        // With the marks taken back, the text must be what was rendered from the messages as they are: otherwise the
-        // template looked into a message, saw a mark, and wrote something else. It looks for what it has in quotes
-        // (`</think>`), so these are left as they are in a second try, except where they share characters with a
-        // special token: then they could be part of one. If the texts still differ (`content|upper`), the
-        // conversation is refused, because nothing tells which characters to trust.
+        // With the marks replaced back, the second text must equal the first one. Otherwise the template looked into a
+        // message, saw a mark, and wrote something else. A template looks for texts that it has in quotes (`</think>`),
+        // so a second try keeps these without marks, except where they share characters with a special token and could
+        // be part of one. If the texts still differ (`content|upper`), the conversation is an error, because it is
+        // unknown which characters to trust.
         let text = self.render(messages, add_generation_prompt, options)?;
         let special: Vec<&str> = tokenizer.special_texts().collect();
         let marks = Marks::new(&special, messages)?;
         for kept in [vec![], self.harmless(&special, messages)] {
             let marked: Vec<Message> =
                 messages.iter().map(|m| Message::new(m.role, marks.put(&m.content, &kept))).collect();
-            // A template that stumbles over marks is one that looks into messages.
+            // A template that fails on marks is one that looks into messages.
             let Ok(marked) = self.render_any(&marked, add_generation_prompt, options) else { continue };
             if marks.take(&marked) == text {
                 return tokenizer.encode_marked(&marked, |text| marks.take(text));
@@ -57,15 +57,16 @@ impl ChatTemplate {
         Err(bad("it changes what a message says, which then cannot be told from control tokens"))
     }
 
-    /// The token that the template writes behind an answer, white space aside: there the model's turn ends, whatever the
-    /// files name as the end of a text. A base model that was trained on ChatML still names `<|endoftext|>`, and its turns
-    /// end with `<|im_end|>`. Nothing if there is no such token, or the template refuses the conversation.
+    /// The token that the template writes right after an answer, white space aside. It ends the model's turn, whatever
+    /// the files name as the end of a text: a base model that was trained on ChatML still names `<|endoftext|>`, but
+    /// its turns end with `<|im_end|>`. `None` if there is no such token, or if the template refuses the conversation.
     pub fn turn_end(&self, tokenizer: &Tokenizer, options: &TemplateOptions) -> Option<u32> {
         // A character that no template writes by itself.
         const ANSWER: &str = "\u{F8FF}";
         let said = [(Role::User, "Hello"), (Role::Assistant, ANSWER), (Role::User, "Hello again")];
         let messages = said.map(|(role, text)| Message::new(role, text));
-        // A conversation that goes on shows more, but not every template takes one that ends with a question.
+        // A conversation that goes on after the answer shows more, but some templates refuse one that ends with a
+        // question.
         let texts = [3, 2].map(|count| self.render(&messages[..count], false, options));
         let text = texts.into_iter().find_map(Result::ok)?;
         let (_, behind) = text.rsplit_once(ANSWER)?;
@@ -74,7 +75,7 @@ impl ChatTemplate {
         tokens.max_by_key(|(_, token)| token.len()).map(|(id, _)| id)
     }
 
-    /// What the template has in quotes and a message contains, without what could be a part of a special token.
+    /// The quoted texts of the template that occur in a message and share no characters with a special token.
     fn harmless<'a>(&'a self, special: &[&str], messages: &[Message]) -> Vec<&'a str> {
         let said = |text: &&str| messages.iter().any(|message| message.content.contains(*text));
         let quoted: BTreeSet<&str> = self.quoted.iter().map(String::as_str).filter(|text| !text.is_empty()).collect();
@@ -85,14 +86,14 @@ impl ChatTemplate {
     }
 }
 
-/// Whether a token could contain characters of this text: one is part of the other, or the end of one is the beginning
-/// of the other.
+/// Whether a token could contain characters of this text: if one is part of the other, or if the end of one is the
+/// beginning of the other.
 fn touch(text: &str, token: &str) -> bool {
     let ends = |a: &str, b: &str| a.char_indices().any(|(i, _)| b.starts_with(&a[i..]));
     text.contains(token) || token.contains(text) || ends(text, token) || ends(token, text)
 }
 
-/// A private-use character for each character of the messages that a special token could contain.
+/// A mark (a private-use character) for each character of the messages that a special token could contain.
 struct Marks {
     put: BTreeMap<char, char>,
     take: BTreeMap<char, char>,
@@ -113,7 +114,7 @@ impl Marks {
         Ok(Marks { take: put.iter().map(|(&c, &mark)| (mark, c)).collect(), put })
     }
 
-    /// With marks, except in these texts.
+    /// The text with characters replaced by marks, except in the texts of `kept`.
     fn put(&self, text: &str, kept: &[&str]) -> String {
         let (mut marked, mut rest) = (String::with_capacity(text.len()), text);
         while let Some(c) = rest.chars().next() {

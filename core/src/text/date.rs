@@ -2,7 +2,7 @@
 
 use crate::{Error, Result};
 
-/// Longest format that [`LocalTime::format`] takes, in bytes; templates use about ten.
+/// Longest format that [`LocalTime::format`] takes, in bytes. Templates use about ten.
 const MAX_FORMAT: usize = 256;
 const DAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
 const MONTHS: [&str; 12] = [
@@ -20,7 +20,7 @@ const MONTHS: [&str; 12] = [
     "December",
 ];
 
-/// A date and a time of day where the user is. The core has no clock, so the caller reads one.
+/// A date and a time of day in the user's time zone. The core has no clock, so the caller reads one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LocalTime {
     year: u32,
@@ -47,12 +47,12 @@ impl LocalTime {
         Ok(LocalTime { year, month, day, hour, minute, second })
     }
 
-    /// The date and time in this format, as Python's `strftime` writes it in English: `%d %B %Y`. A `-` leaves out the
-    /// leading zero: `%-d`.
+    /// The date and time in this format, as Python's `strftime` writes it in English. Example: `%d %B %Y`. A `-` leaves
+    /// out the leading zero: `%-d`.
     ///
     /// # Errors
     ///
-    /// What is not supported, for people.
+    /// A message that names the part of the format that is not supported.
     pub(super) fn format(&self, format: &str) -> Result<String, String> {
         if format.len() > MAX_FORMAT {
             return Err(format!("strftime_now: the format has {} bytes, more than {MAX_FORMAT}", format.len()));
@@ -75,7 +75,7 @@ impl LocalTime {
         Ok(text)
     }
 
-    /// What stands for one letter behind a `%`, with leading zeros if `padded`.
+    /// The text of one letter after a `%`, with leading zeros if `padded`. `None` if the letter is not supported.
     fn field(&self, letter: char, padded: bool) -> Option<String> {
         let number = |value: u32, width: usize| match padded {
             true => format!("{value:0width$}"),
@@ -110,13 +110,14 @@ impl LocalTime {
             'D' | 'x' => all("%m/%d/%y")?,
             'c' => all("%a %b %e %H:%M:%S %Y")?,
             '%' => "%".to_owned(),
-            // A local time does not know its zone: Python writes nothing.
+            // The time zone of a local time is not known. Python writes nothing then.
             'z' | 'Z' => String::new(),
             _ => return None,
         })
     }
 
-    /// 0 is Sunday. By Sakamoto's method: the days of a year that begins in March have a simple pattern.
+    /// The day of the week, 0 for Sunday. This is Sakamoto's method: the days of a year that begins in March have a
+    /// simple pattern.
     fn weekday(&self) -> u32 {
         const OFFSETS: [u32; 12] = [0, 3, 2, 5, 0, 3, 5, 1, 4, 6, 2, 4];
         let year = self.year - u32::from(self.month < 3);

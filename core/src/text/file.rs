@@ -1,5 +1,5 @@
-//! `tokenizer.json`, read with suspicion: whatever passes here cannot make the `tokenizers`
-//! crate panic, hang or grow without bound.
+//! Reads `tokenizer.json`. The file is not trusted: whatever passes the checks here cannot make the `tokenizers` crate
+//! panic, hang or use memory without bound.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -24,17 +24,17 @@ use super::{
 use crate::Result;
 use crate::json::without_mark;
 
-/// Longest file in bytes; the largest published ones have about 20 MB.
+/// Longest file in bytes. The largest published ones have about 20 MB.
 const MAX_FILE: usize = 32 << 20;
-/// Most ids; the largest published vocabularies have 262,144.
+/// The most ids. The largest published vocabularies have 262,144.
 const MAX_IDS: usize = 1 << 20;
 const MAX_MERGES: usize = 1 << 21;
 /// Longest token in bytes.
 const MAX_TOKEN: usize = 4096;
-/// All added tokens that text may spell, in bytes: it bounds the automaton that finds them.
+/// The most bytes of all added tokens that text may spell. It bounds the automaton that finds them.
 const MAX_ADDED: usize = 1 << 20;
 
-/// A token for a message.
+/// A token for an error message.
 fn quoted(token: &str) -> String {
     let short: String = token.chars().take(60).collect();
     format!("{short:?}")
@@ -72,8 +72,7 @@ struct AddedToken {
     special: bool,
 }
 
-/// A BPE model. `unk_token`, `fuse_unk` and `byte_fallback` need no reading: every byte has a
-/// token, so nothing is unknown.
+/// A BPE model. `unk_token`, `fuse_unk` and `byte_fallback` are ignored: every byte has a token, so no text is unknown.
 #[derive(Deserialize)]
 struct Model {
     #[serde(default)]
@@ -93,8 +92,8 @@ impl Tokenizer {
     ///
     /// # Errors
     ///
-    /// [`Error::Tokenizer`](crate::Error::Tokenizer) if the file is longer than 32 MiB, is not a tokenizer of the family
-    /// (the message names the component), or contradicts itself: a merge outside the vocabulary, an id used twice, a
+    /// [`Error::Tokenizer`](crate::Error::Tokenizer) if the file is longer than 32 MiB, has a component that is not
+    /// supported (the message names it), or contradicts itself: a merge outside the vocabulary, an id used twice, a
     /// template token without an id.
     pub fn from_bytes(json: &[u8]) -> Result<Tokenizer> {
         if json.len() > MAX_FILE {
@@ -120,7 +119,8 @@ impl Tokenizer {
         let (mut raw, mut normalized, mut special) = (Vec::new(), Vec::new(), Vec::new());
         for t in file.added_tokens.0.iter().filter(|t| !t.content.is_empty()) {
             if t.special {
-                // `single_word` and `normalized` are not read: where a chat template spells a token, it means it.
+                // `single_word` and `normalized` are ignored: where a chat template spells a special token, it means
+                // that token.
                 special.push((t.content.clone(), t.id, Strip { left: t.lstrip, right: t.rstrip }));
                 continue;
             }
@@ -164,7 +164,7 @@ fn model(raw: &RawValue) -> Result<Model> {
     }
     let parse = |e: serde_json::Error| bad(format!("model: {e}"));
     match serde_json::from_str::<Type>(raw.get()).map_err(parse)?.r#type.as_deref() {
-        // Files of before 2020 name no type.
+        // Files from before 2020 name no type.
         Some("BPE") | None => {}
         Some(other) => return Err(bad(format!("model: {} is not supported, only BPE is", quoted(other)))),
     }
@@ -179,7 +179,7 @@ fn model(raw: &RawValue) -> Result<Model> {
     Ok(model)
 }
 
-/// The added tokens by id, and the bytes of every id. Each id has one token.
+/// The added tokens by id, and the bytes of every id. An id that is given to two tokens is an error.
 fn ids(vocab: &Ids, added_tokens: &[AddedToken]) -> Result<(HashMap<u32, String>, Pieces)> {
     let mut tokens: Vec<Option<(&str, bool)>> = Vec::new();
     let mut give = |id: u32, token, special| {
@@ -226,7 +226,7 @@ fn ids(vocab: &Ids, added_tokens: &[AddedToken]) -> Result<(HashMap<u32, String>
     Ok((added, pieces))
 }
 
-/// The merges, with special tokens taken out of their reach.
+/// The BPE model, without merges that would make special tokens from text.
 fn bpe(model: Model, added_tokens: &[AddedToken]) -> Result<BPE> {
     let mut vocab = model.vocab.0;
     let mut used: HashSet<u32> = BYTE_CHARS.iter().filter_map(|c| vocab.get(&c.to_string()).copied()).collect();
@@ -241,16 +241,17 @@ fn bpe(model: Model, added_tokens: &[AddedToken]) -> Result<BPE> {
         }
         merges.push((a, b));
     }
-    // With `ignore_merges`, a word that equals a token becomes that token: not a special one.
+    // With `ignore_merges`, a word that equals a token becomes that token. A special token must not be made in this
+    // way.
     for t in added_tokens.iter().filter(|t| t.special && !used.contains(&t.id)) {
         vocab.remove(&t.content);
     }
-    // No cache: upstream keeps it for the thread's life, after the tokenizer is gone.
+    // There is no cache, because the crate would keep it for the thread's life, even after the tokenizer is dropped.
     let builder = BPE::builder().vocab_and_merges(vocab, merges).cache_capacity(0);
     builder.ignore_merges(model.ignore_merges.unwrap_or(false)).build().map_err(|e| bad(format!("model: {e}")))
 }
 
-/// At most `N` elements.
+/// A list of at most `N` elements.
 struct List<T, const N: usize>(Vec<T>);
 
 impl<T, const N: usize> Default for List<T, N> {
@@ -282,7 +283,7 @@ impl<'de, T: Deserialize<'de>, const N: usize> Deserialize<'de> for List<T, N> {
     }
 }
 
-/// `"a b"` or `["a", "b"]`.
+/// A merge, which files write as `"a b"` or as `["a", "b"]`.
 struct Merge(String, String);
 
 impl<'de> Deserialize<'de> for Merge {
@@ -309,7 +310,7 @@ impl<'de> Deserialize<'de> for Merge {
     }
 }
 
-/// Token to id; no token twice.
+/// The ids by token. A token that is listed twice is an error.
 struct Vocab(Ids);
 
 impl<'de> Deserialize<'de> for Vocab {

@@ -1,22 +1,22 @@
-//! What people and models say to each other.
+//! The messages of a conversation.
 
-/// Who says something.
+/// Who wrote a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// What holds for the whole conversation.
+    /// Instructions for the whole conversation.
     System,
-    /// The person.
+    /// The user.
     User,
     /// The model.
     Assistant,
 }
 
-/// What one of them says.
+/// A message of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
-    /// Who.
+    /// Who wrote it.
     pub role: Role,
-    /// What. It is plain text to the model, whatever it spells.
+    /// The text. To the model it is plain text, whatever it spells.
     pub content: String,
 }
 
@@ -27,11 +27,11 @@ impl Message {
     }
 }
 
-/// What shows, after [`instruct`], that the model goes on as the user: a stop text.
+/// A stop text for [`instruct`]: the model wrote it if it goes on in the role of the user.
 pub const USER_AGAIN: &str = "\nUser:";
 
-/// A conversation as Nemotron-Flash-3B-Instruct wants it (spec section 5): `User: {message}\nAssistant:`, without white
-/// space behind. Answers follow as the model wrote them, and what the system says stands in front.
+/// A conversation in the format of Nemotron-Flash-3B-Instruct (spec section 5): `User: {message}\nAssistant:`, without
+/// white space at the end. Answers are inserted as the model wrote them, and a system message comes first.
 pub fn instruct(messages: &[Message]) -> String {
     let mut text = String::new();
     for message in messages {

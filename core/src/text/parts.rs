@@ -1,4 +1,5 @@
-//! The small components of `tokenizer.json`: an allow-list, everything else is refused by name.
+//! The small components of `tokenizer.json`. Only the components listed here are supported; any other is an error that
+//! names it.
 
 use serde_json::{Value, value::RawValue};
 use tokenizers::NormalizedString;
@@ -10,13 +11,13 @@ use super::{
 };
 use crate::Result;
 
-/// Longest component in bytes; published ones have a few hundred.
+/// Longest component in bytes. Published ones have a few hundred.
 const MAX_COMPONENT: usize = 64 << 10;
-/// Most steps of a sequence.
+/// The most steps of a sequence.
 const MAX_STEPS: usize = 8;
-/// Most ids that a post-processor puts before or behind a text.
+/// The most ids that a post-processor puts before or after a text.
 const MAX_AFFIX: usize = 64;
-/// The split pattern of GPT-2, which `ByteLevel` stands for.
+/// The split pattern of GPT-2, which `ByteLevel` uses.
 const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 
 /// A Unicode normalisation form.
@@ -28,7 +29,7 @@ pub(super) enum Form {
     Nfkd,
 }
 
-/// `text` in these forms, one after the other.
+/// `text` in these normalisation forms, applied one after the other.
 pub(super) fn normalize(forms: &[Form], text: &str) -> Result<NormalizedString> {
     let mut text = NormalizedString::from(text);
     for form in forms {
@@ -57,7 +58,7 @@ pub(super) fn normalizer(raw: Option<&RawValue>) -> Result<Vec<Form>> {
     Ok(forms)
 }
 
-/// Any number of `Split`, and `ByteLevel` at the end.
+/// Reads a pre-tokenizer: any number of `Split`, then `ByteLevel`.
 pub(super) fn pre_tokenizer(raw: Option<&RawValue>) -> Result<Splitter> {
     let name = "pre_tokenizer";
     let mut splitter = Splitter::default();
@@ -90,13 +91,13 @@ pub(super) fn pre_tokenizer(raw: Option<&RawValue>) -> Result<Splitter> {
     Ok(splitter)
 }
 
-/// The ids before and behind a single text.
+/// The ids that the post-processor puts before and after a single text.
 pub(super) fn post_processor(raw: Option<&RawValue>, pieces: &Pieces) -> Result<(Vec<u32>, Vec<u32>)> {
     let name = "post_processor";
     let (mut prefix, mut suffix) = (Vec::new(), Vec::new());
     for part in sequence(name, "processors", raw)? {
         match kind(&part) {
-            // It only moves offsets.
+            // It only changes offsets, which are not used here.
             "ByteLevel" => continue,
             "TemplateProcessing" => {}
             _ => return Err(unsupported(name, &part)),
@@ -119,7 +120,7 @@ pub(super) fn post_processor(raw: Option<&RawValue>, pieces: &Pieces) -> Result<
         if texts != 1 {
             return Err(bad(format!("post_processor: `single` takes the text {texts} times instead of once")));
         }
-        // Each processor wraps what the ones before it made.
+        // Each processor wraps the result of the previous ones.
         prefix.splice(0..0, before);
         suffix.extend(after);
     }

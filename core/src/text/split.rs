@@ -1,4 +1,4 @@
-//! The pre-tokenizer: a text is split by patterns before the merges see it.
+//! The pre-tokenizer: splits a text by patterns before it is merged into tokens.
 
 use std::{borrow::Cow, sync::OnceLock};
 
@@ -7,20 +7,19 @@ use fancy_regex::{Error as RegexError, Match, Regex, RegexBuilder, RuntimeError}
 use super::wrong::tokenizer as bad;
 use crate::{Error, Result};
 
-/// All patterns of a file in bytes; the longest in use have about 600.
+/// The most bytes of all patterns of a file. The longest ones in use have about 600.
 const MAX_PATTERNS: usize = 1024;
-/// Bound on one compiled automaton in bytes. A pattern can hold some hundred of them, so this
-/// bounds what loading takes: about a second and 100 MB. Published patterns need 512 KiB.
+/// The most bytes of one compiled automaton. A pattern can contain some hundred of them, so this bounds the time and
+/// memory of loading to about a second and 100 MB. Published patterns need 512 KiB.
 const MAX_AUTOMATON: usize = 768 << 10;
-/// Backtracks for one match at first, and in a second try. A run of capitals needs as many as
-/// it has letters, ordinary text a handful.
+/// The most backtracks of one match in the first try, and in the second try. A run of capitals needs as many as it has
+/// letters, and ordinary text a handful.
 const QUICK: usize = 2_000;
 const PATIENT: usize = 1_000_000;
 
-/// How many second tries a text may have: enough for honest patterns, whose backtracking grows
-/// with the length of the match, and few enough that backtracking in sum is linear in the text.
-/// What remains to a crafted pattern is to look ahead to the end of the text at every character,
-/// which is quadratic: about a second for 16 KiB.
+/// How many second tries a text may have. They are enough for honest patterns, whose backtracking grows with the length
+/// of the match, and few enough that all backtracking together is linear in the text. A crafted pattern can still look
+/// ahead to the end of the text at every character. That is quadratic: about a second for 16 KiB.
 pub(super) struct Budget(usize);
 
 impl Budget {
@@ -29,7 +28,7 @@ impl Budget {
     }
 }
 
-/// Which pieces a step keeps: `Isolated` keeps all, `Removed` one kind.
+/// Which pieces a step keeps: `Isolated` keeps all of them, `Removed` one kind.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Keep {
     All,
@@ -39,16 +38,16 @@ pub(super) enum Keep {
 
 struct Step {
     quick: Regex,
-    /// The same pattern with a larger backtrack limit; few texts need it.
+    /// The same pattern with a larger backtrack limit. Few texts need it.
     patient: OnceLock<Option<Regex>>,
     keep: Keep,
 }
 
-/// The split steps in order, and those of `ByteLevel` at the end.
+/// The split steps in order, then the step of `ByteLevel`.
 #[derive(Default)]
 pub(super) struct Splitter {
     steps: Vec<Step>,
-    /// `ByteLevel` gives every piece a leading space if it has none, and splits after that.
+    /// `ByteLevel` puts a space in front of every piece that has none, and splits after that.
     prefix_space: bool,
     last: Option<Step>,
 }
@@ -64,7 +63,7 @@ impl Splitter {
         Ok(())
     }
 
-    /// Sets what `ByteLevel` does before its bytes.
+    /// Sets the options of `ByteLevel`: whether it adds a space, and its pattern.
     pub(super) fn byte_level(&mut self, prefix_space: bool, pattern: Option<&str>) -> Result<()> {
         self.prefix_space = prefix_space;
         self.last = pattern.map(|p| Step::new(p, Keep::All)).transpose()?;
@@ -109,7 +108,7 @@ impl Step {
         Ok(Step { quick, patient: OnceLock::new(), keep })
     }
 
-    /// Appends the pieces of `text`, none of them empty.
+    /// Appends the pieces of `text`. Empty pieces are left out.
     fn split<'t>(&self, text: &'t str, budget: &mut Budget, out: &mut Vec<&'t str>) -> Result<()> {
         let (mut done, mut at) = (0, 0);
         while let Some(m) = self.find(text, at, budget)? {
@@ -120,7 +119,7 @@ impl Step {
                 out.push(m.as_str());
             }
             done = m.end();
-            // An empty match splits, and the search goes on behind the next character.
+            // An empty match also splits. The search continues after the next character.
             at = done;
             if m.start() == m.end() {
                 let Some(c) = text[done..].chars().next() else { break };
@@ -146,7 +145,7 @@ impl Step {
             next: "Break up very long words or runs of one kind of character, or use the unmodified tokenizer.json",
         };
         match found.map_err(|e| refuse(e.to_string()))? {
-            // `\K` can move the start of a match behind its end or into the one before.
+            // `\K` can move the start of a match behind its end, or into the previous match.
             Some(m) if m.start() < at || m.end() < m.start() => Err(refuse("its matches overlap".to_owned())),
             found => Ok(found),
         }

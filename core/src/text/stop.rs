@@ -1,38 +1,38 @@
-//! Stop strings in streamed text.
+//! Finds stop texts in streamed text.
 
 use std::collections::VecDeque;
 
 use crate::{Error, Result};
 
-/// Most stop strings, and the longest in bytes.
+/// The most stop texts, and the most bytes of one.
 const MAX_STOPS: usize = 64;
 const MAX_STOP: usize = 4096;
 
-/// Finds the first of several stop strings in a text that comes in pieces.
+/// Finds the first of several stop texts in a text that comes in pieces.
 ///
-/// The stop string that is complete first ends the text; of two that end together, the longer one. How the text is
-/// cut into pieces makes no difference. Only text that could be the beginning of a stop string is held back. A piece
-/// costs its length times the number of stop strings.
+/// The stop text that is complete first ends the text. If two end at the same character, the longer one counts. How the
+/// text is cut into pieces makes no difference. Only text that could be the beginning of a stop text is held back. The
+/// time for a piece is its length times the number of stop texts.
 #[derive(Debug)]
 pub struct StopMatcher {
     stops: Vec<Stop>,
-    /// Characters that may belong to a stop string, and whether they are ever shown.
+    /// Characters that may belong to a stop text, and whether they may be shown.
     held: VecDeque<(char, bool)>,
     stopped: bool,
 }
 
-/// One stop string under the Knuth-Morris-Pratt search.
+/// One stop text, with the tables of the Knuth-Morris-Pratt search.
 #[derive(Debug)]
 struct Stop {
     text: Vec<char>,
-    /// For each prefix, the length of its longest proper border.
+    /// For each prefix of the stop text, the length of its longest proper border.
     borders: Vec<usize>,
-    /// How many of its characters the end of the text so far matches.
+    /// How many characters of the stop text match the end of the text so far.
     matched: usize,
 }
 
 impl StopMatcher {
-    /// A matcher for these stop strings; with none of them, it never stops.
+    /// A matcher for these stop texts. Without any, it never stops.
     ///
     /// # Errors
     ///
@@ -51,13 +51,13 @@ impl StopMatcher {
         Ok(StopMatcher { stops: stops.into_iter().map(Stop::new).collect(), held: VecDeque::new(), stopped: false })
     }
 
-    /// Takes more text; gives what is safe to print, and whether a stop string was found. The
-    /// stop string and what follows it are never given.
+    /// Takes more text. Returns the text that is safe to show, and whether a stop text was found. The stop text and
+    /// what follows it are never returned.
     pub fn push(&mut self, text: &str) -> (String, bool) {
         self.take(text, true)
     }
 
-    /// As [`StopMatcher::push`], of text that is looked at and never given: a special token.
+    /// As [`StopMatcher::push`], for text that is searched but never shown: a special token.
     pub fn push_hidden(&mut self, text: &str) -> (String, bool) {
         self.take(text, false)
     }
@@ -80,14 +80,14 @@ impl StopMatcher {
         (self.release(hold), false)
     }
 
-    /// Gives what is held but for the last `hold` characters.
+    /// Returns the held characters except the last `hold`.
     fn release(&mut self, hold: usize) -> String {
         let safe = self.held.drain(..self.held.len() - hold);
         safe.filter_map(|(c, shown)| shown.then_some(c)).collect()
     }
 
-    /// Ends the text: what was held back, or nothing after a stop string. The matcher can then
-    /// begin another text.
+    /// Ends the text. Returns the text that was held back, or nothing after a stop text. The matcher can then be used
+    /// for another text.
     pub fn finish(&mut self) -> String {
         self.stopped = false;
         self.stops.iter_mut().for_each(|s| s.matched = 0);
@@ -110,7 +110,7 @@ impl Stop {
         Stop { text, borders, matched: 0 }
     }
 
-    /// Takes a character; gives the length of the stop string if it is now complete.
+    /// Takes a character. Returns the length of the stop text if it is now complete.
     fn push(&mut self, c: char) -> Option<usize> {
         while self.matched > 0 && self.text[self.matched] != c {
             self.matched = self.borders[self.matched - 1];

@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use super::bytes::Pieces;
 
-/// Decodes tokens as they come; made by [`Tokenizer::stream`](super::Tokenizer::stream).
+/// Decodes tokens one at a time. Made by [`Tokenizer::stream`](super::Tokenizer::stream).
 ///
-/// What [`push`](TextStream::push) and [`finish`](TextStream::finish) return, end to end, is
-/// what [`Tokenizer::decode`](super::Tokenizer::decode) gives for the same ids. At most three
-/// bytes are held back, and a token costs no more than its own length.
+/// The texts that [`push`](TextStream::push) and [`finish`](TextStream::finish) return, joined, equal what
+/// [`Tokenizer::decode`](super::Tokenizer::decode) gives for the same ids. At most three bytes are held back, and the
+/// time for a token depends only on its own length.
 pub struct TextStream {
     pieces: Arc<Pieces>,
     skip_special: bool,
-    /// The beginning of a character.
+    /// The first bytes of an incomplete character.
     held: Vec<u8>,
 }
 
@@ -25,7 +25,7 @@ impl TextStream {
         self.pieces.is_special(id)
     }
 
-    /// The text that `id` completes; empty while a character is incomplete, and for an id without a token.
+    /// The text that `id` completes. It is empty while a character is incomplete, and for an id without a token.
     pub fn push(&mut self, id: u32) -> String {
         self.held.extend_from_slice(self.pieces.get(id, self.skip_special));
         let mut text = String::new();
@@ -34,7 +34,7 @@ impl TextStream {
             let (valid, bad) = rest.split_at(e.valid_up_to());
             text.push_str(std::str::from_utf8(valid).unwrap_or_default());
             rest = bad;
-            // No error length: these bytes can still become a character.
+            // Without an error length, these bytes can still become a character.
             let Some(length) = e.error_len() else { break };
             text.push(char::REPLACEMENT_CHARACTER);
             rest = &bad[length..];
@@ -48,8 +48,8 @@ impl TextStream {
         text
     }
 
-    /// Ends the text: U+FFFD if a character stayed incomplete, else nothing. The stream can then
-    /// begin another text.
+    /// Ends the text. Returns U+FFFD if the last character is incomplete, else nothing. The stream can then be used for
+    /// another text.
     pub fn finish(&mut self) -> String {
         let text = String::from_utf8_lossy(&self.held).into_owned();
         self.held.clear();

@@ -1,5 +1,5 @@
-//! Chat templates: how a model wants a conversation to be written. The files come from strangers, so they may be
-//! hostile.
+//! Chat templates: the form in which a model wants a conversation. The files may come from strangers, so they are not
+//! trusted.
 
 use std::collections::BTreeMap;
 
@@ -14,25 +14,25 @@ use super::wrong::template as bad;
 use crate::json;
 use crate::{Error, Result};
 
-/// Longest JSON file with a template in it; the longest in use have about 1 MB.
+/// Longest JSON file that contains a template. The longest ones in use have about 1 MB.
 const MAX_FILE: usize = 16 << 20;
-/// Longest text of all messages together, and longest rendering, in bytes.
+/// The most bytes of all messages together, and of a rendered text.
 const MAX_MESSAGES: usize = 512 << 10;
 const MAX_OUTPUT: usize = 1 << 20;
-/// The special tokens that every tokenizer may have; models name more of their own.
+/// The names of special tokens that every tokenizer may have. A model may name more of its own.
 const STANDARD_TOKENS: [&str; 7] =
     ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
-/// A chat template in Jinja, as transformers renders it, bounded in time and memory whatever it says.
+/// A chat template in Jinja, rendered as in transformers, but bounded in time and memory whatever the template says.
 ///
-/// Templates see the messages, the special tokens by name, and what [`TemplateOptions`] says; `tools` and `documents` are
-/// none. `{% include %}` and its relatives, `{% block %}` and `{% autoescape %}` are refused, as are the filters that no
-/// prompt needs (`wordwrap`, `striptags` and the like). The error names the line.
+/// Templates see the messages, the special tokens by name, and the options of [`TemplateOptions`]. `tools` and
+/// `documents` are `none`. `{% include %}` and similar tags, `{% block %}` and `{% autoescape %}` are errors, as are
+/// filters that no prompt needs (`wordwrap`, `striptags` and similar ones). The error names the line.
 pub struct ChatTemplate {
     jinja: Compiled,
-    /// Special tokens by name (`bos_token`).
+    /// The texts of special tokens by name (`bos_token`).
     tokens: BTreeMap<String, String>,
-    /// The quoted texts of the template.
+    /// The quoted texts of the template that have no escapes.
     pub(super) quoted: Vec<String>,
 }
 
@@ -42,28 +42,29 @@ pub struct TemplateOptions {
     /// Whether the model thinks before it answers: the variable `enable_thinking`. `None` does not set the variable, and
     /// the template decides.
     pub thinking: Option<bool>,
-    /// The date and time that `strftime_now` tells. Without it, templates do not find that function.
+    /// The date and time for `strftime_now`. Without it, templates do not have that function.
     pub now: Option<LocalTime>,
 }
 
-/// The files of a checkpoint that can say how a conversation is written. All of them are optional.
+/// The files of a checkpoint that can have a chat template or special tokens. All of them are optional.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ChatFiles<'a> {
-    /// `chat_template.jinja`: the template itself. It comes first.
+    /// `chat_template.jinja`: the template itself. It takes precedence over the other files.
     pub chat_template_jinja: Option<&'a [u8]>,
-    /// `tokenizer_config.json`: `chat_template`, a text or a list of named ones, and the texts of special tokens.
+    /// `tokenizer_config.json`: its `chat_template` is a text or a list of named texts. It also has the texts of
+    /// special tokens.
     pub tokenizer_config: Option<&'a [u8]>,
-    /// `chat_template.json`: `chat_template`.
+    /// `chat_template.json`: its `chat_template`.
     pub chat_template_json: Option<&'a [u8]>,
-    /// `special_tokens_map.json`: texts of special tokens that `tokenizer_config.json` does not tell.
+    /// `special_tokens_map.json`: texts of special tokens that `tokenizer_config.json` does not have.
     pub special_tokens_map: Option<&'a [u8]>,
 }
 
-/// The fields that are read from any of the JSON files.
+/// The fields that are used from any of the JSON files.
 #[derive(Default)]
 struct Fields {
     chat_template: Option<Templates>,
-    /// Special tokens by name.
+    /// Texts of special tokens by name.
     tokens: BTreeMap<String, String>,
 }
 
@@ -100,14 +101,14 @@ impl ChatTemplate {
     ///
     /// # Errors
     ///
-    /// [`Error::Template`] if it is longer than 128 KiB, is not Jinja, or uses what is not supported.
+    /// [`Error::Template`] if it is longer than 128 KiB, is not Jinja, or uses something that is not supported.
     pub fn new(source: &str) -> Result<ChatTemplate> {
         let guarded = guard(source)?;
         let jinja = Compiled::new(guarded.source)?;
         Ok(ChatTemplate { jinja, tokens: BTreeMap::new(), quoted: guarded.quoted })
     }
 
-    /// The template of a checkpoint, or `None` where it has none.
+    /// The template of a checkpoint, or `None` if it has none.
     ///
     /// # Errors
     ///
@@ -141,7 +142,7 @@ impl ChatTemplate {
         Ok(Some(template))
     }
 
-    /// Sets the text that the template finds under a special token's name (`bos_token`, `eos_token`).
+    /// Sets the text of a special token that the template knows by name (`bos_token`, `eos_token`).
     pub fn set_token(&mut self, name: &str, text: &str) {
         self.tokens.insert(name.to_owned(), text.to_owned());
     }
@@ -151,14 +152,15 @@ impl ChatTemplate {
         self.tokens.get("eos_token").map(String::as_str)
     }
 
-    /// The conversation as the template writes it; with `add_generation_prompt`, up to where the answer begins.
+    /// The conversation as the template writes it. With `add_generation_prompt`, it ends where the answer begins.
     ///
-    /// To run it, use [`ChatTemplate::encode`]: in this text, control tokens and messages that spell them look the same.
+    /// To run the conversation, use [`ChatTemplate::encode`]: in this text, control tokens and messages that spell them
+    /// look the same.
     ///
     /// # Errors
     ///
-    /// [`Error::Template`] if the template fails, refuses the conversation (`raise_exception`), or takes more than its
-    /// fuel or writes more than 1 MiB. [`Error::Prompt`] if the messages have more than 512 KiB of text.
+    /// [`Error::Template`] if the template fails, refuses the conversation (`raise_exception`), uses up its fuel, or
+    /// writes more than 1 MiB. [`Error::Prompt`] if the messages have more than 512 KiB of text.
     pub fn render(
         &self,
         messages: &[Message],
@@ -179,7 +181,7 @@ impl ChatTemplate {
         Ok(text)
     }
 
-    /// As [`ChatTemplate::render`], of any length that the fuel allows.
+    /// As [`ChatTemplate::render`], but without a limit on the length of the result, except by the fuel.
     pub(super) fn render_any(
         &self,
         messages: &[Message],
@@ -199,7 +201,7 @@ impl ChatTemplate {
             .collect();
         let none = |name| (name, Value::from(()));
         let tokens = self.tokens.iter().map(|(name, text)| (name.as_str(), Value::from(text.as_str())));
-        // Of two variables with one name, the later one counts: a token cannot hide the messages.
+        // Of two variables with the same name, the later one counts. So a token cannot hide the messages.
         let mut context: Vec<(&str, Value)> = tokens.collect();
         context.extend([
             ("messages", Value::from(messages)),
@@ -226,14 +228,14 @@ fn fields(file: &str, bytes: Option<&[u8]>) -> Result<Fields> {
                 let wrong = |_| bad(format!("{file}: `chat_template` is neither a text nor a list of named templates"));
                 fields.chat_template = serde_json::from_str(value.get()).map_err(wrong)?;
             }
-            // A model's own tokens by name. As a list they have no names.
+            // A model's own special tokens by name. If they are a list, they have no names.
             "extra_special_tokens" | "model_specific_special_tokens" => {
                 let named: BTreeMap<String, Special> = serde_json::from_str(value.get()).unwrap_or_default();
                 fields.tokens.extend(named.into_iter().map(|(name, token)| (name, token.text())));
             }
             _ if key.ends_with("_token") => match serde_json::from_str::<Option<Special>>(value.get()) {
                 Ok(token) => fields.tokens.extend(token.map(|token| (key, token.text()))),
-                // Others are settings, such as `add_bos_token`.
+                // Other keys are settings, such as `add_bos_token`.
                 Err(_) if !STANDARD_TOKENS.contains(&key.as_str()) => {}
                 Err(_) => return Err(bad(format!("{file}: `{key}` is neither a text nor a token with `content`"))),
             },

@@ -1,4 +1,5 @@
-//! Errors about files of text, with bounded messages: what a file says may be long.
+//! Errors about tokenizers and templates. Their messages are cut to a bounded length, because texts from a file may be
+//! long.
 
 use crate::Error;
 

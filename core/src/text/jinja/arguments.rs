@@ -1,4 +1,4 @@
-//! The arguments of filters and methods, and what is said of wrong ones.
+//! The arguments of filters and methods, and the errors about wrong ones.
 
 use minijinja::value::{Kwargs, from_args};
 use minijinja::{Error, ErrorKind, State, Value};
@@ -6,12 +6,12 @@ use minijinja::{Error, ErrorKind, State, Value};
 /// The most bytes that one value may hold or a filter may write.
 pub(super) const MAX_BYTES: usize = 2 << 20;
 
-/// An error that a template's filter or function ends with.
+/// The error of a filter or function of a template.
 pub(super) fn invalid(why: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidOperation, why.into())
 }
 
-/// Arguments by their names, whether a template gives them by place or by name.
+/// Arguments by name, whether a template gives them by position or by name.
 pub(super) fn arguments<const N: usize>(given: &[Value], names: [&str; N]) -> Result<[Option<Value>; N], Error> {
     let (places, named): (&[Value], Kwargs) = from_args(given)?;
     if places.len() > N {
@@ -28,7 +28,7 @@ pub(super) fn arguments<const N: usize>(given: &[Value], names: [&str; N]) -> Re
     Ok(found)
 }
 
-/// A width that a template asks for, paid before anything so wide is made.
+/// A width that a template asks for. Its fuel is consumed before anything of that width is made.
 pub(super) fn width(state: &State, what: &str, number: &Value) -> Result<usize, Error> {
     let width = i64::try_from(number.clone()).map_err(|_| invalid(format!("{what}: a width is not a whole number")))?;
     let width = usize::try_from(width.max(0)).unwrap_or(usize::MAX);

@@ -1,4 +1,4 @@
-//! Filters and tests that minijinja lacks, reads in another way than Jinja, or does not bound.
+//! Filters and tests that minijinja lacks, defines in another way than Jinja, or does not bound.
 
 use minijinja::formatting::{FormatStyle, format};
 use minijinja::value::{Kwargs, Rest, Tuple, ValueKind, ValueOrKwargs, from_args};
@@ -10,15 +10,15 @@ use super::keep::{Group, keep};
 
 /// The filter that operands of `*` go through.
 pub(super) const NUMBER: &str = "_number";
-/// The filter that `'...' % values` becomes.
+/// The filter that `'...' % values` is replaced by.
 pub(super) const PERCENT: &str = "_percent";
 
-/// Longest set of characters to strip; stripping compares each character with each.
+/// The most bytes of a set of characters to strip. Stripping compares each character of a text with each of the set.
 const MAX_STRIP: usize = 64;
-/// Filters that make values hold one another several times, or that Jinja does not have.
+/// Filters that make values share parts with one another, or that Jinja does not have.
 const REMOVED: [&str; 6] = ["zip", "chain", "slice", "pprint", "urlencode", "lines"];
 
-/// Puts them into an environment.
+/// Adds the filters and tests of this module to an environment.
 pub(super) fn add(jinja: &mut Environment) {
     REMOVED.iter().for_each(|name| jinja.remove_filter(name));
     jinja.add_filter(NUMBER, number);
@@ -48,7 +48,7 @@ pub(super) fn add(jinja: &mut Environment) {
     jinja.add_test("callable", |value: &Value| value.kind() == ValueKind::Plain);
 }
 
-/// Where a text stands in its width.
+/// On which side a text is aligned in its width.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Side {
     Left,
@@ -56,20 +56,21 @@ pub(super) enum Side {
     Both,
 }
 
-/// A text with `fill` around it, `width` characters wide.
+/// A text that is padded with `fill` to `width` characters.
 pub(super) fn padded(text: &str, width: usize, side: Side, fill: char) -> String {
     let missing = width.saturating_sub(text.chars().count());
     let before = match side {
         Side::Left => 0,
         Side::Right => missing,
-        // As Python: of an odd number, the larger half stands in front where the width is odd.
+        // As in Python: if the padding is odd, the larger half is in front where the width is odd.
         Side::Both => missing / 2 + (missing & width & 1),
     };
     let fill = |count| std::iter::repeat_n(fill, count);
     fill(before).chain(text.chars()).chain(fill(missing - before)).collect()
 }
 
-/// Values in a text, as Python's `%` and `format` put them there. How long it becomes is bounded and paid before.
+/// Values in a text, formatted as Python's `%` and `format` do it. Before that, the length of the result is bounded,
+/// and its fuel is consumed.
 pub(super) fn formatted(state: &State, style: FormatStyle, text: &str, values: &[Value]) -> Result<String, Error> {
     let (mut longest, (places, named)) = (32, from_args::<(&[Value], Kwargs)>(values)?);
     let names = named.args().map(|name| named.get::<Value>(name)).collect::<Result<Vec<_>, Error>>()?;
@@ -79,7 +80,7 @@ pub(super) fn formatted(state: &State, style: FormatStyle, text: &str, values: &
             None => keep(state, value)?.to_string().len(),
         });
     }
-    // Any number of the text may be a width or a precision.
+    // Any number in the text may be a width or a precision.
     let widths = text.split(|c: char| !c.is_ascii_digit()).filter(|digits| !digits.is_empty());
     let widths = widths.map(|digits| digits.parse().unwrap_or(usize::MAX)).fold(0, usize::saturating_add);
     let fields = text.matches(['%', '{']).count();
@@ -88,14 +89,14 @@ pub(super) fn formatted(state: &State, style: FormatStyle, text: &str, values: &
         return Err(invalid(format!("format: it could write {most} bytes, more than {MAX_BYTES}")));
     }
     state.consume_fuel(most as u64 / 64)?;
-    // A number of a message would become any character, and several of them a control token.
+    // The conversion `c` would turn a number of a message into any character, and several of them into a control token.
     if makes_characters(style, text) {
         return Err(invalid("format: the conversion `c` is not supported"));
     }
     format(style, text, values)
 }
 
-/// Whether a field of the text has the conversion `c`, or may have it.
+/// Whether a field of the text has the conversion `c`, or could have it.
 fn makes_characters(style: FormatStyle, text: &str) -> bool {
     match style {
         FormatStyle::Printf => text.split('%').skip(1).any(|field| {
@@ -122,12 +123,12 @@ fn number(value: &Value) -> Result<Value, Error> {
     }
 }
 
-/// Whether Python can iterate over it: a text, a list or a mapping, but not `none`.
+/// Whether Python can iterate over the value: a text, a list or a mapping, but not `none`.
 fn is_container(value: &Value) -> bool {
     matches!(value.kind(), ValueKind::String | ValueKind::Seq | ValueKind::Map | ValueKind::Iterable)
 }
 
-/// Refuses more characters to strip than [`MAX_STRIP`].
+/// Refuses to strip more bytes than [`MAX_STRIP`].
 pub(super) fn strip(chars: Option<&str>) -> Result<(), Error> {
     match chars {
         Some(chars) if chars.len() > MAX_STRIP => Err(invalid(format!("more than {MAX_STRIP} bytes to strip"))),
@@ -135,7 +136,7 @@ pub(super) fn strip(chars: Option<&str>) -> Result<(), Error> {
     }
 }
 
-/// A value as text; what is undefined is empty.
+/// A value as text. Undefined values are empty.
 fn text_of(state: &State, value: &Value) -> Result<String, Error> {
     match value.as_str() {
         Some(text) => Ok(text.to_owned()),
@@ -160,7 +161,7 @@ fn trim(state: &mut State, value: &Value, given: Rest<ValueOrKwargs>) -> Result<
     })
 }
 
-/// For HTML, with the references that Jinja writes.
+/// Escapes a value for HTML, with the same references as Jinja.
 fn escape(state: &mut State, value: &Value) -> Result<Value, Error> {
     if value.is_safe() {
         return Ok(value.clone());
@@ -187,7 +188,7 @@ fn default(value: &Value, given: Rest<ValueOrKwargs>) -> Result<Value, Error> {
     Ok(if value.is_undefined() || falsy { other.unwrap_or_else(|| "".into()) } else { value.clone() })
 }
 
-/// What is no number becomes the default.
+/// The filter `int`. A value that is not a number becomes the default.
 fn int(state: &mut State, value: &Value, given: Rest<ValueOrKwargs>) -> Result<Value, Error> {
     let [default, base] = arguments(&given.into_values(), ["default", "base"])?;
     let (base, default) = (base.map(u32::try_from).transpose()?, default.unwrap_or_else(|| 0.into()));
@@ -197,7 +198,7 @@ fn int(state: &mut State, value: &Value, given: Rest<ValueOrKwargs>) -> Result<V
     }
 }
 
-/// What is no number becomes the default.
+/// The filter `float`. A value that is not a number becomes the default.
 fn float(state: &mut State, value: &Value, given: Rest<ValueOrKwargs>) -> Result<Value, Error> {
     let [default] = arguments(&given.into_values(), ["default"])?;
     let default = default.unwrap_or_else(|| 0.0.into());
@@ -207,7 +208,7 @@ fn float(state: &mut State, value: &Value, given: Rest<ValueOrKwargs>) -> Result
     }
 }
 
-/// What may be a number, as a text without white space around it.
+/// A value that may be a number, as a text without white space around it.
 fn numeric(value: &Value) -> Result<Option<Value>, Error> {
     match value.kind() {
         ValueKind::Undefined => Err(invalid("an undefined value is no number")),
@@ -217,7 +218,7 @@ fn numeric(value: &Value) -> Result<Option<Value>, Error> {
     }
 }
 
-/// An attribute, and not an item: a mapping has none.
+/// The filter `attr`: an attribute, not an item. A mapping has no attributes.
 fn attr(value: &Value, name: &Value) -> Result<Value, Error> {
     match value.kind() {
         ValueKind::Map => Ok(Value::UNDEFINED),

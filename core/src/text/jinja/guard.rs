@@ -1,17 +1,19 @@
-//! Checks a chat template, and completes it, before minijinja compiles it.
+//! Checks a chat template before minijinja compiles it, and adds the filters that bound its values.
 //!
-//! minijinja's fuel counts instructions, and the size of flat data. It does not count what a value contains when that
+//! minijinja's fuel counts instructions and the size of flat data. It does not count what is inside a value when that
 //! value is printed or compared, and it does not bound the stack. So a list that contains itself overflows the stack.
-//! A list that contains one list twice, and so on forty times over, takes for ever, and so does `x + x`. Fuel also
-//! does not bound how deep an expression nests while it is compiled. Therefore:
+//! Printing a list that contains another list twice, which contains a third list twice, and so on for forty levels,
+//! takes practically for ever. So does repeated `x + x`. Fuel also does not bound how deep an expression nests while it
+//! is compiled. Therefore:
 //!
-//! - tags are short, which bounds the expressions;
-//! - whatever is bound to a name goes through the filter [`KEEP`], which makes it a tree of bounded size: of two
-//!   names, one cannot hold the other any more, and nothing grows from one tag to the next unpaid;
-//! - what `*` multiplies goes through the filter [`NUMBER`], which refuses lists: a product of lists shares its parts;
-//! - `'...' % values`, which minijinja does not know, becomes the filter [`PERCENT`].
+//! - Tags are short, which bounds the expressions.
+//! - Every value that is bound to a name goes through the filter [`KEEP`], which makes it a tree of bounded size. So no
+//!   value can contain the value of another name, and growing from one tag to the next costs fuel.
+//! - The operands of `*` go through the filter [`NUMBER`], which refuses lists, because a product of lists shares its
+//!   parts.
+//! - `'...' % values`, which minijinja does not know, is replaced by the filter [`PERCENT`].
 //!
-//! Each of these cases has a template in the tests that shows what happens otherwise.
+//! For each of these rules, the tests have a template that shows what happens without it.
 
 use super::filters::{NUMBER, PERCENT};
 use super::keep::KEEP;
@@ -20,40 +22,40 @@ use super::tags::Token::{Quoted, Sign, Word};
 use crate::text::wrong::template as bad;
 use crate::{Error, Result};
 
-/// Longest template in bytes; the longest in use have about 40,000.
+/// Longest template in bytes. The longest ones in use have about 40,000.
 const MAX_SOURCE: usize = 128 << 10;
-/// Most `elif`, which nest in the compiler.
+/// The most `elif` of a template. They nest in the compiler.
 const MAX_ELIF: usize = 200;
 
 /// A template that may be compiled.
 pub(in crate::text) struct Guarded {
     pub(in crate::text) source: String,
-    /// Texts in quotes, without escapes.
+    /// The quoted texts of the template that have no escapes.
     pub(in crate::text) quoted: Vec<String>,
 }
 
-/// What stands instead of a piece of the source.
+/// A replacement of a piece of the source.
 struct Edit {
     start: usize,
     end: usize,
     text: String,
 }
 
-/// What is known of a template up to some tag.
+/// The state of the check, up to some tag.
 #[derive(Default)]
 struct Guard {
     edits: Vec<Edit>,
     quoted: Vec<String>,
     elifs: usize,
-    /// The targets of `set` tags that are open, where filters can make lists of their text.
+    /// The target of each open `{% set %}` block if the set has filters, which can make lists of its text.
     sets: Vec<Option<String>>,
 }
 
-/// Checks a template, and puts [`KEEP`] where names are bound. Line breaks become `\n`, as in Jinja.
+/// Checks a template, and inserts [`KEEP`] wherever a name is bound. Line breaks become `\n`, as in Jinja.
 ///
 /// # Errors
 ///
-/// [`Error::Template`] with the line, if something is not supported.
+/// [`Error::Template`] with the line, if the template uses something that is not supported.
 pub(in crate::text) fn guard(source: &str) -> Result<Guarded> {
     if source.len() > MAX_SOURCE {
         return Err(bad(format!("it has {} bytes, more than {MAX_SOURCE}", source.len())));
@@ -72,9 +74,9 @@ pub(in crate::text) fn guard(source: &str) -> Result<Guarded> {
     Ok(Guarded { source: edited(source, guard.edits), quoted: guard.quoted })
 }
 
-/// The text with these changes.
+/// The source with these replacements.
 fn edited(source: &str, mut edits: Vec<Edit>) -> String {
-    // Those at one place stay in their order.
+    // Edits at the same place keep their order.
     edits.sort_by_key(|edit| edit.start);
     let (mut text, mut done) = (String::with_capacity(source.len() + source.len() / 4), 0);
     for edit in edits {
@@ -86,10 +88,10 @@ fn edited(source: &str, mut edits: Vec<Edit>) -> String {
 }
 
 impl Guard {
-    /// Reads what begins with the `{` at `start`; gives where to read on.
+    /// Checks what begins with the `{` at `start`. Returns where to continue.
     fn part(&mut self, source: &str, start: usize) -> Result<usize> {
         let closing = match source.as_bytes().get(start + 1) {
-            // Without an end, minijinja says so.
+            // A comment without an end is reported by minijinja.
             Some(b'#') => return Ok(source[start..].find("#}").map_or(source.len(), |length| start + length + 2)),
             Some(b'%') => "%}",
             Some(b'{') => "}}",
@@ -117,7 +119,7 @@ impl Guard {
         self.edits.push(Edit { start, end, text: text.into() });
     }
 
-    /// `{% statement ... %}`.
+    /// Checks `{% statement ... %}`.
     fn statement(&mut self, source: &str, statement: &str, tag: &Tag) -> Result<()> {
         let mut names = Vec::new();
         match statement {
@@ -128,7 +130,7 @@ impl Guard {
             "endset" => names.extend(self.sets.pop().flatten()),
             "for" | "macro" | "call" => names = bound(tag),
             "with" => names = with(tag),
-            // transformers marks the answers with it, and prints nothing.
+            // transformers marks the answers with this tag, which prints nothing.
             "generation" => self.replace(tag.places[0], "if true"),
             "endgeneration" => self.replace(tag.places[0], "endif"),
             other => {
@@ -139,20 +141,23 @@ impl Guard {
         if self.elifs > MAX_ELIF {
             return Err(bad(format!("it has more than {MAX_ELIF} `elif`")));
         }
-        // As the tag ends, so do the ones behind it: white space goes or stays as it would.
+        // The inserted tags end like this tag (`%}` or `-%}`), so that white space is kept or removed as before.
         let close = &source[tag.close..tag.end];
         names.iter().for_each(|name| self.insert(tag.end, format!("{{% set {name} = ({name})|{KEEP} {close}")));
         Ok(())
     }
 
-    /// `{% set target = value %}`, or `{% set target %}` and `{% set target|filter %}` with the text behind them.
+    /// Inserts [`KEEP`] into `{% set target = value %}`, or remembers the target of `{% set target %}` and of `{% set
+    /// target|filter %}`, whose text follows.
     fn set(&mut self, source: &str, tag: &Tag) {
         let outside = |sign| tag.tokens.iter().zip(tag.depths(0)).position(|(t, depth)| depth == 0 && *t == Sign(sign));
         match (outside("="), outside("|")) {
             (Some(equals), filter) if filter.is_none_or(|filter| filter > equals) => {
-                // A namespace would become a plain map. What it begins with goes through the filter itself.
+                // A namespace is excepted, because the filter would turn it into a plain map. Its first values go
+                // through the filter by themselves.
                 if equals + 1 < tag.tokens.len() && !is_namespace(tag, equals + 1, tag.tokens.len()) {
-                    // Before it is bound: a namespace that holds itself, be it for a moment, is never freed.
+                    // The filter comes before the value is bound: a namespace that contained itself, even for a moment,
+                    // would never be freed.
                     self.insert(tag.places[equals].1, "(");
                     self.insert(tag.close, format!(")|{KEEP} "));
                 }
@@ -164,14 +169,14 @@ impl Guard {
         }
     }
 
-    /// `*` and `%`, and `loop.cycle()`, which divides by the number of its arguments.
+    /// Checks `*` and `%`, and `loop.cycle()`, which divides by the number of its arguments.
     fn operators(&mut self, tag: &Tag) -> Result<()> {
         const STRONG: [&str; 5] = ["*", "/", "//", "%", "**"];
         for (i, &token) in tag.tokens.iter().enumerate() {
             let before = i.checked_sub(1).map(|i| tag.tokens[i]);
             let end = tag.operand_end(i + 1).map(|last| tag.places[last].1);
             match token {
-                // `f(*values)`.
+                // The `*` of `f(*values)` is no multiplication.
                 Sign("*") if matches!(before, None | Some(Sign("(" | ","))) => {}
                 Sign("*") => {
                     let Some(end) = end else { continue };
@@ -217,7 +222,7 @@ fn bound(tag: &Tag) -> Vec<String> {
     let (statement, until) = (tag.tokens[0], |end| tag.tokens.iter().position(|token| *token == end));
     let from = match statement {
         Word("macro") => 2,
-        // Without brackets behind it, the body of a `call` takes nothing.
+        // Without brackets after it, a `call` binds no names.
         Word("call") if tag.tokens.get(1) != Some(&Sign("(")) => return Vec::new(),
         _ => 1,
     };
@@ -229,7 +234,7 @@ fn bound(tag: &Tag) -> Vec<String> {
     let (mut names, mut before) = (Vec::<String>::new(), Sign(","));
     for (&token, depth) in tag.tokens.get(from..to).unwrap_or_default().iter().zip(tag.depths(from)) {
         match (before, token) {
-            // Behind a `=` stands a parameter's default, in which only brackets have commas.
+            // A parameter's default may follow a `=`. Commas in it are inside brackets.
             (Sign("," | "("), Word(name)) if depth < 2 || statement == Word("for") => names.push(name.to_owned()),
             _ => {}
         }
@@ -238,7 +243,7 @@ fn bound(tag: &Tag) -> Vec<String> {
     names
 }
 
-/// The names that a `with` binds, less those of a namespace, which would become a plain map.
+/// The names that a `with` binds, except those of a namespace, which the filter would turn into a plain map.
 fn with(tag: &Tag) -> Vec<String> {
     let depths: Vec<usize> = tag.depths(0).collect();
     let outside = |i: usize, sign| depths[i] == 0 && tag.tokens[i] == Sign(sign);

@@ -1,4 +1,4 @@
-//! `tojson`: JSON as Python's `json.dumps` writes it.
+//! The filter `tojson`: writes JSON like Python's `json.dumps`.
 
 use minijinja::value::{Rest, ValueKind, ValueOrKwargs};
 use minijinja::{Error, State, Value};
@@ -6,11 +6,11 @@ use minijinja::{Error, State, Value};
 use super::arguments::{MAX_BYTES, arguments, invalid, width};
 use super::keep::keep;
 
-/// How JSON is written: the arguments of `json.dumps`.
+/// The arguments of `json.dumps`.
 struct Style {
-    /// White space of one level, where every item has a line of its own.
+    /// The white space of one level of indentation. With it, every item is on a line of its own.
     indent: Option<String>,
-    /// Between items, and behind a key.
+    /// The separators between items and after a key.
     separators: [String; 2],
     sort_keys: bool,
     ensure_ascii: bool,
@@ -39,9 +39,9 @@ pub(super) fn tojson(state: &mut State, value: &Value, given: Rest<ValueOrKwargs
     let [sort_keys, ensure_ascii] = [sort_keys, ensure_ascii].map(|flag| flag.is_some_and(|flag| flag.is_true()));
     let style = Style { indent, separators, sort_keys, ensure_ascii };
     let mut out = String::new();
-    // A tree of bounded size, before it becomes text.
+    // The value is copied into a tree of bounded size before it is written.
     write(&keep(state, value)?, &style, 0, &mut out)?;
-    // Text costs 1 for 64 bytes; to write it as JSON is a lot slower.
+    // Elsewhere 64 bytes of text cost 1. Writing JSON is a lot slower, so 4 bytes cost 1.
     state.consume_fuel(out.len() as u64 / 4)?;
     Ok(out.into())
 }
@@ -109,7 +109,7 @@ fn write_items(
     Ok(())
 }
 
-/// A new line, where every item has one.
+/// Begins a new line, if every item has one.
 fn line(style: &Style, depth: usize, out: &mut String) -> Result<(), Error> {
     let Some(indent) = &style.indent else { return Ok(()) };
     room(out, indent.len().saturating_mul(depth))?;
@@ -118,7 +118,7 @@ fn line(style: &Style, depth: usize, out: &mut String) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether `more` bytes may be written.
+/// Checks that `more` bytes may be written.
 fn room(out: &str, more: usize) -> Result<(), Error> {
     match out.len().saturating_add(more) > MAX_BYTES {
         true => Err(invalid(format!("tojson: it writes more than {MAX_BYTES} bytes"))),
@@ -126,7 +126,7 @@ fn room(out: &str, more: usize) -> Result<(), Error> {
     }
 }
 
-/// A key as JSON spells it.
+/// A key as JSON writes it.
 fn name(key: &Value) -> Result<String, Error> {
     Ok(match key.kind() {
         ValueKind::String => key.as_str().unwrap_or_default().to_owned(),
@@ -162,7 +162,7 @@ fn quote(text: &str, style: &Style, out: &mut String) {
     out.push('"');
 }
 
-/// A number as Python's `repr` writes it: with an exponent below 1e-4 and from 1e16 on.
+/// A number like Python's `repr`: with an exponent below 1e-4 and from 1e16 on.
 pub(super) fn float(number: f64) -> String {
     let size = number.abs();
     if !number.is_finite() {
@@ -178,7 +178,7 @@ pub(super) fn float(number: f64) -> String {
     if size == 0.0 || (1e-4..1e16).contains(&size) {
         return format!("{number:?}");
     }
-    // Rust: `1e-5`; Python: `1e-05`.
+    // Rust writes `1e-5`, and Python `1e-05`.
     let text = format!("{number:e}");
     let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
     let (sign, exponent) = exponent.strip_prefix('-').map_or(('+', exponent), |exponent| ('-', exponent));

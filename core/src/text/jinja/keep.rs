@@ -1,4 +1,4 @@
-//! What the names of a template may hold: trees of bounded size.
+//! Copies every value that a template binds to a name into a tree of bounded size.
 
 use minijinja::value::{Kwargs, Object, ObjectRepr, Tuple, ValueKind};
 use minijinja::{Error, State, Value, functions};
@@ -10,12 +10,12 @@ use super::arguments::{MAX_BYTES, invalid};
 /// The filter that is put behind every value that a template binds to a name.
 pub(super) const KEEP: &str = "_keep";
 
-/// The limits of a value that is bound to a name: how deep it nests, how many values it has, and how long their texts
-/// are together.
+/// The limits of a value that is bound to a name: how deep it nests, and how many values it has. [`MAX_BYTES`] limits
+/// the length of all its texts together.
 const MAX_DEPTH: usize = 8;
 const MAX_NODES: usize = 10_000;
 
-/// The value as a tree of its own: no part is shared with another value, and none is computed later.
+/// The value as a tree of its own: no part is shared with another value, and no part is computed later.
 pub(super) fn keep(state: &State, value: &Value) -> Result<Value, Error> {
     let (mut nodes, mut bytes) = (0, 0);
     let kept = copy(value, 0, &mut nodes, &mut bytes)?;
@@ -54,7 +54,7 @@ fn copy(value: &Value, depth: usize, nodes: &mut usize, bytes: &mut usize) -> Re
     }
 }
 
-/// `namespace(...)`, whose values are kept.
+/// `namespace(...)`, with values that went through [`keep`].
 pub(super) fn namespace(state: &mut State, first: Option<Value>, values: Kwargs) -> Result<Value, Error> {
     let mut kept = match first {
         None => Vec::new(),
@@ -70,15 +70,15 @@ pub(super) fn namespace(state: &mut State, first: Option<Value>, values: Kwargs)
     functions::namespace(Some(Value::from_pairs(kept).into()))
 }
 
-/// One group of `groupby`: a pair whose parts also have names.
+/// A group that `groupby` makes: a pair whose two parts also have names.
 #[derive(Debug)]
 pub(super) struct Group {
-    /// `grouper` and `list`.
+    /// The parts `grouper` and `list`.
     parts: [Value; 2],
 }
 
 impl Group {
-    /// From `grouper` and `list`.
+    /// Makes a group of `grouper` and `list`.
     pub(super) fn new(parts: Vec<Value>) -> Group {
         let mut parts = parts.into_iter();
         Group { parts: [parts.next().unwrap_or_default(), parts.next().unwrap_or_default()] }

@@ -9,7 +9,7 @@ use super::arguments::{arguments, invalid, width};
 use super::filters::{Side, formatted, padded, strip};
 use super::keep::keep;
 
-/// A method that minijinja does not know: `value.name(given)`.
+/// Calls a method that minijinja does not know: `value.name(given)`.
 pub(super) fn call(state: &mut State, value: &Value, name: &str, given: &[Value]) -> Result<Value, Error> {
     let own = match (value.as_str(), value.kind()) {
         (Some(text), _) => of_text(state, text, name, given)?,
@@ -22,9 +22,9 @@ pub(super) fn call(state: &mut State, value: &Value, name: &str, given: &[Value]
     }
 }
 
-/// The methods of texts that pycompat lacks, reads in another way than Python, or does not bound.
+/// The methods of texts that minijinja's pycompat lacks, defines in another way than Python, or does not bound.
 fn of_text(state: &mut State, text: &str, name: &str, given: &[Value]) -> Result<Option<Value>, Error> {
-    // What a method reads; what it makes is paid when it is there.
+    // The fuel for reading the text. The fuel for the result is consumed when it is made.
     state.consume_fuel(text.len() as u64 / 64)?;
     let pad = |state: &mut State, side| {
         let [wide, fill] = arguments(given, ["width", "fillchar"])?;
@@ -96,7 +96,7 @@ fn of_text(state: &mut State, text: &str, name: &str, given: &[Value]) -> Result
     }))
 }
 
-/// The methods of lists. What they compare is paid.
+/// The methods of lists. Comparisons consume fuel.
 fn of_list(state: &mut State, value: &Value, name: &str, given: &[Value]) -> Result<Option<Value>, Error> {
     if !matches!(name, "count" | "index") {
         return Ok(None);
@@ -123,7 +123,7 @@ fn string(name: &str, value: &Value) -> Result<String, Error> {
     text.ok_or_else(|| invalid(format!("{name} takes a text and not a {}", value.kind())))
 }
 
-/// `split` and `rsplit`, which differ where there are more separators than `maxsplit`.
+/// `split` and `rsplit`. They differ if there are more separators than `maxsplit`.
 fn split(text: &str, name: &str, given: &[Value]) -> Result<Value, Error> {
     let [separator, most] = arguments(given, ["sep", "maxsplit"])?;
     let most = most.map_or(Ok(-1), i64::try_from).map_err(|_| invalid(format!("{name}: maxsplit is no number")))?;
@@ -165,7 +165,7 @@ fn split(text: &str, name: &str, given: &[Value]) -> Result<Value, Error> {
     Ok(parts.into_iter().map(Value::from).collect())
 }
 
-/// The lines of a text; Python knows more line breaks than `\n`.
+/// The lines of a text. Python has more line breaks than `\n`.
 fn lines(text: &str, keep_ends: bool) -> Value {
     const BREAKS: &[char] =
         &['\n', '\r', '\u{b}', '\u{c}', '\u{1c}', '\u{1d}', '\u{1e}', '\u{85}', '\u{2028}', '\u{2029}'];
@@ -183,7 +183,7 @@ fn lines(text: &str, keep_ends: bool) -> Value {
     lines.into()
 }
 
-/// As Python's method, which begins a word behind anything that is no letter; the filter does not.
+/// Python's method `title`, in which a word begins after anything that is no letter. The filter `title` differs.
 fn title(text: &str) -> String {
     let (mut title, mut inside) = (String::with_capacity(text.len()), false);
     for c in text.chars() {

@@ -1,8 +1,9 @@
-//! The Jinja of chat templates: what transformers offers them, less what a hostile one could do harm with.
+//! The Jinja of chat templates: what transformers offers to templates, without what a hostile template could use to do
+//! harm.
 //!
-//! The language is minijinja's. [`guard`] checks and completes a template before minijinja reads it, [`keep`] bounds what
-//! a name may hold, and the filters and methods here are those that minijinja lacks, reads in another way than Jinja, or
-//! does not bound.
+//! The language is minijinja's. [`guard`] checks a template before minijinja compiles it, [`keep`] bounds the values of
+//! names, and the filters and methods here are those that minijinja lacks, defines in another way than Jinja, or does
+//! not bound.
 
 mod arguments;
 mod filters;
@@ -29,11 +30,11 @@ const FUEL: u64 = 100_000;
 /// The name of a template in its environment.
 const NAME: &str = "chat_template";
 
-/// A template that is compiled.
+/// A compiled template.
 pub(super) struct Compiled(Environment<'static>);
 
 impl Compiled {
-    /// Compiles a template that [`guard`] let through.
+    /// Compiles a template that [`guard`] has checked.
     ///
     /// # Errors
     ///
@@ -41,7 +42,7 @@ impl Compiled {
     pub(super) fn new(source: String) -> Result<Compiled> {
         let mut jinja = Environment::new();
         jinja.set_fuel(Some(FUEL));
-        // As transformers does.
+        // The same settings as in transformers.
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
         jinja.set_syntax(syntax.map_err(|e| explained(&e))?);
         jinja.set_formatter(show);
@@ -55,19 +56,20 @@ impl Compiled {
         Ok(Compiled(jinja))
     }
 
-    /// What the template writes, given these variables.
+    /// The text that the template writes with these variables.
     pub(super) fn render<'n>(&self, variables: impl IntoIterator<Item = (&'n str, Value)>) -> Result<String> {
         let template = self.0.get_template(NAME).map_err(|e| explained(&e))?;
         template.render(Value::from_pairs(variables)).map_err(|e| explained(&e))
     }
 }
 
-/// The function that tells a template the date.
+/// The function `strftime_now`, with which a template asks for the date.
 pub(super) fn strftime_now(now: LocalTime) -> Value {
     Value::from_function(move |format: &str| now.format(format).map_err(invalid))
 }
 
-/// Writes a value into the text. What is large inside is refused before it is written, and numbers look as in Python.
+/// Writes a value into the text. A value that is too large is refused before it is written, and numbers look like in
+/// Python.
 fn show(out: &mut Output, state: &mut State, value: &Value) -> Result<(), Error> {
     match value.kind() {
         ValueKind::Seq | ValueKind::Iterable | ValueKind::Map => escape_formatter(out, state, &keep(state, value)?),
@@ -79,7 +81,7 @@ fn show(out: &mut Output, state: &mut State, value: &Value) -> Result<(), Error>
     }
 }
 
-/// What minijinja says, with the line.
+/// The error of minijinja, with the line.
 fn explained(error: &Error) -> crate::Error {
     let kind = error.kind();
     let mut why = match (kind, error.detail()) {
@@ -90,7 +92,7 @@ fn explained(error: &Error) -> crate::Error {
         (_, Some(detail)) => detail.to_owned(),
         (_, None) => kind.to_string(),
     };
-    // In front, for the message may be cut.
+    // The line comes first, because the message may be cut.
     if let Some(line) = error.line() {
         why = format!("line {line}: {why}");
     }

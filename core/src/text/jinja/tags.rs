@@ -1,12 +1,13 @@
-//! The tags of a template, cut into words and signs as minijinja cuts them.
+//! Cuts the tags of a template into words and signs, in the same way as minijinja.
 
 use crate::Result;
 use crate::text::wrong::template as bad;
 
-/// Longest tag in tokens. minijinja compiles operators by recursion: of 2,000 in one tag, a stack of 1 MiB overflows.
+/// The most tokens of a tag. minijinja compiles operators by recursion: 2,000 operators in one tag overflow a stack of
+/// 1 MiB.
 const MAX_TOKENS: usize = 400;
 
-/// A word or a sign of a tag.
+/// A token of a tag.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Token<'s> {
     /// A name, a keyword or a number.
@@ -18,7 +19,7 @@ pub(super) enum Token<'s> {
 }
 use Token::{Quoted, Sign, Word};
 
-/// What stands between `{%` or `{{` and its end.
+/// The tokens between `{%` or `{{` and the end of the tag.
 pub(super) struct Tag<'s> {
     pub(super) tokens: Vec<Token<'s>>,
     /// Where each token begins and ends.
@@ -29,11 +30,11 @@ pub(super) struct Tag<'s> {
 }
 
 impl<'s> Tag<'s> {
-    /// The tag that begins behind its `{%` or `{{`, at `inside`, and ends with `closing`.
+    /// Reads the tag that begins at `inside`, after its `{%` or `{{`, and ends with `closing`.
     ///
     /// # Errors
     ///
-    /// [`Error::Template`](crate::Error::Template) if it does not end, or is too long.
+    /// [`Error::Template`](crate::Error::Template) if the tag does not end, or is too long.
     pub(super) fn read(source: &'s str, inside: usize, closing: &str) -> Result<Tag<'s>> {
         let mut at = inside + usize::from(matches!(source.as_bytes().get(inside), Some(b'-' | b'+')));
         let mut tag = Tag { tokens: Vec::new(), places: Vec::new(), close: 0, end: 0 };
@@ -64,8 +65,8 @@ impl<'s> Tag<'s> {
         }
     }
 
-    /// The index of the last token of the operand that begins at a token: signs in front of it, a name, a number, a text
-    /// or brackets, and the attributes, arguments and filters behind.
+    /// The index of the last token of the operand that begins at token `at`. An operand is a name, a number, a text or
+    /// brackets, with signs before it, and with attributes, arguments and filters after it.
     pub(super) fn operand_end(&self, mut at: usize) -> Option<usize> {
         while matches!(self.tokens.get(at)?, Sign("-" | "+") | Word("not")) {
             at += 1;
@@ -98,7 +99,7 @@ impl<'s> Tag<'s> {
         }
     }
 
-    /// How many brackets are open behind each token from `at` on.
+    /// How many brackets are open after each token from `at` on.
     pub(super) fn depths(&self, at: usize) -> impl Iterator<Item = usize> {
         self.tokens.get(at..).unwrap_or_default().iter().scan(0usize, |depth, token| {
             match token {
@@ -111,7 +112,7 @@ impl<'s> Tag<'s> {
     }
 }
 
-/// The token in front, and its length in bytes.
+/// The first token of `rest`, and its length in bytes.
 fn token(rest: &str, first: char) -> Result<(Token<'_>, usize)> {
     let word = |c: char| c.is_alphanumeric() || c == '_' || !c.is_ascii();
     let length = |end: Option<usize>| end.unwrap_or(rest.len());
