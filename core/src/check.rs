@@ -40,11 +40,11 @@ pub struct Check {
 /// What the comparison of one run found.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outcome {
-    /// Of the RMS ratios that passed, the one that came closest to its tolerance.
+    /// The RMS ratio that came closest to its tolerance, of those that passed.
     pub ratio: f64,
-    /// That tolerance; 0 where there are only integers, which must be equal.
+    /// The tolerance of that ratio. 0 if all results are integers, which must be equal.
     pub tolerance: f64,
-    /// What differs from the twin, one line for each binding. Empty if the kernel passes.
+    /// What differs from the CPU twin, one line for each binding. Empty if the kernel passes.
     pub faults: Vec<String>,
 }
 
@@ -59,7 +59,7 @@ impl Outcome {
 }
 
 impl Check {
-    /// Makes inputs from a seed and runs the twin.
+    /// Makes inputs from a seed and runs the CPU twin.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
@@ -80,11 +80,12 @@ impl Check {
         Ok(check)
     }
 
-    /// Runs the kernel and compares everything that it writes with the twin: numbers by their RMS ratio, integers
+    /// Runs the kernel and compares everything that it writes with the CPU twin: numbers by their RMS ratio, integers
     /// exactly. The kernel must write exactly the words that the twin writes.
     ///
     /// # Errors
-    /// As [`Exec::alloc`], [`Exec::prepare`] and [`Exec::submit`]: the device, not the result.
+    /// As [`Exec::alloc`], [`Exec::prepare`] and [`Exec::submit`]. A wrong result is not an error; it is a fault in the
+    /// [`Outcome`].
     pub async fn run(&mut self, exec: &mut Exec) -> Result<Outcome> {
         let inputs = std::mem::take(&mut self.inputs);
         let outcome = self.run_on(exec, &inputs).await;
@@ -92,7 +93,7 @@ impl Check {
         outcome
     }
 
-    /// [`Check::run`] on other inputs: the words of each binding.
+    /// [`Check::run`] with other inputs: the words of each binding.
     ///
     /// # Errors
     /// As [`Check::run`].
@@ -112,15 +113,15 @@ impl Check {
         Ok(outcome)
     }
 
-    /// Negative control of the comparison: faults of the twin's own result, and bindings of which a single wrong value
-    /// would pass.
+    /// Negative control of the comparison. Returns faults that it finds in the twin's own result, and bindings in which
+    /// a single wrong value would pass.
     pub fn control(&self) -> Vec<String> {
         let mut faults = vec![];
         for (i, want) in self.want.iter().enumerate().filter(|(i, _)| self.written(*i)) {
             let bind = self.kernel.binds[i];
             let mut wrong = want.clone();
             disturb(bind.elem, self.lens[i], &mut wrong);
-            // With every tolerance that a device may have.
+            // Every tolerance that a device may have.
             for caps in [Caps::FLOOR, Caps { coopmat: true, ..Caps::FLOOR }] {
                 let tolerance = tolerance(self.kernel.name, bind.elem, &caps);
                 faults.extend(self.compare(i, want, want, tolerance).err());
@@ -132,7 +133,7 @@ impl Check {
         faults
     }
 
-    /// The words of each binding before a run, and the canary behind them.
+    /// The words of each binding before a run, with the poisoned words after its end.
     pub fn inputs(&self) -> &[Vec<u32>] {
         &self.inputs
     }
@@ -180,7 +181,7 @@ pub fn by_size(mut cases: Vec<(u64, Case)>) -> Vec<(u64, Case)> {
     first
 }
 
-/// Buffers for an operator's bindings, each with its canary.
+/// Allocates buffers for an operator's bindings, each with poisoned words after its end.
 async fn alloc(exec: &mut Exec, kernel: &Kernel, lens: &[u64]) -> Result<Vec<Buf>> {
     let mut bufs = vec![];
     for (bind, len) in kernel.binds.iter().zip(lens) {
@@ -196,8 +197,8 @@ async fn alloc(exec: &mut Exec, kernel: &Kernel, lens: &[u64]) -> Result<Vec<Buf
     Ok(bufs)
 }
 
-/// The words of a binding and its canary: the batch, or what the operator asks for, or poison for results, or else
-/// normally distributed numbers.
+/// The words of a binding, with the poisoned words after its end. The binding has the batch, or what the operator asks
+/// for, or poison if it is a result, or else normally distributed numbers.
 pub fn input(case: &Case, bind: usize, seed: u64) -> Vec<u32> {
     let mut random = Random::new(seed << 8 | bind as u64);
     let (len, spec) = (case.op.lens()[bind], case.op.kernel().binds[bind]);

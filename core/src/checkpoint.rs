@@ -1,13 +1,13 @@
-//! The table at the beginning of a safetensors file, and the index of a checkpoint in several files. This is pure
-//! parsing: nothing here reads a file.
+//! The header of a safetensors file, and the index of a checkpoint in several files. This module only parses; it reads
+//! no files.
 //!
-//! The rules are those of the [safetensors format](https://github.com/huggingface/safetensors),
-//! computed in checked `u64`, so that a tensor or a file beyond 4 GiB is as good on a 32-bit
-//! machine (a web page) as on any other. The differential test in `core/tests/checkpoint.rs`
-//! holds them against the `safetensors` crate. On purpose, five things are refused here that the
-//! crate lets pass: a header that does not begin with `{` and a tensor that is listed twice (the
-//! format forbids both), a dtype that is not a plain string, and more dimensions or tensors than
-//! any checkpoint has ([`MAX_RANK`], [`MAX_TENSORS`]; they bound the memory of a hostile header).
+//! The rules are those of the [safetensors format](https://github.com/huggingface/safetensors). They are computed in
+//! checked `u64`, so that tensors and files beyond 4 GiB also work on a 32-bit machine (a web page). The differential
+//! test in `core/tests/checkpoint.rs` compares this module with the `safetensors` crate. Five things are refused here
+//! on purpose although that crate accepts them. The format forbids two of them: a header that does not begin with `{`,
+//! and a tensor that is listed twice. The others are a dtype that is not a plain string, and more dimensions or more
+//! tensors than any checkpoint has ([`MAX_RANK`], [`MAX_TENSORS`]): these limits bound the memory that a hostile header
+//! can take.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -30,7 +30,7 @@ pub const MAX_FILES: usize = 1000;
 
 macro_rules! dtypes {
     ($($name:ident $bits:literal),* $(,)?) => {
-        /// What the elements of a stored tensor are, under the format's own names.
+        /// The type of the elements of a stored tensor, under the format's own names.
         #[allow(missing_docs, non_camel_case_types)]
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Dtype {
@@ -48,14 +48,14 @@ macro_rules! dtypes {
                 }
             }
 
-            /// Bits of one element. Some are smaller than a byte.
+            /// Bits of one element. Some elements are smaller than a byte.
             pub const fn bits(self) -> u64 {
                 match self {
                     $(Dtype::$name => $bits),*
                 }
             }
 
-            /// Bytes of one element of a whole number of bytes.
+            /// Bytes of one element, for dtypes with a whole number of bytes.
             pub(crate) const fn bytes(self) -> usize {
                 (self.bits() / 8) as usize
             }
@@ -82,32 +82,32 @@ impl fmt::Display for Dtype {
 pub struct TensorInfo {
     /// Its name in the checkpoint.
     pub name: String,
-    /// What its elements are.
+    /// The type of its elements.
     pub dtype: Dtype,
     /// Its dimensions, slowest first.
     pub shape: Vec<u64>,
-    /// Its first byte, from the start of the data section.
+    /// Offset of its first byte from the start of the data section.
     pub begin: u64,
-    /// The byte after its last, from the start of the data section.
+    /// Offset of the byte after its last one, from the start of the data section.
     pub end: u64,
 }
 
-/// The table of a safetensors file.
+/// The header of a safetensors file: the table of its tensors.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// All tensors, in the order of their bytes: each begins where the one before it ends.
+    /// All tensors, in the order of their data. Each begins where the previous one ends.
     pub tensors: Vec<TensorInfo>,
-    /// Where the data section begins, in bytes from the start of the file.
+    /// Offset of the data section from the start of the file, in bytes.
     pub data_start: u64,
     /// The length of the data section in bytes. The file is `data_start + data_len` bytes long.
     pub data_len: u64,
 }
 
 impl Header {
-    /// The length in bytes of the JSON text after the file's first 8 bytes.
+    /// The length in bytes of the JSON text that follows the file's first 8 bytes.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] when it is not the length of any header.
+    /// [`Error::Checkpoint`] if no header can have this length.
     pub fn len(first8: [u8; 8]) -> Result<u64> {
         let len = u64::from_le_bytes(first8);
         if &first8 == b"version " {
@@ -123,12 +123,12 @@ impl Header {
 
     /// Reads the JSON text of a header.
     ///
-    /// `file_len` is the length in bytes of the whole file, where it is known already; whoever
-    /// streams a file of unknown length holds its end against `data_start + data_len` later.
+    /// `file_len` is the length in bytes of the whole file, if it is known. A caller that streams a file of unknown
+    /// length must compare its end with `data_start + data_len` later.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] when the text is not a header, or when its tensors do not follow
-    /// each other without gap or overlap, each as long as its shape and dtype say.
+    /// [`Error::Checkpoint`] if the text is not a header, if a tensor is not as long as its shape and dtype say, or if
+    /// the tensors do not follow each other without gap or overlap.
     pub fn parse(json: &[u8], file_len: Option<u64>) -> Result<Header> {
         let Table(mut tensors) = read(json).map_err(|why| bad(format!("the safetensors header is broken: {why}")))?;
         distinct(&tensors)?;
@@ -156,13 +156,12 @@ impl Header {
     }
 }
 
-/// Reads `model.safetensors.index.json`: the files of the checkpoint, each once, in the order in
-/// which they first appear.
+/// Reads `model.safetensors.index.json`: the names of the files of the checkpoint, each once, in the order in which
+/// they first appear.
 ///
 /// # Errors
-/// [`Error::Checkpoint`] when it is not such an index, or when a file in it is anything but a
-/// plain name of letters, digits, `.`, `_` and `-` that ends in `.safetensors`: an index cannot
-/// make anyone read outside its own folder.
+/// [`Error::Checkpoint`] if the text is not such an index, or if a file's name is not plain: letters, digits, `.`, `_`
+/// and `-`, with `.safetensors` at the end. So an index cannot make anyone read outside its folder.
 pub fn index(json: &[u8]) -> Result<Vec<String>> {
     #[derive(Deserialize)]
     struct Index {
@@ -179,10 +178,11 @@ pub fn index(json: &[u8]) -> Result<Vec<String>> {
     Ok(files)
 }
 
-/// The numbers, as f32, in these bytes of a tensor of BF16, F16 or F32; `before` numbers of it came earlier.
+/// Some numbers of a BF16, F16 or F32 tensor as f32. `before` is how many numbers of the tensor came before them.
 ///
 /// # Errors
-/// [`Error::Checkpoint`] for another dtype, and for a number that is NaN or infinite: it names the tensor and the place.
+/// [`Error::Checkpoint`] for another dtype, and for a number that is NaN or infinite. It names the tensor and the
+/// place.
 pub fn numbers(name: &str, dtype: Dtype, before: u64, bytes: &[u8]) -> Result<Vec<f32>> {
     let list: Vec<f32> = match dtype {
         Dtype::BF16 => {
@@ -192,7 +192,7 @@ pub fn numbers(name: &str, dtype: Dtype, before: u64, bytes: &[u8]) -> Result<Ve
         Dtype::F32 => bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
         other => return Err(bad(format!("tensor {name} is {other}, not BF16, F16 or F32"))),
     };
-    // First without a way out of the loop, which is faster.
+    // The first loop has no early exit, which makes it faster.
     if list.iter().fold(true, |all, v| all & v.is_finite()) {
         return Ok(list);
     }
@@ -212,7 +212,7 @@ fn plain_file_name(name: &str) -> bool {
         && name.ends_with(".safetensors")
 }
 
-/// A name or a message from outside, made safe to print: one line, escaped, and short.
+/// A name or a message from a file, made safe to print: one line, escaped, and short.
 pub(crate) fn shown(text: &str) -> String {
     const MOST: usize = 200;
     let mut line: String = text
@@ -240,7 +240,7 @@ fn distinct(tensors: &[TensorInfo]) -> Result<()> {
 }
 
 /// Reads an object in two passes. The first pass proves that all of it is JSON, even in places that the second one
-/// skips: a lone surrogate, a number beyond f64, nesting too deep for the stack.
+/// skips. It finds lone surrogates, numbers beyond f64, and nesting that is too deep for the stack.
 fn read<'de, T: Deserialize<'de>>(json: &'de [u8]) -> Result<T, String> {
     let text = std::str::from_utf8(json).map_err(|e| e.to_string())?;
     if !text.starts_with('{') {
@@ -249,7 +249,7 @@ fn read<'de, T: Deserialize<'de>>(json: &'de [u8]) -> Result<T, String> {
     serde_json::from_str::<Anything>(text).and_then(|_| serde_json::from_str(text)).map_err(|e| shown(&e.to_string()))
 }
 
-/// Any JSON value, read and not kept.
+/// Any JSON value, which is read and dropped.
 struct Anything;
 
 impl<'de> Deserialize<'de> for Anything {
@@ -291,7 +291,7 @@ impl<'de> Visitor<'de> for Anything {
     }
 }
 
-/// A value of type `T` made by the visitor expression: `Deserialize` through one of its methods.
+/// Implements `Deserialize` for a type that the visitor expression makes, through one deserializer method.
 macro_rules! deserialize {
     ($type:ty, $method:ident, $expecting:literal, $($visit:tt)*) => {
         impl<'de> Deserialize<'de> for $type {
@@ -322,7 +322,7 @@ struct Entry {
 
 struct Shape(Vec<u64>);
 
-/// A string, or a map of strings to strings, read and not kept.
+/// A string that is read and dropped, and a map of strings to strings that is read and dropped.
 struct Text;
 struct Metadata;
 

@@ -1,4 +1,4 @@
-//! From the files of a model to its text, in a few lines.
+//! [`Generator`]: from the files of a model to its text, in a few lines.
 
 use super::{Answer, Chat, ChatEvent, ChatFormat, ChatOptions, ModelText, TextFiles};
 use crate::text::{ChatFiles, Message, Role};
@@ -6,14 +6,14 @@ use crate::{Engine, EngineOptions, Error, Exec, LoadOptions, Loaded, Loader, Mod
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::ops::ControlFlow;
 
-/// Longest small file that is read, in bytes; each reader has a bound of its own below it.
+/// Longest small file that is read, in bytes. Each reader has a limit of its own below this one.
 const MAX_SMALL: u64 = 64 << 20;
 /// Bytes of weights that are read at a time.
 const PIECE: u64 = 8 << 20;
 const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
-/// A model that is ready to write: an engine, the text side of the model, and one conversation.
+/// A model that is ready to continue texts and to chat: an engine, the text side of the model, and one conversation.
 ///
 /// ```
 /// use nemoflash::{ChatOptions, Exec, Generator};
@@ -36,25 +36,26 @@ pub struct Generator {
 }
 
 impl Generator {
-    /// Loads a model onto a device, with as much context as [`Config::context`](crate::Config::context) allows by default.
+    /// Loads a model onto a device. The longest context is the default of [`Config::context`](crate::Config::context).
     ///
-    /// The library reads no files by itself, so the caller lends them: `open` gives the file of a name (`config.json`,
-    /// `model.safetensors`), from a folder, an archive or memory, or [`ErrorKind::NotFound`]. Weights are read in pieces, so
-    /// no more than a few megabytes of them are in the host's memory at a time.
+    /// The library reads no files by itself, so the caller lends them. `open` opens the file with a given name (such as
+    /// `config.json` or `model.safetensors`), from a folder, an archive or memory, or returns [`ErrorKind::NotFound`].
+    /// Weights are read in pieces, so no more than a few megabytes of them are in the host's memory at a time.
     ///
     /// # Errors
-    /// [`Error::File`] if a file is missing that must be there, or cannot be read. Others as [`Loader`], [`Engine::new`] and
-    /// [`ModelText::new`].
+    /// [`Error::File`] if a required file is missing, or if a file cannot be read. Others as [`Loader`],
+    /// [`Engine::new`] and [`ModelText::new`].
     pub async fn open<F: Read + Seek>(exec: Exec, open: impl FnMut(&str) -> io::Result<F>) -> Result<Generator> {
         let engine =
             |model: &Model| Ok(EngineOptions { context: model.config.context(None)?, ..EngineOptions::default() });
         Generator::open_with(exec, open, LoadOptions::default(), engine).await
     }
 
-    /// As [`Generator::open`], with options. What the engine is made for may depend on the model, such as its longest context.
+    /// As [`Generator::open`], with options. `engine` gets the model, because options such as the context may depend on
+    /// it.
     ///
     /// # Errors
-    /// As [`Generator::open`], and those of `engine`.
+    /// As [`Generator::open`], and the errors of `engine`.
     pub async fn open_with<F: Read + Seek>(
         exec: Exec,
         open: impl FnMut(&str) -> io::Result<F>,
@@ -68,8 +69,8 @@ impl Generator {
         Ok(Generator { engine: Engine::new(loaded, options).await?, text, chat: Chat::default() })
     }
 
-    /// Continues a text; with another format in the options, answers a single question. `show` gets the answer in pieces as
-    /// it comes.
+    /// Continues a text. With another format in the options, it answers a single question instead. `show` gets the
+    /// answer piece by piece.
     ///
     /// # Errors
     /// As [`Chat::answer`].
@@ -79,8 +80,8 @@ impl Generator {
         Chat::default().answer(&mut self.engine, &self.text, messages, &options, &mut shown(show)).await
     }
 
-    /// The next turn of a conversation: in the format of the options, or by the chat template of the model, or else as plain text
-    /// that goes on. `show` gets the answer in pieces as it comes.
+    /// The next turn of a conversation. Its format is that of the options, or else the chat template of the model, or
+    /// else plain text that goes on. `show` gets the answer piece by piece.
     ///
     /// # Errors
     /// As [`Chat::say`].
@@ -93,13 +94,13 @@ impl Generator {
         self.chat.reset(&mut self.engine);
     }
 
-    /// The parts, for those who want more than this: the engine, the text side, the conversation.
+    /// The parts: the engine, the text side, and the conversation.
     pub fn into_parts(self) -> (Engine, ModelText, Chat) {
         (self.engine, self.text, self.chat)
     }
 }
 
-/// Hands every piece of text on, and stops at nothing.
+/// An event handler that passes every piece of text to `show` and never stops the answer.
 fn shown(mut show: impl FnMut(&str)) -> impl FnMut(ChatEvent) -> ControlFlow<()> {
     move |event| {
         if let ChatEvent::Token { text, .. } | ChatEvent::Rest(text) = event
@@ -121,7 +122,7 @@ fn failed(name: &str, error: &io::Error) -> Error {
 }
 
 impl<F: Read + Seek, O: FnMut(&str) -> io::Result<F>> Files<O> {
-    /// A file, or nothing where there is none.
+    /// A file, or `None` if it does not exist.
     fn open(&mut self, name: &str) -> Result<Option<F>> {
         match (self.open)(name) {
             Ok(file) => Ok(Some(file)),
@@ -130,7 +131,7 @@ impl<F: Read + Seek, O: FnMut(&str) -> io::Result<F>> Files<O> {
         }
     }
 
-    /// A small file as a whole, or nothing where there is none.
+    /// The bytes of a small file, or `None` if it does not exist.
     fn small(&mut self, name: &str) -> Result<Option<Vec<u8>>> {
         let Some(file) = self.open(name)? else { return Ok(None) };
         let mut bytes = vec![];
@@ -141,7 +142,7 @@ impl<F: Read + Seek, O: FnMut(&str) -> io::Result<F>> Files<O> {
         }
     }
 
-    /// A small file that must be there.
+    /// The bytes of a small file that is required.
     fn needed(&mut self, name: &str) -> Result<Vec<u8>> {
         let missing = || Error::File { name: name.to_owned(), why: "it is missing".to_owned() };
         self.small(name)?.ok_or_else(missing)
@@ -197,7 +198,7 @@ impl<F: Read + Seek, O: FnMut(&str) -> io::Result<F>> Files<O> {
                 .and_then(|_| file.take(PIECE).read_to_end(&mut piece))
                 .map_err(|error| failed(name, &error))?;
             if piece.is_empty() {
-                // The file ends here; the loader says what is missing.
+                // The file ends here. The loader reports what is missing.
                 break;
             }
             loader.push(&piece).await?;

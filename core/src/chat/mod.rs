@@ -1,8 +1,8 @@
 //! The turn of a conversation: messages in, events out.
 //!
 //! [`ModelText`] is the text side of a model: how messages become tokens, and what ends an answer. Any number of
-//! conversations can share one. [`Chat`] is one conversation in one slot of an engine. It remembers what the model
-//! has read, so that each turn reads only what is new.
+//! conversations can share one. [`Chat`] is one conversation in one slot of an engine. It keeps the tokens that the
+//! model has read, so that each turn reads only what is new.
 
 mod generator;
 mod options;
@@ -44,22 +44,22 @@ pub enum ChatEvent {
 pub struct Answer {
     /// The text.
     pub text: String,
-    /// Its tokens, without the one that ended it.
+    /// The tokens of the text, without the one that ended it.
     pub ids: Vec<u32>,
-    /// What ended it.
+    /// What ended the answer.
     pub end: End,
     /// Tokens of the whole prompt.
     pub prompt_tokens: usize,
-    /// How many of them were not read again, because an earlier turn had read them.
+    /// How many of the prompt's tokens were not read again, because an earlier turn had read them.
     pub cached_tokens: usize,
 }
 
 /// One conversation in one slot of an engine.
 ///
-/// In each turn the whole conversation is written again by the chat format, and becomes tokens. The beginning that
-/// these tokens share with the tokens that the model has read is not computed again, as far as the [`Transcript`]
-/// reaches. So an answer enters the conversation as the format writes it. That may differ from the model's own
-/// tokens: a chat template may leave out what the model thought, or the text may be cut into other tokens.
+/// In each turn, the chat format writes the whole conversation as one text, which becomes tokens. Tokens at its
+/// beginning that the model has read already are not read again, as far as the [`Transcript`] reaches. So an answer
+/// becomes part of the conversation in the way in which the format writes it. That may differ from the tokens that the
+/// model chose: a chat template may leave out what the model thought, or the same text may be cut into other tokens.
 #[derive(Debug, Default)]
 pub struct Chat {
     slot: u32,
@@ -86,17 +86,18 @@ impl Chat {
         !self.transcript.read().is_empty()
     }
 
-    /// Forgets everything except the messages that it began with.
+    /// Begins again: keeps only the messages that the conversation began with.
     pub fn reset(&mut self, engine: &mut Engine) {
         self.messages.clone_from(&self.beginning);
         self.transcript.clear(engine);
     }
 
-    /// The user's turn, then the model's answer. In the format [`ChatFormat::Text`] the model continues right after
-    /// the tokens that it has read, and an empty `content` lets it continue its own text.
+    /// Adds the user's message and answers it. In the format [`ChatFormat::Text`] the model continues right after the
+    /// tokens that it has read, and with an empty `content` it continues its own text.
     ///
     /// # Errors
-    /// [`Error::Prompt`] if the turn does not fit any more; the conversation is then as before. Others as [`Chat::answer`].
+    /// [`Error::Prompt`] if the turn does not fit into the context. The conversation is then unchanged. Others as
+    /// [`Chat::answer`].
     pub async fn say(
         &mut self,
         engine: &mut Engine,
@@ -127,10 +128,10 @@ impl Chat {
         self.run(engine, text, messages, &ids, options, on_event).await
     }
 
-    /// Answers a conversation that the caller gives from its beginning. Whatever it shares with what was said before
-    /// is not read again; it may share nothing.
+    /// Answers a conversation that the caller gives from its beginning. The beginning that it shares with the previous
+    /// conversation is not read again. It may also share nothing.
     ///
-    /// `on_event` stops the answer with `Break`; it then ends as [`End::Interrupted`].
+    /// `on_event` can stop the answer with `Break`. The answer then ends as [`End::Interrupted`].
     ///
     /// # Errors
     /// As [`ModelText::encode`], [`Engine::answer`] and [`Writer::new`](crate::Writer::new).
@@ -193,7 +194,7 @@ impl Chat {
             // The answer is over, so there is nothing left to stop.
             let _ = on_event(ChatEvent::Rest(rest));
         }
-        // A stop text is not part of the conversation, and may begin inside a token.
+        // A stop text is not part of the conversation. It may begin inside a token, so the text is encoded again.
         let kept = if end == End::Stop { text.tokenizer().encode(&shown, false)? } else { answer.clone() };
         self.transcript.set_read([ids, &kept].concat());
         self.messages = messages;

@@ -1,4 +1,4 @@
-//! What a caller may choose for an answer.
+//! The options of an answer.
 
 use crate::defaults;
 use crate::sampling::Sampling;
@@ -19,8 +19,8 @@ pub enum ChatFormat {
 }
 
 impl ChatFormat {
-    /// The format of a model without a chat template: questions and answers if its name contains "instruct", and plain
-    /// text otherwise.
+    /// The format for a model without a chat template: questions and answers if its name contains "instruct", otherwise
+    /// plain text.
     pub fn by_name(name: &str) -> ChatFormat {
         match name.to_lowercase().contains("instruct") {
             true => ChatFormat::Instruct,
@@ -29,17 +29,17 @@ impl ChatFormat {
     }
 }
 
-/// What a caller may choose for an answer. The default leaves every choice to the model's files and to [`defaults`].
+/// The options of an answer. By default, every choice is left to the model's files and to [`defaults`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct ChatOptions {
-    /// How the conversation becomes one text; see [`ModelText::format`](super::ModelText::format).
+    /// How the conversation becomes one text. For `None`, see [`ModelText::format`](super::ModelText::format).
     pub format: Option<ChatFormat>,
-    /// What the caller chooses for chat templates.
+    /// Options of chat templates.
     pub template: TemplateOptions,
     /// Longest answer in tokens.
     pub max_tokens: u32,
-    /// As [`Sampling::temperature`]. `None`, here and in the next four, is what the model's `generation_config.json` says,
-    /// or else [`defaults::SAMPLING`].
+    /// As [`Sampling::temperature`]. Here and in the next four fields, `None` stands for the value in the model's
+    /// `generation_config.json`, or else in [`defaults::SAMPLING`].
     pub temperature: Option<f32>,
     /// As [`Sampling::top_k`].
     pub top_k: Option<u32>,
@@ -49,7 +49,8 @@ pub struct ChatOptions {
     pub min_p: Option<f32>,
     /// As [`Sampling::repetition_penalty`].
     pub repetition_penalty: Option<f32>,
-    /// The same seed, conversation, model and device give the same answer. The default is 0: whoever wants chance draws one.
+    /// The same seed, conversation, model and device give the same answer. The default is 0. For different answers,
+    /// choose a random seed.
     pub seed: u64,
     /// Texts that end the answer. They are not part of it.
     pub stop: Vec<String>,
@@ -73,7 +74,7 @@ impl Default for ChatOptions {
 }
 
 impl ChatOptions {
-    /// How tokens are chosen; `usual` has what the caller leaves open.
+    /// The settings for choosing tokens. `usual` has the values that the caller leaves open.
     pub fn sampling(&self, usual: &Sampling) -> Sampling {
         Sampling {
             temperature: self.temperature.unwrap_or(usual.temperature),

@@ -7,16 +7,17 @@ use crate::text::{ChatFiles, ChatTemplate, Message, Tokenizer, USER_AGAIN, Until
 use crate::{Error, Result};
 use std::sync::OnceLock;
 
-/// The small files of a model that say how text is put to it. Only the tokenizer has to be there.
+/// The small files of a model that its text side needs. Only the tokenizer is required.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TextFiles<'a> {
-    /// The model's name, for people: its folder's or its repository's.
+    /// The model's name: that of its folder or of its repository. It may select the chat format, see
+    /// [`ChatFormat::by_name`].
     pub name: &'a str,
     /// `tokenizer.json`.
     pub tokenizer_json: &'a [u8],
     /// `generation_config.json`.
     pub generation_config: Option<&'a [u8]>,
-    /// The files that can hold a chat template.
+    /// The files that can have a chat template.
     pub chat: ChatFiles<'a>,
 }
 
@@ -25,10 +26,10 @@ pub struct TextFiles<'a> {
 pub struct ModelText {
     name: String,
     tokenizer: Tokenizer,
-    /// The template, or what is wrong with it: that matters only to those who use it.
+    /// The template, or the error of reading it, which is reported when the template is needed.
     template: Result<Option<ChatTemplate>, String>,
     generation: Generation,
-    /// The token that ends a turn of the template, once somebody asked.
+    /// The token that ends a turn in the template. It is computed when it is first needed.
     turn_end: OnceLock<Option<u32>>,
 }
 
@@ -36,8 +37,8 @@ impl ModelText {
     /// Reads the files.
     ///
     /// # Errors
-    /// [`Error::Tokenizer`] and [`Error::Config`] if `tokenizer.json` or `generation_config.json` cannot be used. A chat
-    /// template that cannot be used is an error only where it is needed.
+    /// [`Error::Tokenizer`] and [`Error::Config`] if `tokenizer.json` or `generation_config.json` cannot be used. A
+    /// chat template that cannot be used is an error only when it is needed.
     pub fn new(files: &TextFiles) -> Result<ModelText> {
         let tokenizer = Tokenizer::from_bytes(files.tokenizer_json)?;
         let template = match ChatTemplate::read(&files.chat) {
@@ -63,7 +64,7 @@ impl ModelText {
     }
 
     /// The format of a conversation: the one that the options name, or else the model's chat template if it has one, or
-    /// else [`ChatFormat::by_name`].
+    /// else the one of [`ChatFormat::by_name`].
     ///
     /// # Errors
     /// [`Error::Template`] if the model's chat template decides and cannot be used.
@@ -78,8 +79,8 @@ impl ModelText {
     /// The tokens of a conversation, up to where the answer begins.
     ///
     /// # Errors
-    /// [`Error::Template`] if the format needs a chat template that the model does not have or that cannot be used; others
-    /// as [`ChatTemplate::encode`] and [`Tokenizer::encode`].
+    /// [`Error::Template`] if the format needs a chat template that the model does not have or that cannot be used.
+    /// Others as [`ChatTemplate::encode`] and [`Tokenizer::encode`].
     pub fn encode(&self, messages: &[Message], options: &ChatOptions) -> Result<Vec<u32>> {
         match self.format(options)? {
             ChatFormat::Template => {
@@ -94,7 +95,8 @@ impl ModelText {
         }
     }
 
-    /// The tokens of plain text that goes on behind a text that ends with `last`. `first` is whether nothing is in front.
+    /// The tokens of plain text that goes on after a text that ends with `last`. `first` says that nothing is in front
+    /// of it.
     pub(super) fn continued(&self, last: &str, text: &str, first: bool) -> Result<Vec<u32>> {
         match text {
             "" => Ok(vec![]),
@@ -103,13 +105,13 @@ impl ModelText {
         }
     }
 
-    /// How tokens are chosen where the caller leaves it open: what `generation_config.json` says, or else
+    /// How tokens are chosen if the caller leaves it open: the values of `generation_config.json`, or else of
     /// [`defaults::SAMPLING`](crate::defaults::SAMPLING).
     pub fn usual(&self) -> &Sampling {
         &self.generation.sampling
     }
 
-    /// What turns the tokens of an answer into text, and notices its end.
+    /// A writer that turns the tokens of an answer into text, and notices its end.
     ///
     /// # Errors
     /// As [`Writer::new`] and [`ModelText::format`].
@@ -134,7 +136,7 @@ impl ModelText {
     }
 }
 
-/// Whether two pieces of plain text would otherwise grow together.
+/// Whether two pieces of plain text need a space between them.
 fn needs_space(before: &str, after: &str) -> bool {
     let closes = |c: char| c.is_whitespace() || ".,;:!?)'\"".contains(c);
     !before.is_empty() && !before.ends_with(char::is_whitespace) && !after.starts_with(closes)

@@ -3,15 +3,15 @@
 use crate::buf::Elem;
 use half::f16;
 
-/// What outputs hold before a run, and the words after the end of every buffer: NaN as f32, and NaN in both
+/// The word that outputs hold before a run, and that follows the end of every buffer. It is NaN as f32, and NaN in both
 /// halves as f16 and as bf16.
 pub const POISON: u32 = 0x7fc1_7fc1;
 
-/// Compares `got` with `want`: RMS(got - want) / RMS(want) must not exceed `tolerance`. Where `want` is all zeros,
-/// RMS(got) must not exceed it. Any number that is not finite fails, on either side. Returns the ratio.
+/// Compares `got` with `want`: RMS(got - want) / RMS(want) must not exceed `tolerance`. If `want` is all zeros,
+/// RMS(got) must not exceed it. A number that is not finite fails on either side. Returns the ratio.
 ///
 /// # Errors
-/// What differs, with the place of the largest difference.
+/// A message that says what differs, with the place of the largest difference.
 pub fn rms_ratio(name: &str, want: &[f32], got: &[f32], tolerance: f64) -> Result<f64, String> {
     if want.len() != got.len() {
         return Err(format!("{name}: {} values wanted, {} got", want.len(), got.len()));
@@ -39,12 +39,12 @@ pub fn rms_ratio(name: &str, want: &[f32], got: &[f32], tolerance: f64) -> Resul
     ))
 }
 
-/// Compares the words of a written buffer of `len` elements with the twin's: integers exactly, numbers by their RMS
-/// ratio. What the twin left poisoned must still be poisoned, what it wrote must be written, and what lies after the
-/// end must be unchanged.
+/// Compares the words of a written buffer of `len` elements with those of the CPU twin: integers exactly, numbers by
+/// their RMS ratio. Words that the twin left poisoned must still be poisoned, words that it wrote must be written, and
+/// words after the end must be unchanged.
 ///
 /// # Errors
-/// What differs, with its place.
+/// A message that says what differs, and where.
 pub fn compare_words(
     name: &str,
     elem: Elem,
@@ -101,7 +101,7 @@ fn decode(elem: Elem, bits: u32) -> f32 {
     }
 }
 
-/// Changes one element that the twin wrote, by the RMS of all of them. This is the smallest fault that every
+/// Adds the RMS of all elements to one element that the CPU twin wrote. This is the smallest fault that every
 /// comparison must find.
 pub(super) fn disturb(elem: Elem, len: u64, words: &mut [u32]) {
     let end = elem.words(len) as usize;

@@ -1,4 +1,4 @@
-//! A small deterministic generator (SplitMix64), so that a failing case fails again.
+//! A small deterministic random generator (SplitMix64), so that a failing case fails again.
 
 use crate::buf::Elem;
 
@@ -7,7 +7,7 @@ use crate::buf::Elem;
 pub struct Random(u64);
 
 impl Random {
-    /// The stream of this seed.
+    /// The generator with this seed.
     pub fn new(seed: u64) -> Random {
         Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x6e65_6d6f)
     }
@@ -20,18 +20,18 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// A number in 0..1.
+    /// A uniform number in 0..1.
     pub fn uniform(&mut self) -> f32 {
         (self.bits() >> 40) as f32 / (1 << 24) as f32
     }
 
-    /// A standard normal number.
+    /// A number from the standard normal distribution.
     pub fn normal(&mut self) -> f32 {
         let radius = (-2.0 * (1.0 - self.uniform()).ln()).sqrt();
         radius * (std::f32::consts::TAU * self.uniform()).cos()
     }
 
-    /// The words of `len` elements: normal numbers (of a matrix in bf16), or zeros for integers.
+    /// The words of `len` elements: normally distributed numbers (bf16 for a matrix), or zeros for integers.
     pub fn words(&mut self, elem: Elem, len: u64) -> Vec<u32> {
         let mut pair = |bits: fn(f32) -> u16| {
             let low = u32::from(bits(self.normal()));

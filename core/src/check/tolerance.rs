@@ -1,20 +1,23 @@
-//! How far a kernel may be from its CPU twin: the one table of tolerances.
+//! The table of tolerances: how far the results of a kernel may be from those of its CPU twin.
 
 use crate::buf::Elem;
 use crate::caps::Caps;
 
-/// The largest allowed RMS ratio between a kernel's result and its twin's. Twins add in f64, kernels in f32.
-/// Measured on lavapipe (subgroups of 8) and SwiftShader (subgroups of 4), with and without subgroups.
+/// The largest allowed RMS ratio between the results of a kernel and of its CPU twin. Twins add in f64, and kernels in
+/// f32. The ratios in the comments were measured on lavapipe (subgroups of 8) and SwiftShader (subgroups of 4), with
+/// and without subgroups.
 pub fn tolerance(kernel: &str, elem: Elem, caps: &Caps) -> f64 {
     match (elem, kernel) {
-        // Both factors rounded to f16, each by up to 2⁻¹¹ of itself, so a sum of products by up to 2⁻¹⁰ of the sum of
-        // their absolute values, and by less in the mean: 4.1e-4 in an emulation of all examples (`ops/matmul.rs`).
+        // Both factors are rounded to f16, each by at most 2⁻¹¹ of itself. So a sum of products is off by at most 2⁻¹⁰
+        // of the sum of their absolute values, and by less on average: 4.1e-4 in an emulation of all examples
+        // (`ops/tiles.rs`).
         (Elem::F32, "matmul" | "matmul_add" | "matmul_logits") if caps.coopmat => 6e-4,
-        // The product or the square of two sums of up to 2048 terms: 2.2e-6.
+        // The product of two sums of up to 2048 terms, or the square of one: 2.2e-6.
         (Elem::F32, "matvec_gate" | "matvec_relu2") => 1e-5,
-        // All others: at most 2.6e-6 (matvec_norm_add), then 1.2e-6 (ssd_serial).
+        // All other kernels: at most 2.6e-6 (matvec_norm_add), then 1.2e-6 (ssd_serial).
         (Elem::F32, _) => 3e-6,
-        // One unit in the last place, where the f32 before rounding differ in their last bits: none seen.
+        // One unit in the last place, where the f32 numbers before rounding differ in their last bits. No such case was
+        // seen.
         (Elem::F16, _) => 1e-4,
         (Elem::U32 | Elem::Weights, _) => 0.0,
     }
