@@ -1,10 +1,10 @@
 // Grouped-query causal attention for many rows, over keys and values that rope_kv wrote (spec 3.3 steps 3 to 5), with a
-// running softmax. One workgroup per tile of rows, KV head and tile of its heads: QUERIES queries, query q being row
-// `q / TILE_HEADS` and head `q % TILE_HEADS` of the tile. It walks over KEYS keys at a time; a thread computes the scores
-// of four queries and two keys, then four queries of some quads of the result, all in registers. Keys come through
-// workgroup memory, SLICE quads of each at a time; queries and values are read from where they are.
-// Needs const QUERIES, KEYS, HEAD_DIM, OUTS (quads of the result per thread and query), TILE_HEADS, STEPS (a divisor of
-// SLICE and KEYS) and WG = QUERIES / 4 * ACROSS.
+// running softmax. A workgroup computes one tile of rows for one KV head and one tile of that head's query heads. These
+// are QUERIES queries: query q has row `q / TILE_HEADS` and head `q % TILE_HEADS` of the tile. The workgroup takes KEYS
+// keys at a time. A thread computes the scores of four queries with two keys, and then some quads (four-vectors) of the
+// results of four queries, all in registers. Keys go through workgroup memory, SLICE quads of each at a time. Queries
+// and values are read from storage buffers directly. Needs const QUERIES, KEYS, HEAD_DIM, OUTS (quads of the result per
+// thread and query), TILE_HEADS, STEPS (a divisor of SLICE and KEYS) and WG = QUERIES / 4 * ACROSS.
 struct Numbers {
     heads: u32,
     kv_heads: u32,
@@ -22,9 +22,9 @@ struct Numbers {
 @group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>; // [rows, heads, head_dim]
 
 const QUADS: u32 = HEAD_DIM / 4u;
-const ACROSS: u32 = KEYS / 2u; // threads side by side: over keys, then over quads
+const ACROSS: u32 = KEYS / 2u; // threads that share four queries: each takes some keys, then some quads
 const SLICE: u32 = 8u;
-// One more than needed each: neighbours lie in different banks.
+// One more than needed, so that neighbours are in different banks.
 const KEY_LINE: u32 = SLICE + 1u;
 const SCORE_LINE: u32 = QUERIES / 4u + 1u;
 const PARTS: u32 = WG / QUERIES; // threads that share a query's softmax
@@ -32,9 +32,9 @@ const NOTHING: f32 = -3.0e38;
 
 var<workgroup> keys: array<vec4<f32>, KEYS * KEY_LINE>; // [KEYS, SLICE]
 var<workgroup> scores: array<vec4<f32>, KEYS * SCORE_LINE>; // [KEYS, QUERIES / 4]: scores, then weights
-var<workgroup> top: array<f32, QUERIES>; // running maximum
-var<workgroup> shrink: array<f32, QUERIES>; // exp(old maximum - new maximum); in the end the sum of weights
-var<workgroup> part: array<f32, WG>; // [PARTS, QUERIES]: maxima, then sums of a tile of keys
+var<workgroup> top: array<f32, QUERIES>; // running maximum of the scores
+var<workgroup> shrink: array<f32, QUERIES>; // exp(old maximum - new maximum); after the loop, the sum of weights
+var<workgroup> part: array<f32, WG>; // [PARTS, QUERIES]: partial maxima, then partial sums of weights
 
 fn four(at: u32) -> vec4<f32> {
     return vec4<f32>(shrink[at], shrink[at + 1u], shrink[at + 2u], shrink[at + 3u]);
@@ -46,7 +46,7 @@ fn attention(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    let share = n.heads / n.kv_heads; // heads of one KV head
+    let share = n.heads / n.kv_heads; // query heads of one KV head
     let head_tiles = (share + TILE_HEADS - 1u) / TILE_HEADS;
     let index = group_index(group, groups);
     let kv_head = index / head_tiles % n.kv_heads;
@@ -60,7 +60,8 @@ fn attention(
     let position = batch.row[tile.first].position;
     let from_key = position - min(position, n.window);
     let to_key = position + tile.rows;
-    // The first quad of this KV head's key at position 0; values lie `to_values` behind keys, positions `step` apart.
+    // The first quad of this KV head's key at position 0. A value is `to_values` quads behind its key, and positions
+    // are `step` quads apart.
     let to_values = n.kv_heads * QUADS;
     let step = 2u * to_values;
     let base = slot * n.positions * step + kv_head * QUADS;
@@ -68,7 +69,7 @@ fn attention(
     let across = local % ACROSS;
     let four_queries = local / ACROSS;
     //#for Q in 4
-    // Queries past the tile's rows and heads repeat the last ones, and are not stored.
+    // Queries beyond the tile's rows and heads repeat the last ones. Their results are not stored.
     let row_#Q = min((four_queries * 4u + #Qu) / TILE_HEADS, tile.rows - 1u);
     let head_#Q = min(first_head + (four_queries * 4u + #Qu) % TILE_HEADS, end_head - 1u);
     let query_#Q = ((tile.first + row_#Q) * (n.heads + 2u * n.kv_heads) + head_#Q) * QUADS;
@@ -77,23 +78,23 @@ fn attention(
     //#end
     //#end
     let query_positions = position + vec4<u32>(row_0, row_1, row_2, row_3);
-    // For the softmax: one query, and with it `part` of the keys.
+    // In the softmax, each thread has one query and a part of the keys.
     let query = local % QUERIES;
     let first_key = local / QUERIES * (KEYS / PARTS);
-    var total = 0.0; // of weights, in the first QUERIES threads
+    var total = 0.0; // sum of weights, in the first QUERIES threads
     if local < QUERIES {
         top[local] = NOTHING;
     }
 
     for (var start = from_key; start < to_key; start += KEYS) {
-        var score_0 = vec4<f32>(); // of four queries with key `across`
-        var score_1 = vec4<f32>(); // and with key `across + ACROSS`
+        var score_0 = vec4<f32>(); // scores of four queries with key `across`
+        var score_1 = vec4<f32>(); // scores of four queries with key `across + ACROSS`
         for (var slice = 0u; slice < QUADS; slice += SLICE) {
             workgroupBarrier();
             for (var i = local; i < KEYS * SLICE; i += WG) {
                 let key = min(start + i / SLICE, to_key - 1u);
                 let quad = slice + i % SLICE;
-                // A head may end inside a slice: zeros then.
+                // A head may end inside a slice. The rest of the slice is zero.
                 let value = kv_unpack(kv[base + key * step + min(quad, QUADS - 1u)]);
                 keys[i / SLICE * KEY_LINE + i % SLICE] = select(vec4<f32>(), value, quad < QUADS);
             }
@@ -114,7 +115,7 @@ fn attention(
         //#for K in 2
         {
             let key = vec4<u32>(start + across + #Ku * ACROSS);
-            // Of keys behind the query the difference wraps, and is not used.
+            // For keys after the query's position the difference wraps around, and is not used.
             let recent = query_positions - key <= vec4<u32>(n.window);
             let seen = (key <= query_positions) & (key < vec4<u32>(to_key)) & recent;
             let at = (across + #Ku * ACROSS) * SCORE_LINE + four_queries;
@@ -122,7 +123,7 @@ fn attention(
         }
         //#end
         workgroupBarrier();
-        // The maximum of every query.
+        // The new maximum of each query.
         let before = top[query];
         var most = before;
         for (var k = 0u; k < KEYS / PARTS; k++) {
@@ -133,7 +134,7 @@ fn attention(
         for (var i = 0u; i < PARTS; i++) {
             most = max(most, part[i * QUERIES + query]);
         }
-        // The weights under it.
+        // The weights under the new maximum.
         var weights = 0.0;
         for (var k = 0u; k < KEYS / PARTS; k++) {
             let at = (first_key + k) * SCORE_LINE + query / 4u;
@@ -155,7 +156,7 @@ fn attention(
                 total += part[i * QUERIES + local];
             }
         }
-        // The weighted values.
+        // The sums of weighted values.
         let less = four(four_queries * 4u);
         //#for O in OUTS
         let quad_#O = min(across + #Ou * ACROSS, QUADS - 1u);

@@ -1,6 +1,7 @@
-// Joins the splits of attention_step: a weighted mean under the common maximum. One workgroup per (row, head); its
-// TEAMS teams of QUADS threads, one for each four-vector of a head, take AT_ONCE splits at a time, and are merged at
-// the end. Of an empty split nothing counts, not even NaN.
+// Joins the splits of attention_step: the mean of their results, weighted under their common maximum. One workgroup per
+// (row, head). It has TEAMS teams of QUADS threads, one thread for each quad (four-vector) of a head. A team takes
+// AT_ONCE splits at a time, and the teams' results are merged at the end. The results of empty splits are ignored, even
+// if they are NaN.
 struct Numbers {
     rows: u32,
     heads: u32,
@@ -12,7 +13,8 @@ struct Numbers {
 @group(0) @binding(2) var<storage, read> weights: array<vec2<f32>>; // [rows, heads, splits]: maximum in powers of two, sum
 @group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>; // [rows, heads, head_dim]
 
-// A maximum before there is a split, and that of an empty split: it weighs 0 even under the former.
+// NOTHING is the maximum before the first split. MASKED is the maximum of an empty split, whose weight is 0 even under
+// NOTHING.
 const NOTHING: f32 = -1.0e30;
 const MASKED: f32 = -3.0e38;
 
@@ -25,7 +27,7 @@ fn attention_join(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    let head = group_index(group, groups); // of all rows
+    let head = group_index(group, groups); // index among the heads of all rows
     if head >= n.rows * n.heads {
         return;
     }

@@ -1,13 +1,14 @@
-// One decode step of attention in one dispatch: qk norm, rotary embedding, the write of the new key and value,
-// and attention over a share of the keys (spec 3.3). Every row is a segment of its own. One workgroup per row, KV
-// head and split, for all QUERIES query heads of that KV head; the splits' results are joined by attention_join. A
-// split takes at least LEAST keys, so in short contexts the later ones are empty and leave at once. The new key never
-// comes from memory: it is the first key of split 0, and not yet rounded to f16 (some drivers leave a rounding out that
-// is undone at once).
+// One decode step of attention in one dispatch: qk norm, rotary embedding, the write of the new key and value, and
+// attention over a share of the keys (spec 3.3). Every row is a segment of its own. There is one workgroup per row, KV
+// head and split, for all QUERIES query heads of that KV head. attention_join joins the results of the splits. A split
+// has at least LEAST keys, so in a short context the last splits are empty and end at once. The new key is not read
+// back from memory: it is the first key of split 0, before it is rounded to f16. (Some drivers leave out a rounding
+// that is undone at once.)
 //
-// A workgroup is TEAMS teams of LANES threads. A team takes KEYS keys at a time, and a lane holds SHARE four-vectors
-// of each: LANES apart, so that neighbours read side by side. Keys go straight into registers, the next ones while
-// these are in use. Each team has running sums of its own; they are merged at the end.
+// A workgroup is TEAMS teams of LANES threads. A team takes KEYS keys at a time. A lane holds SHARE quads
+// (four-vectors) of each key, which are LANES apart, so that neighbouring lanes read neighbouring quads. Keys are
+// loaded into registers directly, and the next keys are loaded while these are in use. Each team has running sums of
+// its own, which are merged at the end.
 struct Numbers {
     heads: u32,
     kv_heads: u32,
@@ -33,21 +34,22 @@ struct Numbers {
 const QUADS: u32 = HEAD_DIM / 4u;
 const HALF: u32 = QUADS / 2u;
 const LOG2_E: f32 = 1.4426950408889634;
-// A maximum before there is a key, and the score of a key that is not there: it weighs 0 even under the former.
+// NOTHING is the maximum before the first key. MASKED is the score of a key that does not exist, whose weight is 0 even
+// under NOTHING.
 const NOTHING: f32 = -1.0e30;
 const MASKED: f32 = -3.0e38;
 
-// First the prepared heads: queries | new key | new value, [QUERIES + 2, QUADS]; later sums of the teams.
+// First the prepared heads: queries | new key | new value, [QUERIES + 2, QUADS]. Later the sums of the teams.
 var<workgroup> room: array<vec4<f32>, ROOM>;
 var<workgroup> ends: array<vec2<f32>, TEAMS * QUERIES>; // [TEAMS, QUERIES]: maximum, sum of weights
-var<workgroup> whole: array<vec2<f32>, QUERIES>; // the same of all teams
+var<workgroup> whole: array<vec2<f32>, QUERIES>; // maximum and sum of weights over all teams
 
-// First quad of a head of the new row.
+// The first quad of a head in the new row.
 fn line_of(row: u32, head: u32) -> u32 {
     return (row * (n.heads + 2u * n.kv_heads) + head) * QUADS;
 }
 
-// First quad of a key; its value lies n.kv_heads heads further.
+// The first quad of a key. Its value is n.kv_heads heads further on.
 fn key_at(slot: u32, position: u32, kv_head: u32) -> u32 {
     return (((slot * n.positions + position) * 2u) * n.kv_heads + kv_head) * QUADS;
 }
@@ -70,8 +72,8 @@ fn attention_step(
     if slot >= n.slots {
         return;
     }
-    let first_head = r * n.heads + kv_head * QUERIES; // of all rows
-    // The split's share of the keys before the new one.
+    let first_head = r * n.heads + kv_head * QUERIES; // index among the heads of all rows
+    // This split's share of the keys before the new one.
     let oldest = row.position - min(row.position, n.window);
     let keys = row.position - oldest;
     let per_split = max(LEAST, (keys + SPLITS - 1u) / SPLITS);
@@ -91,8 +93,8 @@ fn attention_step(
     let quad_#S = min(lane + #Su * LANES, QUADS - 1u);
     //#end
 
-    // The first keys and values are under way while queries are made. Past the last key, that one is read again; where
-    // there is none, what is read is not used.
+    // The loads of the first keys and values run while queries are prepared. Beyond the last key, that key is read
+    // again. If there is no key, what is read is not used.
     let last = max(to_key, 1u) - 1u;
     //#for K in KEYS
     let first_#K = key_at(slot, min(from_key + #Ku * TEAMS + team, last), kv_head);
@@ -102,7 +104,8 @@ fn attention_step(
     //#end
     //#end
 
-    // Queries, scaled so that weights are powers of two, and in split 0 the new key; a team for each head.
+    // Prepares the queries, scaled so that weights are powers of two, and in split 0 the new key. Each team prepares
+    // one head.
     for (var first = 0u; first < select(QUERIES, QUERIES + 1u, split == 0u); first += TEAMS) {
         let head = min(first + team, QUERIES);
         let is_key = head == QUERIES;
@@ -156,7 +159,7 @@ fn attention_step(
     //#end
     //#end
 
-    // The new key, of weight 1 under its own score, is where the first team begins.
+    // In split 0, the first team begins with the new key, whose weight under its own score is 1.
     if split == 0u {
         //#for Q in QUERIES
         var new_#Q = 0.0;
@@ -167,7 +170,7 @@ fn attention_step(
         let scores = team_sums(array<f32, VALUES>(
             //#for K in KEYS
             //#for Q in QUERIES
-            new_#Q, // KEYS times the same, of which one is used
+            new_#Q, // repeated KEYS times, because team_sums takes VALUES numbers; one copy is used
             //#end
             //#end
         ), local);
@@ -230,7 +233,7 @@ fn attention_step(
         //#end
     }
 
-    // A single team's sums are the split's.
+    // With one team, its sums are those of the split.
     //#for A in ALONE
     //#for Q in QUERIES
     {
@@ -247,7 +250,7 @@ fn attention_step(
     //#end
     //#end
 
-    // Several teams': first the common maximum, then the sums under it, MERGED queries at a time.
+    // With several teams: first their common maximum, then the sums under it, MERGED queries at a time.
     //#for T in TOGETHER
     if lane == 0u {
         //#for Q in QUERIES

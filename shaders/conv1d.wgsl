@@ -1,5 +1,5 @@
-// Causal depthwise convolution of four inputs, then silu (spec 3.4 and 3.5, step 2). A thread slides over STRIP
-// rows of one channel; what comes before its first row is in `p`, in the ring of the slot, or zero.
+// Causal depthwise convolution of four inputs, then silu (spec 3.4 and 3.5, step 2). A thread slides over STRIP rows of
+// one channel. Inputs before its first row come from `p` or from the ring of the slot, or are zero.
 struct Numbers {
     channels: u32,
     in_stride: u32,

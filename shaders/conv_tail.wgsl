@@ -1,5 +1,5 @@
-// Keeps the last four raw inputs of every segment in the ring of its slot: position q at entry q % 4. A dispatch
-// of its own, because the convolution before it still reads the old ring.
+// Saves the last four raw inputs of every segment in the ring of its slot: position q in entry q % 4. This is a
+// dispatch of its own, because the convolution before it still reads the old ring.
 struct Numbers {
     channels: u32,
     in_stride: u32,

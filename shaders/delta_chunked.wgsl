@@ -1,6 +1,6 @@
-// Second half of the chunked delta rule (spec 3.5, WY form): chunk after chunk, one workgroup per (segment, head,
-// 4 * COLS value columns). V' = U - W S; O = (Q S + scores V') / sqrt(head_dim); S = S + Kᵀ V'.
-// Thread (row, column) has one row of the chunk and four value columns; S stays in workgroup memory.
+// Second half of the chunked delta rule (spec 3.5, WY form): updates the state chunk by chunk. One workgroup per
+// (segment, head, 4 * COLS value columns). V' = U - W S; O = (Q S + scores V') / sqrt(head_dim); S = S + Kᵀ V'. Thread
+// (row, column) has one row of the chunk and four value columns. S stays in workgroup memory.
 struct Numbers {
     heads: u32,
     head_dim: u32,
@@ -17,12 +17,12 @@ struct Numbers {
 @group(0) @binding(6) var<storage, read_write> state: array<vec4<f32>>; // [slots, slot_len / 4], S at state_at: [heads, key, value / 4]
 @group(0) @binding(7) var<storage, read_write> out: array<vec4<f32>>; // [rows, heads, head_dim / 4]
 
-const SLICE: u32 = 4u; // vec4s of a row of W and Q that are staged at a time
+const SLICE: u32 = 4u; // vec4s of a row of W and of Q that are staged at a time
 const SCORES: u32 = CHUNK / 4u; // vec4s of a row of scores
-// W and Q slices lie behind each other; the scores need the same room.
+// The slice of W is followed by the slice of Q. The scores need the same room later.
 const STAGED: u32 = CHUNK * SLICE;
 
-var<workgroup> s: array<vec4<f32>, KEYS * COLS>; // [key rows, rounded up to whole slices, COLS]
+var<workgroup> s: array<vec4<f32>, KEYS * COLS>; // [key rows, rounded up to whole slices; COLS]
 var<workgroup> rest: array<vec4<f32>, CHUNK * COLS>; // V'
 var<workgroup> staged: array<vec4<f32>, 2u * STAGED>;
 
@@ -66,7 +66,7 @@ fn delta_chunked(
     let scale = 1.0 / sqrt(f32(n.head_dim));
     for (var begin = 0u; begin < segment.rows; begin += CHUNK) {
         let first = segment.first + begin;
-        // Rows past the chunk repeat its last one and count for nothing.
+        // Rows beyond the chunk repeat its last row, and do not contribute.
         let last = min(CHUNK, segment.rows - begin) - 1u;
         let inside = row <= last;
         let own = (first + min(row, last)) * n.heads + head;
@@ -110,13 +110,13 @@ fn delta_chunked(
             out[own * quads + first_column + column] = qs * scale;
         }
 
-        // S = S + Kᵀ V': four key rows by this thread's columns.
+        // S = S + Kᵀ V': each thread updates four key rows of its columns at a time.
         for (var quad = row; quad < quads; quad += CHUNK) {
             var tile = four_keys(4u * quad, column);
             let k = (n.heads + head) * quads + quad;
             let stride = 3u * n.heads * quads;
             for (var r = 0u; r <= last; r += 4u) {
-                // V' is zero past the last row, and K of a row that exists is finite.
+                // V' is zero beyond the last row, and K of the repeated last row is finite.
                 let k0 = qkv[k + (first + r) * stride];
                 let k1 = qkv[k + (first + min(r + 1u, last)) * stride];
                 let k2 = qkv[k + (first + min(r + 2u, last)) * stride];

@@ -1,5 +1,5 @@
-// DeltaNet before the scan (spec 3.5 steps 4 and 5): q and k of each head made unit vectors, beta = sigmoid(raw).
-// One workgroup per (row, head).
+// DeltaNet before the scan (spec 3.5 steps 4 and 5): makes q and k of each head unit vectors, and computes beta =
+// sigmoid(raw). One workgroup per (row, head).
 struct Numbers {
     rows: u32,
     heads: u32,
@@ -37,7 +37,7 @@ fn delta_gates(
         qkv[k + i] /= norm.y;
     }
     if local == 0u {
-        // exp stays finite; below -80 the sigmoid is zero for every purpose.
+        // The bound keeps exp finite. Below -80 the sigmoid is practically zero.
         let raw = max(p[row * n.in_stride + 3u * n.heads * n.head_dim + head], -80.0);
         beta[index] = 1.0 / (1.0 + exp(-raw));
     }

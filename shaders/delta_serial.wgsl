@@ -1,8 +1,8 @@
-// The delta rule token by token (spec 3.5 steps 6 and 7). One workgroup per (segment, head, four value columns).
-// The state stays in registers: a thread holds QUADS tiles of 4 key rows x 4 value columns, as matrices whose
-// column j is key row j, so that `tile * k` is its part of Sᵀk. With d = beta (v - Sᵀk), the new state's read-out
-// (S + k dᵀ)ᵀ q is Sᵀq + d (k·q): only Sᵀk is summed at once for every token, and there is no barrier where a workgroup
-// is one subgroup. Loops over tiles are written out, so that none is indexed by a variable and all stay in registers.
+// The delta rule token by token (spec 3.5 steps 6 and 7). One workgroup per (segment, head, four value columns). The
+// state stays in registers: a thread holds QUADS tiles of 4 key rows x 4 value columns. A tile is a matrix whose column
+// j is key row j, so that `tile * k` is its part of Sᵀk. With d = beta (v - Sᵀk), the output (S + k dᵀ)ᵀ q equals Sᵀq +
+// d (k·q). So only the sum of Sᵀk must be complete before the next token, and there is no barrier if a workgroup is one
+// subgroup. Loops over tiles are unrolled, so that no tile is indexed by a variable and all stay in registers.
 struct Numbers {
     heads: u32,
     head_dim: u32,
@@ -17,7 +17,7 @@ struct Numbers {
 @group(0) @binding(4) var<storage, read_write> state: array<vec4<f32>>; // [slots, slot_len / 4], S at state_at: [heads, key, value / 4]
 @group(0) @binding(5) var<storage, read_write> out: array<vec4<f32>>; // [rows, heads, head_dim / 4]
 
-// What a thread needs of one token.
+// What a thread needs from one token.
 struct Token {
     q: array<vec4<f32>, QUADS>,
     k: array<vec4<f32>, QUADS>,
@@ -60,7 +60,7 @@ fn delta_serial(
         return;
     }
 
-    // Tile i of this thread starts at key row 4 (i WG + local).
+    // Tile i of this thread begins at key row 4 (i WG + local).
     let start = (segment.slot * n.slot_len + n.state_at) / 4u + head * n.head_dim * quads + column;
     var s = array<mat4x4<f32>, QUADS>();
     if batch.row[segment.first].position != 0u {
@@ -72,7 +72,8 @@ fn delta_serial(
         //#end
     }
 
-    // TOKENS tokens at a time: the next ones are asked for meanwhile, and what they read out is summed together.
+    // Takes TOKENS tokens at a time. The next tokens are loaded meanwhile, and the outputs of these are summed
+    // together.
     let scale = 1.0 / sqrt(f32(n.head_dim));
     let end = segment.first + segment.rows;
     //#for T in TOKENS
@@ -83,16 +84,16 @@ fn delta_serial(
         let token_#T = next_#T;
         next_#T = load(min(row + TOKENS + #Tu, end - 1u), head, column, local);
         //#end
-        var read = array<vec4<f32>, TOKENS>(); // of Sᵀq, then of the new state's
+        var read = array<vec4<f32>, TOKENS>(); // part of Sᵀq; then of the output from the new state
         //#for T in TOKENS
-        var known_#T = vec4<f32>(); // of Sᵀk
-        var both_#T = 0.0; // of k·q
+        var known_#T = vec4<f32>(); // part of Sᵀk
+        var both_#T = 0.0; // part of k·q
         //#for I in QUADS
         known_#T += s[#I] * token_#T.k[#I];
         read[#T] += s[#I] * token_#T.q[#I];
         both_#T += dot(token_#T.k[#I], token_#T.q[#I]);
         //#end
-        // A token past the end changes nothing.
+        // A token beyond the end changes nothing.
         let beta_#T = select(0.0, token_#T.beta, row + #Tu < end);
         let d_#T = beta_#T * (token_#T.v - sum4(known_#T, local));
         //#for I in QUADS

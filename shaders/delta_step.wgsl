@@ -1,6 +1,6 @@
-// One token of DeltaNet at decode, from the joint projection to the normalised heads (spec 3.5 steps 2 to 8). One
-// workgroup per (row, head); every row is the only one of its slot. Thread (group, column) holds four value columns
-// of the key rows 4 (group + i GROUPS) .. in registers, so S is read once and written once, in whole cache lines.
+// One decode step of DeltaNet, from the joint projection to the normalised heads (spec 3.5 steps 2 to 8). One workgroup
+// per (row, head). Every row is the only one of its slot. Thread (group, column) holds four value columns of the key
+// rows 4 (group + i GROUPS) .. in registers. So S is read once and written once, in whole cache lines.
 struct Numbers {
     heads: u32,
     head_dim: u32,
@@ -22,7 +22,7 @@ var<workgroup> head_qkv: array<vec4<f32>, 3u * COLUMNS>; // q | k | v of this he
 var<workgroup> part_k: array<vec4<f32>, GROUPS * COLUMNS>; // each group's part of Sᵀk
 var<workgroup> part_q: array<vec4<f32>, GROUPS * COLUMNS>; // each group's part of Sᵀq
 
-// The raw input `age` positions ago; before position 0 there is none.
+// The raw input of `age` positions ago. It is zero before position 0.
 fn past(tail: u32, position: u32, age: u32, channels: u32) -> vec4<f32> {
     if position < age {
         return vec4<f32>();
@@ -45,10 +45,10 @@ fn delta_step(
     let row = batch.row[r];
     let slot = row.slot * n.slot_len / 4u;
     let column = local % COLUMNS;
-    let own = local / COLUMNS; // threads past the last group help with the convolution only
+    let own = local / COLUMNS; // threads beyond the last group only help with the convolution
     let start = slot + (n.state_at / 4u) + head * n.head_dim * COLUMNS + column;
 
-    // S first: its loads run while q, k and v are made.
+    // S is loaded first: its loads run while q, k and v are computed.
     //#for I in QUADS
     let quad_#I = min(own + #Iu * GROUPS, COLUMNS - 1u);
     let mine_#I = own < GROUPS && own + #Iu * GROUPS < COLUMNS;
@@ -72,12 +72,12 @@ fn delta_step(
         y += taps[1] * past(tail, row.position, 2u, channels);
         y += taps[0] * past(tail, row.position, 3u, channels);
         state[tail + row.position % 4u * channels] = x;
-        // exp stays finite; below -80 silu is zero for every purpose.
+        // The bound keeps exp finite. Below -80 silu is practically zero.
         head_qkv[i] = y / (1.0 + exp(-max(y, vec4<f32>(-80.0))));
     }
     workgroupBarrier();
 
-    // The norms of q and k (step 4) and q·k.
+    // The norms of q and k (step 4), and q·k.
     var part = vec4<f32>();
     for (var i = local; i < COLUMNS; i += WG) {
         let q = head_qkv[i];
@@ -100,7 +100,7 @@ fn delta_step(
     }
     workgroupBarrier();
 
-    // The delta rule (step 7), out = (Sᵀq + d (k·q)) / sqrt(head_dim); every group for itself.
+    // The delta rule (step 7), out = (Sᵀq + d (k·q)) / sqrt(head_dim). Every group computes it for itself.
     var o = vec4<f32>();
     if own < GROUPS {
         var sk = vec4<f32>();

@@ -1,9 +1,9 @@
-// First half of the chunked delta rule (spec 3.5, WY form), all chunks at once, one workgroup per (tile, head).
-// For the tile's rows K, V, Q: A = strictly lower (diag(beta) K Kᵀ), T = (I + A)⁻¹ diag(beta), W = T K, U = T V,
-// and the causal scores lower (Q Kᵀ). What is left for `delta_chunked` is linear in the state.
+// First half of the chunked delta rule (spec 3.5, WY form), for all chunks at once. One workgroup per (tile, head).
+// From K, V and Q of the tile's rows it computes A = strictly lower (diag(beta) K Kᵀ), T = (I + A)⁻¹ diag(beta), W = T
+// K, U = T V, and the causal scores lower (Q Kᵀ). The rest, in `delta_chunked`, is linear in the state.
 //
-// CHUNK is 32: K Kᵀ, T and the staged slices of K and Q then fit 16 KiB, and the work that grows with the chunk
-// (4 CHUNK head_dim per token and head) stays a third of what does not (3 head_dim²).
+// CHUNK is 32. Then K Kᵀ, T and the staged slices of K and Q fit into 16 KiB, and the work that grows with the chunk (4
+// CHUNK head_dim per token and head) is a third of the work that does not (3 head_dim²).
 struct Numbers {
     heads: u32,
     head_dim: u32,
@@ -19,18 +19,18 @@ struct Numbers {
 
 const QUADS: u32 = CHUNK / 4u; // four rows or columns of the tile
 const SLICE: u32 = 4u; // vec4s of a row that are staged at a time
-// One more than a multiple: eight neighbours then read eight different banks.
+// One more than a multiple, so that eight neighbours read eight different banks.
 const STRIDE: u32 = SLICE + 1u;
 const STEP: u32 = QUADS * STRIDE; // from a row of the tile to the next
 const T_STRIDE: u32 = QUADS + 1u;
 
-// Row r of the tile lies at (r % 4) * QUADS + r / 4, so that threads next to each other read rows next to each other.
+// Row r of the tile is at (r % 4) * QUADS + r / 4, so that neighbouring threads read neighbouring rows.
 var<workgroup> k_slice: array<vec4<f32>, CHUNK * STRIDE>;
 var<workgroup> q_slice: array<vec4<f32>, CHUNK * STRIDE>;
 var<workgroup> a: array<vec4<f32>, CHUNK * QUADS>; // A[row][column / 4]
 var<workgroup> t: array<vec4<f32>, CHUNK * T_STRIDE>; // T[column][row / 4]
 
-// Four products of one row with the four rows j, j + QUADS, ... of K.
+// The products of one row with the four rows j, j + QUADS, ... of K.
 fn products(x: vec4<f32>, j: u32) -> vec4<f32> {
     return vec4<f32>(
         dot(x, k_slice[j]),
@@ -40,7 +40,7 @@ fn products(x: vec4<f32>, j: u32) -> vec4<f32> {
     );
 }
 
-// `values` where column 4 * quad + i is below `end`, else 0.
+// `values` in columns 4 * quad + i below `end`, else 0.
 fn below(values: vec4<f32>, quad: u32, end: u32) -> vec4<f32> {
     return select(vec4<f32>(), values, vec4<u32>(4u * quad) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(end));
 }
@@ -60,7 +60,7 @@ fn delta_wy(
     }
     let used = (tile.rows + 3u) / 4u; // quads of rows that exist
 
-    // G = K Kᵀ and P = Q Kᵀ: a thread has four rows (4 i ..) by four columns (4 j ..) of both.
+    // G = K Kᵀ and P = Q Kᵀ. A thread has four rows (4 i ..) by four columns (4 j ..) of both.
     let i = local / QUADS;
     let j = local % QUADS;
     var g = array<vec4<f32>, 4>();
@@ -68,7 +68,7 @@ fn delta_wy(
     for (var slice = 0u; slice < quads; slice += SLICE) {
         workgroupBarrier();
         for (var at = local; at < CHUNK * SLICE; at += WG) {
-            // Rows past the tile repeat its last one; what they give is never written.
+            // Rows beyond the tile repeat its last row. Their results are never written.
             let r = at / SLICE;
             let quad = slice + at % SLICE;
             let to = ((r % 4u) * QUADS + r / 4u) * STRIDE + at % SLICE;
@@ -77,7 +77,7 @@ fn delta_wy(
             q_slice[to] = select(vec4<f32>(), qkv[source], quad < quads);
         }
         workgroupBarrier();
-        // The upper triangle and the rows past the tile are not needed.
+        // The upper triangle and the rows beyond the tile are not needed.
         if j <= i && i < used {
             for (var x = 0u; x < SLICE; x++) {
                 let k = i * STRIDE + x;
@@ -103,7 +103,8 @@ fn delta_wy(
     }
     workgroupBarrier();
 
-    // T by forward substitution, a thread for each column c, four rows at a time: T[r] = beta e_c[r] - sum A[r] T.
+    // Computes T by forward substitution: T[r] = beta e_c[r] - sum A[r] T. A thread has one column c, and takes four
+    // rows at a time.
     if local < CHUNK {
         let c = local;
         let own = beta[(tile.first + min(c, tile.rows - 1u)) * n.heads + head];
@@ -153,7 +154,7 @@ fn delta_wy(
     }
 }
 
-// Row r of the tile of W (part 0) or U (part 1).
+// Stores row r of the tile in W (part 0) or U (part 1).
 fn store(part: u32, head: u32, quad: u32, tile: Tile, r: u32, value: vec4<f32>) {
     if r >= tile.rows {
         return;

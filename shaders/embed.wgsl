@@ -1,5 +1,5 @@
-// Embedding (spec 3.1): one workgroup per row. The table `w` holds the tokens first .. first + lines; a row
-// with any other token is left alone, so that the parts of a split table, and the meta tokens, fill one x.
+// Embedding (spec 3.1): one workgroup per row. The table `w` has the tokens first .. first + lines. A row with any
+// other token is left alone, so that all shards of a table, and the meta tokens, fill one x.
 struct Numbers {
     rows: u32,
     cols: u32,
@@ -20,7 +20,7 @@ fn embed(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_inde
     if token == PICKED {
         token = picked[row.slot];
     }
-    // Wraps to a large number for tokens below `first`.
+    // For tokens below `first` this wraps around to a large number.
     let line = token - n.first;
     if group.x < n.rows && line < n.lines {
         let chunks = n.cols / (4u * PER);

@@ -1,4 +1,4 @@
-// The activation of an FFN for many rows (spec 3.6): silu(gate) ⊙ up, or relu(up)² where there is no gate.
+// The activation of an FFN for many rows (spec 3.6): silu(gate) ⊙ up, or relu(up)² if there is no gate.
 struct Numbers {
     rows: u32,
     width: u32,

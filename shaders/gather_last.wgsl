@@ -1,5 +1,5 @@
-// The last row of every segment, in the order of the segments: the rows that need logits (spec 3.1 step 5).
-// One workgroup per segment.
+// Copies the last row of every segment, in the order of the segments: the rows that need logits (spec 3.1 step 5). One
+// workgroup per segment.
 struct Numbers {
     rows: u32,
     segments: u32,

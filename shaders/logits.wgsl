@@ -1,5 +1,5 @@
-// y = W·RMSNorm(x) ⊙ logit_scale: logits, each divided by the length of its vocabulary row (spec 3.7).
-@group(0) @binding(4) var<storage, read> logit_scale: array<f32>; // [stride], 1 / length of each vocabulary row
+// y = W·RMSNorm(x) ⊙ logit_scale: logits, each divided by the length of its row of the head (spec 3.7).
+@group(0) @binding(4) var<storage, read> logit_scale: array<f32>; // [stride], 1 / length of each row of the head
 @group(0) @binding(5) var<storage, read_write> y: array<f32>; // [rows, stride]
 
 fn store(row: u32, line: u32, out: u32) {

@@ -1,4 +1,5 @@
-// y = W·x ⊙ logit_scale for many rows: logits, each divided by the length of its vocabulary row (spec 3.7). See lib/matmul.wgsl and lib/matmul_coop.wgsl.
+// y = W·x ⊙ logit_scale for many rows: logits, each divided by the length of its row of the head (spec 3.7). See
+// lib/matmul.wgsl and lib/matmul_coop.wgsl.
 struct Numbers {
     rows: u32,
     cols: u32,
@@ -12,7 +13,7 @@ struct Numbers {
 @group(0) @binding(0) var<uniform> n: Numbers;
 @group(0) @binding(1) var<storage, read> w: array<vec4<u32>>; // [lines, cols], see lib/weights_*.wgsl
 @group(0) @binding(2) var<storage, read> x: array<vec4<f32>>; // [rows, cols]
-@group(0) @binding(3) var<storage, read> logit_scale: array<f32>; // [stride], 1 / length of each vocabulary row
+@group(0) @binding(3) var<storage, read> logit_scale: array<f32>; // [stride], 1 / length of each row of the head
 @group(0) @binding(4) var<storage, read_write> y: array<f32>; // [rows, stride]
 
 fn store(row: u32, out: u32, value: f32) {

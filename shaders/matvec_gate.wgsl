@@ -1,5 +1,5 @@
-// y = silu(G·h) ⊙ (U·h), h = RMSNorm(x): an FFN's first half (spec 3.6). `w` holds `outs` lines of G, then
-// as many of U.
+// y = silu(G·h) ⊙ (U·h), h = RMSNorm(x): the first half of an FFN (spec 3.6). `w` has `outs` rows of G, then `outs`
+// rows of U.
 @group(0) @binding(4) var<storage, read_write> y: array<f32>; // [rows, stride]
 
 fn store(row: u32, line: u32, out: u32) {

@@ -1,4 +1,4 @@
-// y = relu(W·RMSNorm(x))²: the ungated FFN's first half (spec 1.1, mlp_hidden_act).
+// y = relu(W·RMSNorm(x))²: the first half of an ungated FFN (spec 1.1, mlp_hidden_act).
 @group(0) @binding(4) var<storage, read_write> y: array<f32>; // [rows, stride]
 
 fn store(row: u32, line: u32, out: u32) {

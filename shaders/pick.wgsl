@@ -1,41 +1,42 @@
-// Token choice (spec 6): one workgroup per segment.
+// The choice of a token (spec 6): one workgroup per segment.
 //
-// A token is drawn by the Gumbel-max trick: the largest l + T * gumbel wins, where l is the logit after the
-// repetition penalty, T the temperature and gumbel a number that depends on seed, position and token alone.
-// T = 0 is the largest logit. pick_scan has gone over all logits; without filters its blocks tell which of them
-// holds the token, and that block is all that is read here.
+// A token is chosen by the Gumbel-max trick: the largest l + T * gumbel wins. l is the logit after the repetition
+// penalty, T is the temperature, and gumbel is a number that depends only on seed, position and token. With T = 0 the
+// largest logit wins. pick_scan has read all logits. Without filters, its results tell which block has the token, and
+// only that block is read here.
 //
-// Filters come down to one number: tokens with l >= cut may win. No sorting: the cut is found sixteen thresholds at
-// a time, a few passes for each of top-k and top-p. What they pass over is made small first. Each block's largest
-// logit is a token, so the cut among these alone, at the budget of the whole, is not above the true one: blocks
-// whose largest logit is below it hold no token that is kept. The tokens above it in the blocks that are left are
-// put into a list in shared memory. Where they are too many for it, or the blocks rule out too little, the
-// passes go over the blocks instead, which takes longer and gives the same.
+// All filters together amount to one number, the cut: tokens with l >= cut may be chosen. Nothing is sorted. The cut is
+// searched with sixteen thresholds at a time, in a few passes for top-k and a few for top-p. Before that, the items of
+// these passes are made few. The largest logit of each block belongs to a token. So the cut among these logits alone,
+// with the budget of all tokens, cannot lie above the true cut: it is a floor, and blocks whose largest logit is below
+// it have no token that is kept. The tokens at or above the floor in the other blocks go into a list in workgroup
+// memory. If they are too many for the list, or if too few blocks are ruled out, the passes read the blocks instead.
+// That takes longer and gives the same result.
 struct Numbers {
     rows: u32,
     vocab: u32,
     slots: u32,
 }
 
-// The best token or block of some: the largest key, the lowest of equal ones. Key 0 is none.
+// The best of some tokens or blocks: the largest key, and of equal keys the lowest id. Key 0 means none.
 struct Candidate {
     key: u32,
     id: u32,
 }
 
-// A token that may pass the filters.
+// A token that may pass the filters, with its logit.
 struct Entry {
     l: f32,
     token: u32,
 }
 
-// What a pass goes over, in rounds of four items a thread.
+// The items that a pass goes over: blocks or tokens, in rounds of four items per thread.
 struct Source {
     kind: u32,
-    count: u32, // of blocks or tokens
+    count: u32, // number of blocks or tokens
     rounds: u32,
 }
-const MAXIMA: u32 = 0u; // every block's largest logit
+const MAXIMA: u32 = 0u; // the largest logit of every block
 const ALL: u32 = 1u; // the tokens of all blocks
 const LIVE: u32 = 2u; // the tokens of the blocks in `live`
 const LISTED: u32 = 3u; // the tokens in `listed`
@@ -46,7 +47,7 @@ struct Items {
     ids: vec4<u32>,
 }
 
-// Sixteen keys, ascending.
+// Sixteen keys in ascending order.
 struct Thresholds {
     a: vec4<u32>,
     b: vec4<u32>,
@@ -54,7 +55,7 @@ struct Thresholds {
     d: vec4<u32>,
 }
 
-// What the items at or above each of them weigh together.
+// For each threshold, the sum of the weights of the items at or above it.
 struct Weights {
     a: vec4<f32>,
     b: vec4<f32>,
@@ -64,14 +65,14 @@ struct Weights {
 
 @group(0) @binding(0) var<uniform> n: Numbers;
 @group(0) @binding(1) var<storage, read_write> batch: Batch;
-@group(0) @binding(2) var<storage, read> logits: array<f32>; // [rows, vocab], a row for each segment
+@group(0) @binding(2) var<storage, read> logits: array<f32>; // [rows, vocab], one row for each segment
 @group(0) @binding(3) var<storage, read> maxima: array<u32>; // [rows, ceil(vocab / BLOCK)]
 @group(0) @binding(4) var<storage, read> scores: array<f32>; // [rows, ceil(vocab / BLOCK)]
 @group(0) @binding(5) var<storage, read> sampling: array<vec4<u32>>; // [slots, 2] of 4 words: a Sampling
-@group(0) @binding(6) var<storage, read_write> seen: array<u32>; // [slots, ceil(vocab / 32)], a bit per token
+@group(0) @binding(6) var<storage, read_write> seen: array<u32>; // [slots, ceil(vocab / 32)], one bit per token
 @group(0) @binding(7) var<storage, read_write> picked: array<u32>; // [slots]
 
-// 15.1 KiB in all where WG is 256.
+// The workgroup memory is 15.1 KiB in all if WG is 256.
 const LIVE_ROOM: u32 = 2u * WG;
 const LIST_ROOM: u32 = 3u * WG;
 var<workgroup> chosen: Choice;
@@ -81,23 +82,23 @@ var<workgroup> group_sums: array<Weights, WG / 4u>;
 var<workgroup> live: array<u32, LIVE_ROOM>;
 var<workgroup> listed: array<Entry, LIST_ROOM>;
 
-// Written instead of a token where a logit is NaN or +inf, or none is finite.
+// Written instead of a token if a logit is NaN or +inf, or if no logit is finite.
 const NOT_FINITE: u32 = 0xffffffffu;
-// A floor's budget is larger by this factor, so that sums which are rounded differently do not lift it over the cut.
+// The budget of a floor is multiplied by this, so that differences in rounding do not lift the floor above the cut.
 const SLACK: f32 = 1.0001;
-// Bits of a floor's key that are not looked for: a floor need not be exact, and 7 bits of a fraction are enough.
+// Low bits of a floor's key that are not searched. A floor need not be exact: 7 bits of a fraction are enough.
 const COARSE: u32 = 16u;
 
 fn key1(v: f32) -> u32 {
     return key_of(vec4<f32>(v)).x;
 }
 
-// The numbers of this thread's items in a round.
+// The indices of this thread's items in a round.
 fn numbers_of(round: u32, local: u32) -> vec4<u32> {
     return 4u * WG * round + local + WG * vec4<u32>(0u, 1u, 2u, 3u);
 }
 
-// The keys of four blocks' largest logits; 0 past the last block.
+// The keys of the largest logits of four blocks. 0 beyond the last block.
 fn largest(c: Choice, at: vec4<u32>) -> vec4<u32> {
     let i = c.blocks + min(at, vec4<u32>(blocks() - 1u));
     let keys = vec4<u32>(maxima[i.x], maxima[i.y], maxima[i.z], maxima[i.w]);
@@ -124,7 +125,7 @@ fn entries(at: vec4<u32>, count: u32) -> Items {
     return Items(select(vec4<f32>(NOTHING), l, at < vec4<u32>(count)), vec4<u32>(x.token, y.token, z.token, w.token));
 }
 
-// This thread's items in a round of a source; NOTHING past its end.
+// This thread's items in a round of a source. Their logits are NOTHING beyond its end.
 fn items(c: Choice, source: Source, round: u32, local: u32) -> Items {
     if source.kind == MAXIMA {
         let at = numbers_of(round, local);
@@ -133,7 +134,7 @@ fn items(c: Choice, source: Source, round: u32, local: u32) -> Items {
     if source.kind == LISTED {
         return entries(numbers_of(round, local), source.count);
     }
-    // Neighbouring threads take neighbouring tokens, BLOCK / 4 threads a block.
+    // Neighbouring threads take neighbouring tokens. BLOCK / 4 threads share a block.
     let nth = round * (4u * WG / BLOCK) + local / (BLOCK / 4u);
     var block = nth;
     if source.kind == LIVE {
@@ -161,7 +162,7 @@ fn best_of_four(best: Candidate, keys: vec4<u32>, ids: vec4<u32>) -> Candidate {
     return better(better(p, keys.z, ids.z), keys.w, ids.w);
 }
 
-// The best of all threads' candidates.
+// The best candidate of all threads.
 fn best_of_all(mine: Candidate, local: u32) -> Candidate {
     workgroupBarrier();
     candidates[local] = mine;
@@ -177,7 +178,7 @@ fn best_of_all(mine: Candidate, local: u32) -> Candidate {
     return workgroupUniformLoad(&candidates[0]);
 }
 
-// The block with the largest logit, or without filters and with a temperature the one with the best draw.
+// The block with the largest logit. Without filters and with a temperature: the block with the best random choice.
 fn best_block(c: Choice, local: u32) -> Candidate {
     let by_draw = c.how.temperature > 0.0 && !filtered(c.how);
     var best = Candidate(0u, 0u);
@@ -193,7 +194,7 @@ fn best_block(c: Choice, local: u32) -> Candidate {
     return best_of_all(best, local);
 }
 
-// The best token of a source with l >= cut.
+// The best token of a source, of those with l >= cut.
 fn best_token(c: Choice, source: Source, cut: f32, local: u32) -> u32 {
     var best = Candidate(0u, NOT_FINITE);
     for (var round = 0u; round < source.rounds; round++) {
@@ -221,7 +222,7 @@ fn plus(p: Weights, q: Weights) -> Weights {
     return Weights(p.a + q.a, p.b + q.b, p.c + q.c, p.d + q.d);
 }
 
-// The sum over all threads, added in the same order on every device, so that all draw the same line.
+// The sum over all threads. It is added up in the same order on every device, so that all devices get the same cut.
 fn total(mine: Weights, local: u32) -> Weights {
     for (var turn = 0u; turn < 4u; turn++) {
         workgroupBarrier();
@@ -250,7 +251,7 @@ fn count(v: vec4<bool>) -> u32 {
     return ones.x + ones.y + ones.z + ones.w;
 }
 
-// The weight of all tokens, from what pick_scan added up for each block.
+// The weight of all tokens, from the sums that pick_scan computed for each block.
 fn whole(c: Choice, top: f32, local: u32) -> f32 {
     var sums = vec4<f32>();
     for (var round = 0u; round * 4u * WG < blocks(); round++) {
@@ -262,11 +263,12 @@ fn whole(c: Choice, top: f32, local: u32) -> f32 {
     return (all.x + all.y) + (all.z + all.w);
 }
 
-// The cut of top-k or top-p among the items with l >= floor. Both drop an item if those above it weigh more than a
-// budget: k - 1 where each weighs 1 (top-k), top_p of the whole where each weighs its probability. So the lowest
-// item kept has the largest key at which "this one and all above" weigh more than the budget; between the
-// floor's key and the key of the largest logit it is found four bits a pass, from the top, down to those of
-// `coarse`. Equal logits are kept or dropped together. A negative budget is top_p of what these items weigh.
+// The cut of top-k or of top-p among the items with l >= floor. Both drop an item if the items above it weigh more than
+// a budget. For top-k every item weighs 1, and the budget is k - 1. For top-p an item weighs its probability, and the
+// budget is top_p of the whole. So the key of the lowest item that is kept is the largest key at which all items at or
+// above it weigh more than the budget. It lies between the key of the floor and the key of the largest logit. Each pass
+// finds four of its bits, from the highest down; the lowest `coarse` bits are not searched. Equal logits are kept or
+// dropped together. A negative budget stands for top_p of the weight of these items.
 fn cut_at(
     c: Choice,
     source: Source,
@@ -283,7 +285,7 @@ fn cut_at(
     let steps = vec4<u32>(0u, 1u, 2u, 3u);
     for (var shift = (35u - countLeadingZeros(span)) / 4u * 4u; shift > coarse;) {
         shift -= 4u;
-        // Thresholds past the last key would come out small: they are that one.
+        // A threshold beyond the last key would wrap around. It is set to the last key instead.
         let room = vec4<u32>(0xffffffffu - key);
         let at = Thresholds(
             key + min(steps << vec4<u32>(shift), room),
@@ -315,7 +317,7 @@ fn cut_at(
     return value_of(key);
 }
 
-// How many the threads before this one have together; counts[WG - 1] becomes how many all have.
+// The sum of `mine` over the threads before this one. Afterwards counts[WG - 1] is the sum over all threads.
 fn before(mine: u32, local: u32) -> u32 {
     var sum = mine;
     for (var step = 1u; step < WG; step = 4u * step) {
@@ -341,14 +343,15 @@ fn put(kind: u32, at: u32, id: u32, l: f32) {
     }
 }
 
-// What of a source has l >= floor: of MAXIMA the blocks, as LIVE, of tokens a list. In an order that is the same
-// in every run, since sums follow it. What does not fit is not gathered: then all blocks, or the source as it is.
+// The items of a source with l >= floor: of MAXIMA the blocks, as LIVE; of tokens a list, as LISTED. Their order is the
+// same in every run, because sums are added in that order. If they do not fit, nothing is gathered, and the result is
+// all blocks, or the same source.
 fn gather(c: Choice, source: Source, floor: f32, local: u32) -> Source {
     let all_blocks = source.kind == MAXIMA;
     var mine = 0u;
     var at = 0u;
     var all = 0u;
-    // Once to count and once to put.
+    // The first turn counts, the second one stores.
     for (var turn = 0u; turn < 2u; turn++) {
         for (var round = 0u; round < source.rounds; round++) {
             let found = items(c, source, round, local);
@@ -379,7 +382,7 @@ fn gather(c: Choice, source: Source, floor: f32, local: u32) -> Source {
     return source_of(select(LISTED, LIVE, all_blocks), all);
 }
 
-// What the filters leave: the tokens of a source from a cut on.
+// The tokens that the filters keep: those of a source with l >= cut.
 struct Rest {
     source: Source,
     cut: f32,
@@ -393,11 +396,12 @@ fn filter_tokens(c: Choice, top: f32, local: u32) -> Rest {
     }
     var least = LOWEST;
     if how.min_p > 0.0 {
-        // exp((l - top) / T) >= min_p; the log of 1 may come out above 0.
+        // exp((l - top) / T) >= min_p. The log of 1 may be computed as a number above 0, so it is bounded.
         least = max(least, top + min(how.temperature * log(how.min_p), 0.0));
     }
-    // A floor from the blocks, the blocks above it, their tokens; then top-k, then top-p. One loop, because compilers
-    // write a function out wherever it is called, and this one is long.
+    // The stages: a floor from the blocks, the blocks at or above it, their tokens, then the cut of top-k, then that of
+    // top-p. They share one loop, because compilers copy a function to every place where it is called, and `cut_at` is
+    // long.
     var source = source_of(MAXIMA, blocks());
     var cut = LOWEST;
     for (var stage = 0u; stage < 5u; stage++) {
@@ -410,7 +414,7 @@ fn filter_tokens(c: Choice, top: f32, local: u32) -> Rest {
         var slack = 1.0;
         var coarse = 0u;
         if stage == 0u {
-            // Among fewer blocks than tokens are kept there is no floor.
+            // If top-k keeps more tokens than there are blocks, there is no floor.
             on = (by_count(how) && how.top_k <= blocks()) || budgets.y >= 0.0;
             slack = SLACK;
             coarse = COARSE;
@@ -418,7 +422,7 @@ fn filter_tokens(c: Choice, top: f32, local: u32) -> Rest {
         if on {
             cut = cut_at(c, source, !counted, slack * select(budgets.y, budgets.x, counted), top, cut, coarse, local);
         }
-        // Top-p measures its share of all that top-k leaves; nothing else asks for what min-p drops.
+        // Top-p takes its share of everything that top-k keeps. In all other cases, what min-p drops is not needed.
         if stage == 0u && !(by_count(how) && by_mass(how)) {
             cut = max(cut, least);
         }

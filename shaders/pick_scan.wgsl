@@ -1,8 +1,9 @@
-// All logits, down to two numbers for every block of BLOCK tokens (spec 6), from which pick chooses. The one pass
-// over the whole vocabulary, by as many workgroups as it takes: 8 logits a thread.
+// Reduces the logits to two numbers for every block of BLOCK tokens (spec 6), from which pick chooses. This is the
+// single pass over the whole vocabulary. It uses many workgroups, with 8 logits per thread.
 //
-// The key of a block's largest logit is what pick needs whatever the settings: it finds the greedy token, and tells
-// where no token passes a filter. Its score is what else they need, see `score` in core/src/ops/pick_scan.rs.
+// pick needs the key of a block's largest logit with all settings: it leads to the token of greedy choice, and rules
+// out blocks in which no token passes a filter. `scores` has what else the settings need, see `score` in
+// core/src/ops/pick_scan.rs.
 struct Numbers {
     rows: u32,
     vocab: u32,
@@ -11,20 +12,20 @@ struct Numbers {
 
 @group(0) @binding(0) var<uniform> n: Numbers;
 @group(0) @binding(1) var<storage, read> batch: Batch;
-@group(0) @binding(2) var<storage, read> logits: array<f32>; // [rows, vocab], a row for each segment
+@group(0) @binding(2) var<storage, read> logits: array<f32>; // [rows, vocab], one row for each segment
 @group(0) @binding(3) var<storage, read> sampling: array<vec4<u32>>; // [slots, 2] of 4 words: a Sampling
-@group(0) @binding(4) var<storage, read> seen: array<u32>; // [slots, ceil(vocab / 32)], a bit per token
+@group(0) @binding(4) var<storage, read> seen: array<u32>; // [slots, ceil(vocab / 32)], one bit per token
 @group(0) @binding(5) var<storage, read_write> maxima: array<u32>; // [rows, ceil(vocab / BLOCK)]
 @group(0) @binding(6) var<storage, read_write> scores: array<f32>; // [rows, ceil(vocab / BLOCK)]
 
-// Threads of a block; a power of 4, by which they reduce.
+// Threads that share a block: a power of 4, because of how they add up.
 const LANES: u32 = BLOCK / 8u;
 const AT_A_TIME: u32 = WG / LANES;
 
 var<workgroup> keys: array<u32, WG>;
 var<workgroup> sums: array<f32, WG>;
 
-// The largest of a block's threads, for each of them. Called by every thread.
+// The largest key of all threads that share a block. Every thread calls it, and gets it.
 fn largest(mine: vec4<u32>, local: u32) -> u32 {
     workgroupBarrier();
     keys[local] = max(max(mine.x, mine.y), max(mine.z, mine.w));
@@ -39,7 +40,7 @@ fn largest(mine: vec4<u32>, local: u32) -> u32 {
     return keys[local - local % LANES];
 }
 
-// The sum over a block's threads, in the same order on every device.
+// The sum over the threads that share a block, in the same order on every device.
 fn sum(mine: vec4<f32>, local: u32) -> f32 {
     workgroupBarrier();
     sums[local] = (mine.x + mine.y) + (mine.z + mine.w);

@@ -1,5 +1,5 @@
-// Random words for a part of a matrix, the same for the same seed on every device: two bf16 of -32768 step .. 32767 step, or
-// bits as they come. One thread a word.
+// Writes random words into a part of a matrix. They depend only on the seed, not on the device. A word is two bf16 from
+// -32768 step to 32767 step, or the random bits themselves. One thread per word.
 struct Numbers {
     at: u32,
     words: u32,
@@ -12,7 +12,7 @@ struct Numbers {
 @group(0) @binding(0) var<uniform> n: Numbers;
 @group(0) @binding(1) var<storage, read_write> w: array<u32>; // [at + words]
 
-// PCG's output permutation of a counter.
+// PCG's output permutation, applied to a counter.
 fn hash(value: u32) -> u32 {
     let state = value * 747796405u + 2891336453u;
     let word = ((state >> ((state >> 28u) + 4u)) ^ state) * 277803737u;

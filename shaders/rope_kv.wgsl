@@ -1,6 +1,6 @@
-// Rotary embedding of queries and keys, with RMSNorm per head in front where the model has it (qk norm), and
-// the write of keys and values into the slot's memory (spec 3.3). One workgroup per row and head. Rows of slots that are in
-// another buffer are left to the dispatch that has it.
+// Rotary embedding of queries and keys, after RMSNorm per head if the model has it (qk norm), and the write of keys and
+// values into the slot's memory (spec 3.3). One workgroup per row and head. Rows whose slot is in another buffer are
+// left to the dispatch for that buffer.
 struct Numbers {
     heads: u32,
     kv_heads: u32,

@@ -1,5 +1,4 @@
-// 1 / |line| for every line of a table (spec 3.7): one thread per line. It runs once per load, so no memory
-// access pattern is worth a reduction.
+// 1 / |row| for every row of a matrix (spec 3.7): one thread per row. It runs once per load, so it need not be fast.
 struct Numbers {
     lines: u32,
     cols: u32,
@@ -29,6 +28,6 @@ fn row_norms(
         }
     }
     let square = dot(squares, vec4<f32>(1.0));
-    // A row of zeros has no direction; its logit is 0 whatever the factor.
+    // A row of zeros has no direction. Its logit is 0 with any factor.
     y[n.first + line] = select(1.0, 1.0 / sqrt(square), square > 0.0);
 }

@@ -1,6 +1,6 @@
-// Mamba2 scan, chunk by chunk (spec 3.4, chunked prefill). One workgroup per (segment, head, 16 rows of the head)
-// keeps these rows of the state in workgroup memory and walks over the chunks of the segment; within a chunk all
-// is products of matrices.
+// Mamba2 scan, chunk by chunk (spec 3.4, chunked prefill). There is one workgroup per (segment, head, 16 rows of the
+// head). It keeps these rows of the state in workgroup memory, and takes the chunks of the segment one after the other.
+// Inside a chunk, everything is a product of matrices.
 struct Numbers {
     heads: u32,
     head_dim: u32,
@@ -19,14 +19,14 @@ struct Numbers {
 @group(0) @binding(6) var<storage, read_write> state: array<vec4<f32>>; // [slots, slot_len] / 4, at state_at [heads, head_dim, d_state]
 @group(0) @binding(7) var<storage, read_write> y: array<vec4<f32>>; // [rows, d_inner] / 4
 
-var<workgroup> steps: array<f32, CHUNK>; // dt of each row; 0 past the last, which then changes nothing
+var<workgroup> steps: array<f32, CHUNK>; // dt of each row; 0 beyond the last row, which then changes nothing
 var<workgroup> falls: array<f32, CHUNK>; // -dt A of each row
-// -s, the sum of `falls` up to each row, as whole + part: `whole` is exact and `part` is below 1, so that the
-// difference of two sums is right to 1e-6 however large the sums are.
+// -s, where s is the sum of dt A up to each row, as whole + part. `whole` is exact and `part` is below 1. So the
+// difference of two such sums is right to 1e-6, however large they are.
 var<workgroup> whole: array<f32, CHUNK>;
 var<workgroup> part: array<f32, CHUNK>;
 
-// The four rows of `right` that hold block `place` of the state: [d_state, 16] from row SLICE on.
+// The four rows of `right` that hold block `place` of the state, which is [d_state, 16] from row SLICE on.
 fn state_row(place: u32, i: u32, local: u32) -> u32 {
     return (SLICE + 4u * place + i) * 4u + local / 16u;
 }
@@ -66,12 +66,12 @@ fn ssd_chunk(
     let places = n.d_state / 4u;
     let d_inner = n.heads * quads;
     let stride = d_inner + 2u * places;
-    // This thread's block of a result: rows 4 `quad`.. of the chunk or of d_state, four rows of the head.
+    // This thread's block of a result: rows 4 `quad`.. of the chunk or of d_state, and four rows of the head.
     let quad = local % 16u;
     let column = index % across * 4u + local / 16u;
     let inside = column < quads;
     let x_at = head * quads + min(column, quads - 1u);
-    // What this thread brings to a slice: terms `term`, `term` + 4, ... of `left`, one vector of `right`.
+    // What this thread loads for a slice: terms `term`, `term` + 4, ... of `left`, and one vector of `right`.
     let term = local / 16u;
     let right_term = local / 4u;
     let right_column = index % across * 4u + local % 4u;
@@ -99,7 +99,7 @@ fn ssd_chunk(
         if local < rows {
             let raw = p[(first + local) * n.in_stride + n.in_stride - n.heads + head];
             steps[local] = softplus(raw + params[2u * n.heads + head]);
-            // exp(-1e5) is 0 as much as exp of anything below.
+            // exp(-1e5) is 0, as is exp of anything below that.
             falls[local] = min(-steps[local] * params[head], 1e5);
         }
         workgroupBarrier();
@@ -119,7 +119,7 @@ fn ssd_chunk(
         let wholes = vec4<f32>(whole[t], whole[t + 1u], whole[t + 2u], whole[t + 3u]);
         let parts = vec4<f32>(part[t], part[t + 1u], part[t + 2u], part[t + 3u]);
 
-        // What came before: Y = exp(s[t]) C[t] S.
+        // From the state before the chunk: Y = exp(s[t]) C[t] S.
         var result = mat4x4<f32>();
         for (var place = 0u; place < places; place += SLICE / 4u) {
             workgroupBarrier();
@@ -139,7 +139,7 @@ fn ssd_chunk(
         let fade = exp(-(wholes + parts));
         result = mat4x4<f32>(result[0] * fade, result[1] * fade, result[2] * fade, result[3] * fade);
 
-        // Inside the chunk: Y[t] += sum over r <= t of (C[t] . B[r]) exp(s[t] - s[r]) dt[r] x[r].
+        // From the rows of the chunk: Y[t] += sum over r <= t of (C[t] . B[r]) exp(s[t] - s[r]) dt[r] x[r].
         for (var slice = 0u; slice < rows; slice += SLICE) {
             workgroupBarrier();
             for (var k = term; k < SLICE; k += 4u) {
@@ -166,7 +166,7 @@ fn ssd_chunk(
             }
         }
 
-        // What goes on: S = exp(s[last]) S + sum of exp(s[last] - s[r]) dt[r] x[r] (x) B[r].
+        // The state after the chunk: S = exp(s[last]) S + sum of exp(s[last] - s[r]) dt[r] x[r] (x) B[r].
         let all = vec2<f32>(whole[CHUNK - 1u], part[CHUNK - 1u]);
         for (var block = 0u; block < places; block += 16u) {
             let place = block + quad;

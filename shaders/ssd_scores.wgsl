@@ -1,5 +1,5 @@
-// The scores C[t] . B[r] inside chunks (spec 3.4, chunked prefill), once for all heads. One workgroup per chunk
-// and SLICE of its r.
+// The scores C[t] . B[r] inside chunks (spec 3.4, chunked prefill), computed once for all heads. One workgroup per
+// chunk and SLICE of its rows r.
 struct Numbers {
     d_inner: u32,
     d_state: u32,
@@ -10,7 +10,7 @@ struct Numbers {
 @group(0) @binding(2) var<storage, read> xbc: array<vec4<f32>>; // [rows, x: d_inner | B: d_state | C: d_state] / 4
 @group(0) @binding(3) var<storage, read_write> scores: array<vec4<f32>>; // [tiles, r: CHUNK, t: CHUNK] / 4
 
-// Four rows from `row` on, of which those below `end` count, and four columns; transposed.
+// Four rows from `row` on and four columns, transposed. Rows from `end` on are zero.
 fn block(row: u32, end: u32, column: u32) -> mat4x4<f32> {
     var m = mat4x4<f32>();
     for (var i = 0u; i < 4u; i++) {

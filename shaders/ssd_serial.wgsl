@@ -1,5 +1,5 @@
-// Mamba2 scan, one token after the other (spec 3.4 steps 4 and 5). One workgroup, of one subgroup where there are
-// subgroups, per (segment, head, four rows of the head); a lane holds its part of these rows in registers.
+// Mamba2 scan, one token after the other (spec 3.4 steps 4 and 5). One workgroup per (segment, head, four rows of the
+// head). With subgroups, a workgroup is one subgroup. A lane holds its part of these rows of the state in registers.
 struct Numbers {
     heads: u32,
     head_dim: u32,
@@ -17,13 +17,13 @@ struct Numbers {
 @group(0) @binding(5) var<storage, read_write> state: array<vec4<f32>>; // [slots, slot_len] / 4, at state_at [heads, head_dim, d_state]
 @group(0) @binding(6) var<storage, read_write> y: array<vec4<f32>>; // [rows, d_inner] / 4
 
-// Block b of a lane is at places 4 (b WG + lane).. of d_state. Loops over blocks are written out, so that none is indexed by
-// a variable and all stay in registers.
+// Block b of a lane has the columns 4 (b WG + lane).. of d_state. Loops over blocks are unrolled, so that no block is
+// indexed by a variable and all stay in registers.
 var<private> s: array<mat4x4<f32>, BLOCKS>;
 
-// What a lane needs of one token.
+// What a lane needs from one token.
 struct Token {
-    dt: f32, // as projected
+    dt: f32, // as projected, before softplus
     x: vec4<f32>,
     b: array<vec4<f32>, BLOCKS>,
     c: array<vec4<f32>, BLOCKS>,
@@ -44,7 +44,7 @@ fn load(row: u32, head: u32, quad: u32, lane: u32) -> Token {
     return token;
 }
 
-// Moves the state by one token, and gives the lane's part of S C. A token that is not live changes nothing.
+// Advances the state by one token, and returns the lane's part of S C. A token that is not `live` changes nothing.
 fn move_on(token: Token, live: bool, head: u32, lane: u32) -> vec4<f32> {
     let dt = select(0.0, softplus(token.dt + params[2u * n.heads + head]), live);
     let decay = exp(dt * params[head]);
@@ -83,7 +83,7 @@ fn ssd_serial(
     }
     //#end
 
-    // TOKENS tokens at a time: their sums do not wait for each other, and the next ones are asked for meanwhile.
+    // Takes TOKENS tokens at a time. Their sums do not wait for each other, and the next tokens are loaded meanwhile.
     let skip = params[n.heads + head];
     let end = segment.first + segment.rows;
     //#for T in TOKENS

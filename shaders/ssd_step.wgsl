@@ -1,7 +1,7 @@
-// Mamba2 for one row of every slot: convolution, step and gate (spec 3.4 steps 2 to 6 without the norm). A
-// workgroup takes 4 QUADS rows of a head; LANES threads side by side hold four of its rows, along d_state, so
-// that the state is read once and written once. Every workgroup convolves B and C for itself. Each thread asks for
-// its part of the state before anything else.
+// One decode step of Mamba2: convolution, scan and gate (spec 3.4 steps 2 to 6, without the norm). Every segment has
+// one row. A workgroup takes 4 QUADS rows of a head. LANES neighbouring threads hold four of these rows of the state
+// along d_state, so that the state is read once and written once. Every workgroup computes the convolution of B and C
+// by itself. Each thread loads its part of the state before anything else.
 struct Numbers {
     heads: u32,
     head_dim: u32,
@@ -29,7 +29,7 @@ fn four(at: u32) -> vec4<f32> {
     return vec4<f32>(p[at], p[at + 1u], p[at + 2u], p[at + 3u]);
 }
 
-// Four channels at `back` positions before this row, from the ring.
+// Four channels of the input `back` positions ago, from the ring.
 fn before(now: Row, back: u32, channels: u32) -> vec4<f32> {
     if now.position < back {
         return vec4<f32>(0.0);
@@ -38,8 +38,8 @@ fn before(now: Row, back: u32, channels: u32) -> vec4<f32> {
     return state[now.slot * (n.slot_len / 4u) + entry * ((n.heads * n.head_dim + 2u * n.d_state) / 4u) + channels];
 }
 
-// Convolution and silu of channels 4 `quad`..; with `keep`, also what the next rows will need of them. Nobody
-// reads the ring's entry that is written here: this row's input comes from `p`.
+// Convolution and silu of channels 4 `quad`... With `keep`, it also writes this row's input into the ring. No thread
+// reads that entry of the ring: this row's input comes from `p`.
 fn convolve(row: u32, now: Row, quad: u32, keep: bool) -> vec4<f32> {
     let all = (n.heads * n.head_dim + 2u * n.d_state) / 4u;
     let input = four(row * n.in_stride + n.heads * n.head_dim + 4u * quad);

@@ -1,4 +1,4 @@
-// Rows and segments of one step; the layout of core/src/batch.rs.
+// Rows and segments of one step, in the layout of core/src/batch.rs.
 const MAX_ROWS: u32 = 512u;
 const PICKED: u32 = 0xffffffffu;
 
@@ -25,7 +25,7 @@ struct Batch {
     row: array<Row, MAX_ROWS>,
 }
 
-// A run of at most `size` rows of one segment. `rows` is 0 past the last tile.
+// A tile: at most `size` consecutive rows of one segment. `rows` is 0 beyond the last tile.
 struct Tile {
     segment: u32,
     slot: u32,

@@ -1,8 +1,8 @@
-// What pick_scan and pick share (spec 6): a segment's settings, its logits after the repetition penalty, keys in
-// the order of floats, and the Gumbel numbers of a draw. Needs the bindings `batch`, `logits`, `sampling` and
+// What pick_scan and pick share (spec 6): the settings of a segment, its logits after the repetition penalty, keys in
+// the order of floats, and the Gumbel numbers of a random choice. Needs the bindings `batch`, `logits`, `sampling` and
 // `seen`, the numbers rows, vocab and slots, and `const BLOCK`.
 
-// How a slot samples; the order of Sampling::words in core/src/sampling.rs.
+// The settings of a slot, in the order of Sampling::words in core/src/sampling.rs.
 struct Sampling {
     temperature: f32,
     top_k: u32,
@@ -14,27 +14,27 @@ struct Sampling {
     inverse_penalty: f32,
 }
 
-// What a workgroup is about; the same for all its threads.
+// The segment that a workgroup works on. It is the same for all threads.
 struct Choice {
     wanted: u32,
-    logits: u32, // where its logits begin
-    blocks: u32, // where its blocks begin
-    seen: u32, // where its slot's bits begin
+    logits: u32, // index of its first logit
+    blocks: u32, // index of its first block
+    seen: u32, // index of the first word of its slot's bits
     slot: u32,
-    first: u32, // its segment's first row
+    first: u32, // first row of the segment
     rows: u32,
-    position: u32, // of its segment's last row
+    position: u32, // position of its last row
     how: Sampling,
 }
 
-// In place of a block's largest key: a logit of it is NaN or +inf.
+// The key of a block in which a logit is NaN or +inf.
 const BROKEN: u32 = 0xffffffffu;
-// Not a candidate: past the end of the vocabulary, or masked by the model.
+// The logit of a token that cannot be chosen: beyond the end of the vocabulary, or masked by the model.
 const NOTHING: f32 = -0x1.fffffep127f;
-// The f32 above it: the cut that lets every candidate pass.
+// The next f32 above NOTHING: the cut that lets every candidate pass.
 const LOWEST: f32 = -0x1.fffffcp127f;
 
-// Unsigned integers in the order of the floats; -0 and +0 are the same one. 0 is below all of them.
+// Unsigned integers in the order of the floats. -0 and +0 have the same key. 0 is below all keys.
 fn key_of(v: vec4<f32>) -> vec4<u32> {
     let bits = bitcast<vec4<u32>>(v);
     return select(bits | vec4<u32>(0x80000000u), vec4<u32>() - bits, bits >= vec4<u32>(0x80000000u));
@@ -46,7 +46,7 @@ fn value_of(key: u32) -> f32 {
     return bitcast<f32>(select(0u - key, key & 0x7fffffffu, key >= 0x80000000u));
 }
 
-// Keys of NaN are above that of +inf or below that of -inf.
+// The keys of NaN are above that of +inf or below that of -inf.
 fn broken(keys: vec4<u32>) -> bool {
     return any(keys >= vec4<u32>(INFINITY_KEY)) || any(keys < vec4<u32>(MINUS_INFINITY_KEY));
 }
@@ -87,7 +87,7 @@ fn blocks() -> u32 {
     return (n.vocab + BLOCK - 1u) / BLOCK;
 }
 
-// What is on. `score` in core/src/ops/pick_scan.rs asks the same.
+// Which filters are on. `score` in core/src/ops/pick_scan.rs computes the same.
 fn by_count(how: Sampling) -> bool {
     return how.temperature > 0.0 && how.top_k > 0u && how.top_k < n.vocab;
 }
@@ -100,13 +100,13 @@ fn filtered(how: Sampling) -> bool {
     return by_count(how) || by_mass(how) || (how.temperature > 0.0 && how.min_p > 0.0);
 }
 
-// The logits of four tokens, loaded before anything branches, so that the loads are under way together.
+// The logits of four tokens. They are loaded before any branch, so that the four loads run at the same time.
 fn load(row: u32, tokens: vec4<u32>) -> vec4<f32> {
     let at = row + min(tokens, vec4<u32>(n.vocab - 1u));
     return vec4<f32>(logits[at.x], logits[at.y], logits[at.z], logits[at.w]);
 }
 
-// They after the repetition penalty; NOTHING past the end of the vocabulary.
+// These four logits after the repetition penalty. NOTHING beyond the end of the vocabulary.
 fn penalised(c: Choice, tokens: vec4<u32>, raw: vec4<f32>) -> vec4<f32> {
     var l = raw;
     if c.how.penalty != 1.0 {
@@ -119,7 +119,7 @@ fn penalised(c: Choice, tokens: vec4<u32>, raw: vec4<f32>) -> vec4<f32> {
     return select(vec4<f32>(NOTHING), l, tokens < vec4<u32>(n.vocab));
 }
 
-// What a token weighs beside one with the logit `top`: 1 if they are equal.
+// The weight of a token relative to one with the logit `top`, whose weight is 1.
 fn weight(how: Sampling, l: vec4<f32>, top: f32) -> vec4<f32> {
     return exp(max((l - top) * (1.0 / how.temperature), vec4<f32>(-100.0)));
 }
@@ -149,15 +149,15 @@ fn random(c: Choice, token: vec4<u32>) -> vec4<u32> {
     return w;
 }
 
-// -ln(-ln(1 - v)) for v = (bits + 1/2) / 2^32. What wins has a small v, and for it WGSL promises too little of
-// log(1 - v), which is near log(1): the series of it keeps every bit of v.
+// -ln(-ln(1 - v)) for v = (bits + 1/2) / 2^32. Winning tokens have a small v. Then 1 - v is near 1, where WGSL's log is
+// not precise enough; its series keeps every bit of v.
 fn gumbel(bits: vec4<u32>) -> vec4<f32> {
     let v = min((vec4<f32>(bits) + 0.5) * 2.3283064e-10, vec4<f32>(0.99999994));
     let series = v * (1.0 + v * (0.5 + v * (0.33333334 + v * (0.25 + v * 0.2))));
     return -log(select(-log(1.0 - v), series, v < vec4<f32>(0.0625)));
 }
 
-// What decides among these tokens: the logit, or with a temperature its draw.
+// The value by which the token is chosen: the logit, or with a temperature the score of the random choice.
 fn drawn(c: Choice, tokens: vec4<u32>, l: vec4<f32>) -> vec4<f32> {
     var scores = l;
     if c.how.temperature > 0.0 {

@@ -1,5 +1,6 @@
-// The sums of TOKENS vec4s over the WG threads of a workgroup at once, through workgroup memory. Every thread calls `fold`
-// in uniform control flow; then `folded(i)`, for i = local, local + WG, .., is the sum of component i % 4 of vec4 i / 4.
+// Sums TOKENS vec4s over the WG threads of a workgroup at once, through workgroup memory. Every thread calls `fold`, in
+// uniform control flow. Then `folded(i)` is the sum of component i % 4 of vec4 i / 4. A thread may ask for i = local,
+// local + WG, ...
 var<workgroup> fold_shared: array<vec4<f32>, TOKENS * WG>; // [TOKENS, WG]
 
 fn fold(values: array<vec4<f32>, TOKENS>, local: u32) {

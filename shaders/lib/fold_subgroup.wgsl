@@ -1,7 +1,7 @@
-// The same sums as fold.wgsl where a workgroup is one subgroup (or a part of it): no barrier.
+// The same sums as in fold.wgsl, for a workgroup that is one subgroup or a part of one. It needs no barrier.
 //#for W in FOLD_WIDE
-// Four vec4s over at least sixteen threads: thread i keeps the i-th sum. At every step a thread gives one half of its values
-// to its partner and takes the partner's other half, so that sixteen sums cost sixteen exchanges, not eighty.
+// Four vec4s over at least sixteen threads. Thread i gets the i-th sum. In every step a thread gives half of its values
+// to its partner and takes the partner's other half. So sixteen sums need sixteen exchanges instead of eighty.
 var<private> fold_kept: f32;
 
 fn fold(values: array<vec4<f32>, TOKENS>, local: u32) {

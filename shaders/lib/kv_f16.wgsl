@@ -1,5 +1,5 @@
-// Keys and values at rest: f16, two in a word. Packing needs no optional feature. Values past the range of f16
-// are clamped, because packing them is undefined.
+// Keys and values stored as f16, two per word. Packing needs no optional feature. Values beyond the range of f16 are
+// clamped, because packing them is undefined.
 alias Kv4 = vec2<u32>;
 
 fn kv_unpack(v: Kv4) -> vec4<f32> {

@@ -1,4 +1,4 @@
-// Keys and values at rest: f32.
+// Keys and values stored as f32.
 alias Kv4 = vec4<f32>;
 
 fn kv_unpack(v: Kv4) -> vec4<f32> {

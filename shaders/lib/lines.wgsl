@@ -1,6 +1,6 @@
-// VALUES sums over each team of LANES threads of a workgroup, through shared memory, all of them in one go: every thread
-// puts its part of each, all close, and then any thread takes any total. Uniform control flow. Needs const WG, LANES
-// (powers of two) and VALUES.
+// Computes VALUES sums over each team of LANES threads, through workgroup memory, all of them together. First every
+// thread calls `put` with its part of each sum. Then every thread calls `close`, in uniform control flow. Then any
+// thread may read any sum with `total`. Needs const WG, LANES (powers of two) and VALUES.
 var<workgroup> parts: array<f32, VALUES * WG>;
 
 fn put(index: u32, value: f32, local: u32) {
@@ -23,7 +23,7 @@ fn total(index: u32, team: u32) -> f32 {
     return parts[index * WG + team * LANES];
 }
 
-// Of all teams together.
+// The sum over all teams.
 fn grand_total(index: u32) -> f32 {
     var sum = 0.0;
     for (var team = 0u; team < WG / LANES; team++) {

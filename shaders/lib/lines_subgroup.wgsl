@@ -1,5 +1,5 @@
-// The same sums as lines.wgsl through subgroup operations. All subgroups have SUBGROUP threads (Caps), so thread
-// `local` is in subgroup `local / SUBGROUP`; LANES is a multiple of that.
+// The same sums as in lines.wgsl, with subgroup operations. All subgroups have SUBGROUP threads (Caps), so thread
+// `local` is in subgroup `local / SUBGROUP`. LANES is a multiple of SUBGROUP.
 const PARTS: u32 = WG / SUBGROUP;
 var<workgroup> parts: array<f32, VALUES * PARTS>;
 
@@ -22,7 +22,7 @@ fn total(index: u32, team: u32) -> f32 {
     return sum;
 }
 
-// Of all teams together.
+// The sum over all teams.
 fn grand_total(index: u32) -> f32 {
     var sum = 0.0;
     for (var i = 0u; i < PARTS; i++) {

@@ -1,13 +1,14 @@
-// Matrix times many rows, in exact f32: a workgroup of WG threads computes a tile of TILE_ROWS rows × TILE_OUTS outputs,
-// every thread ROWS × 4 QUADS of it in registers, from STEP columns at a time in workgroup memory. A thread asks for the
-// next columns before it works on these, so that memory answers meanwhile.
-// Threads stand as TALL × WIDE, and each has every TALL-th row and every WIDE-th output: neighbours read neighbours.
-// Both tiles are arrays of arrays, so that most indices are constants and need no check against the bounds.
-// Constants: WG, TILE_ROWS = ROWS · TALL, TILE_OUTS = 4 QUADS · WIDE, STEP, UNROLL (column quads written out),
-// LOADS_X, LOADS_W (loads of a thread for a step). The kernel stores through `store`; weights_*.wgsl reads w.
+// Matrix times many rows, in exact f32. A workgroup of WG threads computes a tile of TILE_ROWS rows × TILE_OUTS
+// outputs. Every thread computes ROWS × 4 QUADS of it in registers. STEP columns are in workgroup memory at a time. A
+// thread loads the next columns before it computes with these, so that the loads run meanwhile. The threads form a grid
+// of TALL × WIDE. Each has every TALL-th row and every WIDE-th output, so that neighbours read neighbours. Both tiles
+// are arrays of arrays, so that most indices are constants and need no check against the bounds. Constants: WG,
+// TILE_ROWS = ROWS · TALL, TILE_OUTS = 4 QUADS · WIDE, STEP, UNROLL (column quads per turn of the unrolled loop),
+// LOADS_X and LOADS_W (loads of a thread per step). The kernel has `store`, which stores an output. weights_*.wgsl
+// reads w.
 const STEP_QUADS: u32 = STEP / 4u;
 const EIGHTS: u32 = STEP / 8u;
-// One more than is used, so that neighbouring rows lie in different banks of the memory.
+// One more than is used, so that neighbouring rows are in different banks of workgroup memory.
 const PITCH: u32 = STEP_QUADS + 1u;
 
 var<workgroup> tile_x: array<array<array<vec4<f32>, PITCH>, TALL>, ROWS>; // [ROWS, TALL, STEP / 4]
@@ -57,7 +58,7 @@ fn matmul_tile(group: vec3<u32>, local: u32) {
         for (var c = 0u; c < STEP_QUADS; c += UNROLL) {
             //#for U in UNROLL
             {
-                // The weights of four outputs, by columns: on most devices a matter of names alone.
+                // The weights of four outputs, transposed to columns. Most devices need no instructions for that.
                 //#for Q in QUADS
                 let w0_#Q = tile_w[4 * #Q][wide][c + #Uu];
                 let w1_#Q = tile_w[4 * #Q + 1][wide][c + #Uu];
@@ -88,7 +89,7 @@ fn matmul_tile(group: vec3<u32>, local: u32) {
     //#end
 }
 
-// Four outputs of a row, WIDE apart.
+// Stores four outputs of a row, which are WIDE apart.
 fn put(row: u32, first: u32, sums: vec4<f32>) {
     for (var i = 0u; i < 4u; i++) {
         let out = first + i * WIDE;

@@ -1,15 +1,16 @@
-// Matrix times many rows by cooperative matrices (tensor cores): f16 products, f32 sums. A workgroup of TALL × WIDE × DEEP
-// subgroups of 32 threads computes a tile of TILE_ROWS rows × TILE_OUTS outputs from STEP columns at a time in workgroup
-// memory. Of the tile, a subgroup computes 16 ROWS × 16 OUTS in matrices of 16 × 16, and of the columns it takes one of DEEP
-// shares; the shares are added at the end. So a tile of few outputs, of which there are enough for a large device, still has
-// many weights under way. A thread asks for the next columns before it works on these, so that memory answers meanwhile.
-// x is divided and w multiplied by 16 on their way to f16: so x may reach a million before it is clamped and loses bits
-// only below 0.001, bf16 weights from 4e-6 to 4094 are exact, and the product needs no factor.
-// Constants: WG, TILE_ROWS = 16 ROWS · TALL, TILE_OUTS = 16 OUTS · WIDE, STEP = 16 SLICES · DEEP, LOADS_X, LOADS_W (loads of
-// a thread for a step). The kernel stores through `store`; weights_*.wgsl reads w.
+// Matrix times many rows with cooperative matrices (tensor cores): f16 products, f32 sums. A workgroup of TALL × WIDE ×
+// DEEP subgroups of 32 threads computes a tile of TILE_ROWS rows × TILE_OUTS outputs. STEP columns are in workgroup
+// memory at a time. A subgroup computes 16 ROWS × 16 OUTS of the tile in matrices of 16 × 16, over one of DEEP shares
+// of the columns. The shares are added at the end. So even a tile with few outputs, of which a large device needs many,
+// loads many weights at the same time. A thread loads the next columns before it computes with these, so that the loads
+// run meanwhile. x is divided by 16 and w multiplied by 16 when they are converted to f16. So x may reach a million
+// before it is clamped, and loses bits only below 0.001; bf16 weights from 4e-6 to 4094 are exact; and the product
+// needs no factor. Constants: WG, TILE_ROWS = 16 ROWS · TALL, TILE_OUTS = 16 OUTS · WIDE, STEP = 16 SLICES · DEEP,
+// LOADS_X and LOADS_W (loads of a thread per step). The kernel has `store`, which stores an output. weights_*.wgsl
+// reads w.
 const STEP_QUADS: u32 = STEP / 4u;
 const EIGHTS: u32 = STEP / 8u;
-// Two vectors (16 bytes) more than are used, so that neighbouring rows lie in different banks of the memory.
+// Two vectors (16 bytes) more than are used, so that neighbouring rows are in different banks of workgroup memory.
 const PITCH: u32 = STEP_QUADS + 2u;
 const PLACES: u32 = TALL * WIDE;
 const RANGE: f32 = 16.0;
@@ -27,7 +28,7 @@ fn matmul_tile(group: vec3<u32>, local: u32) {
     let first_row = group.x * TILE_ROWS;
     let first_out = group.y * TILE_OUTS;
     let subgroup = local / 32u;
-    // Where the subgroup's part of the tile begins, and its share of the columns.
+    // Where the subgroup's part of the tile begins, and where its share of the columns begins.
     let row = subgroup % PLACES / WIDE * (16u * ROWS);
     let out = subgroup % WIDE * (16u * OUTS);
     let share = subgroup / PLACES * (4u * SLICES);
@@ -67,7 +68,7 @@ fn matmul_tile(group: vec3<u32>, local: u32) {
         //#end
         //#for U in SLICES
         {
-            // 16 columns: x by rows, and w, whose lines are the outputs, by columns.
+            // 16 columns. The matrix of x is read by rows. w has outputs as rows, and is read by columns.
             //#for I in ROWS
             let x_#I = coopLoadT<coop_mat16x16<f16, A>>(&tile_x[(row + 16u * #Iu) * PITCH + share + 4u * #Uu], PITCH);
             //#end
@@ -80,7 +81,8 @@ fn matmul_tile(group: vec3<u32>, local: u32) {
         }
         //#end
     }
-    // Every subgroup's matrices, one after the other, through its 16 × 16 of workgroup memory.
+    // The matrices of all subgroups are stored, one after the other, through 16 × 16 numbers of workgroup memory per
+    // subgroup.
     //#for I in ROWS
     //#for O in OUTS
     workgroupBarrier();
@@ -91,7 +93,8 @@ fn matmul_tile(group: vec3<u32>, local: u32) {
     //#end
 }
 
-// What the subgroups have left in workgroup memory: their matrices, 16 ROWS and 16 OUTS apart, the shares added.
+// Adds the shares of the matrices that the subgroups have in workgroup memory, and stores the sums. These matrices are
+// 16 ROWS and 16 OUTS apart.
 fn put(first_row: u32, first_out: u32, local: u32) {
     for (var i = local; i < PLACES * 256u; i += WG) {
         let row = first_row + i / 256u / WIDE * (16u * ROWS) + i % 256u / 16u;

@@ -1,6 +1,6 @@
-// What all matrix-vector kernels share: numbers, matrix, rows, and the loop over the outputs. A workgroup makes TEAMS * OUTS
-// lines, which are PER_OUT lines for each of its outputs, by lib/product.wgsl. The kernel has `store`, which puts one output
-// into y. Needs const PER_OUT and a *normed.wgsl.
+// What all matrix-vector kernels share: numbers, matrix, rows, and the loop over the outputs. A workgroup computes
+// TEAMS * OUTS products with rows of the matrix (lib/product.wgsl). Each of its outputs needs PER_OUT of them. The
+// kernel has `store`, which computes one output from them and puts it into y. Needs const PER_OUT and a *normed.wgsl.
 struct Numbers {
     cols: u32,
     outs: u32,
@@ -14,13 +14,13 @@ struct Numbers {
 @group(0) @binding(1) var<storage, read> w: array<vec4<u32>>; // [lines, cols], see lib/weights_*.wgsl
 @group(0) @binding(2) var<storage, read> x: array<vec4<f32>>; // [rows, cols]
 
-// The i-th line of a workgroup whose first output is `first`: an output's lines are `outs` apart. Past the end the last output,
-// which nobody stores.
+// The i-th matrix row of a workgroup whose first output is `first`. The rows of one output are `outs` apart. Beyond the
+// last output it is the last one, whose result is then not stored.
 fn line_of(first: u32, i: u32) -> u32 {
     return min(first + i / PER_OUT, n.outs - 1u) + i % PER_OUT * n.outs;
 }
 
-// The body of a kernel.
+// The body of every matrix-vector kernel.
 fn outputs(group: vec3<u32>, groups: vec3<u32>, local: u32) {
     const OUTPUTS = TEAMS * OUTS / PER_OUT;
     let first = group_index(group, groups) * OUTPUTS;

@@ -1,6 +1,8 @@
-// What the tiles of matmul are made of, as it lies in memory. The kernel declares x [rows, cols], read as [rows, cols / 4].
+// Loads the operands of matmul tiles from storage buffers. The kernel declares x [rows, cols], which is read as [rows,
+// cols / 4].
 
-// Four columns of a row of x. Past the last column: zero, so that any weights will do there; past the last row: any row.
+// Four columns of a row of x. Beyond the last column it is zero, so that any weights will do there. Beyond the last row
+// it may be any row.
 fn x_quad(row: u32, col: u32) -> vec4<f32> {
     var quad = vec4<f32>();
     if col < n.cols {
@@ -9,7 +11,7 @@ fn x_quad(row: u32, col: u32) -> vec4<f32> {
     return quad;
 }
 
-// Eight weights of an output. Past the last column or output: some that exist.
+// Eight weights of an output. Beyond the last column or output they are any that exist.
 fn w_eight(out: u32, col: u32) -> Chunk {
     return eight_of(n.line + min(out, n.outs - 1u), min(col, n.cols - 8u));
 }

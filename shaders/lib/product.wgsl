@@ -1,18 +1,19 @@
-// Matrix times a few vectors, shared by every matvec kernel. A workgroup is TEAMS teams of LANES threads; a team takes
-// OUTS lines of `w`, its lanes side by side along them, so that all weights are read once and in whole cache lines, STEPS
-// chunks of each line at a time, so that many loads are under way.
+// Matrix times a few rows of x, shared by every matrix-vector kernel. A workgroup is TEAMS teams of LANES threads. A
+// team computes with OUTS rows of the matrix `w`. Its lanes take neighbouring chunks of a matrix row, so that all
+// weights are read once and in whole cache lines. They load STEPS chunks of each matrix row at a time, so that many
+// loads run at the same time.
 //
-// TILED = 1: x comes through workgroup memory, STAGED rows at a time, where the four-vectors that lanes read at once lie
-// side by side. With few bits in a weight, reading x from where it is would cost more than the weights. TILED = 0: it is
-// read from where it is.
+// With TILED = 1, x goes through workgroup memory, STAGED rows at a time, arranged so that lanes read neighbouring
+// four-vectors at the same time. If weights have few bits, reading x from the storage buffer would cost more than
+// reading the weights. With TILED = 0, x is read from the storage buffer.
 //
-// With NORM = 1 the product is with RMSNorm(x), at no step of its own: W·(x ⊙ scale) / rms(x) needs only the sum of
-// squares. `line_of(first, i)` is the i-th line (lib/matvec.wgsl), `norm_of(i)` are four of the norm's weights
-// (lib/normed.wgsl). Needs const WG = TEAMS * LANES, OUTS, ROWS = BATCHES * STAGED, STEPS, TILED, DIRECT = 1 - TILED, NORM, VALUES =
-// ROWS * (OUTS + NORM), a weights_*.wgsl and a lines*.wgsl.
+// With NORM = 1 the product is with RMSNorm(x), without a dispatch for the norm: W·(x ⊙ scale) / rms(x) needs only the
+// sum of squares in addition. `line_of(first, i)` is the i-th matrix row (lib/matvec.wgsl). `norm_of(i)` has four
+// weights of the norm (lib/normed.wgsl). Needs const WG = TEAMS * LANES, OUTS, ROWS = BATCHES * STAGED, STEPS, TILED,
+// DIRECT = 1 - TILED, NORM, VALUES = ROWS * (OUTS + NORM), a weights_*.wgsl and a lines*.wgsl.
 const TILE: u32 = LANES * STEPS; // chunks
 //#for T in TILED
-const STRIDE: u32 = TILE + 1u; // neighbours in a chunk lie in different banks
+const STRIDE: u32 = TILE + 1u; // neighbours in a chunk are in different banks
 var<workgroup> tile_x: array<vec4<f32>, STAGED * PER * STRIDE>; // [STAGED rows, PER, chunks]
 //#end
 
@@ -107,17 +108,17 @@ fn product(first: u32, local: u32) {
     close(local);
 }
 
-// The product of a row with the i-th line.
+// The product of a row of x with the i-th matrix row.
 fn result(row: u32, i: u32) -> f32 {
     let sum = total(row * OUTS + i % OUTS, i / OUTS);
     if NORM == 0u {
         return sum;
     }
     //#for T in TILED
-    let squares = grand_total(ROWS * OUTS + row); // every thread brought its share of x
+    let squares = grand_total(ROWS * OUTS + row); // each thread has squares of its share of x
     //#end
     //#for D in DIRECT
-    let squares = total(ROWS * OUTS + row, i / OUTS); // every team read x
+    let squares = total(ROWS * OUTS + row, i / OUTS); // each team has read all of x
     //#end
     return sum / sqrt(squares / f32(n.cols) + n.eps);
 }

@@ -1,5 +1,5 @@
-// Sum over the WG threads of a workgroup, through shared memory. Every thread calls it, in uniform control
-// flow, and every thread gets the sum. Needs `const WG` (a power of two).
+// The sum over the WG threads of a workgroup, through workgroup memory. Every thread calls it, in uniform control flow,
+// and every thread gets the sum. Needs `const WG` (a power of two).
 var<workgroup> reduce_shared: array<vec4<f32>, WG>;
 
 fn sum4(value: vec4<f32>, local: u32) -> vec4<f32> {

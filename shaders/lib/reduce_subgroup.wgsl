@@ -1,5 +1,5 @@
-// The same sums as reduce.wgsl through subgroup operations. All subgroups have SUBGROUP threads (Caps), so
-// thread `local` is in subgroup `local / SUBGROUP`. A workgroup of one subgroup needs no barrier at all.
+// The same sums as in reduce.wgsl, with subgroup operations. All subgroups have SUBGROUP threads (Caps), so thread
+// `local` is in subgroup `local / SUBGROUP`. A workgroup that is one subgroup needs no barrier.
 var<workgroup> reduce_shared: array<vec4<f32>, (WG + SUBGROUP - 1u) / SUBGROUP>;
 
 fn sum4(value: vec4<f32>, local: u32) -> vec4<f32> {

@@ -1,5 +1,6 @@
-// Rotary embedding (spec 3.3 step 2): dimension j turns with dimension j + head_dim / 2, four pairs at a time.
-// The table holds cos and sin of every angle, computed in f64: WGSL promises no precision for large angles.
+// Rotary embedding (spec 3.3 step 2): rotates dimension j together with dimension j + head_dim / 2, four such pairs at
+// a time. The table has cos and sin of every angle, computed in f64, because WGSL promises no precision for large
+// angles.
 struct Pairs {
     low: vec4<f32>,
     high: vec4<f32>,

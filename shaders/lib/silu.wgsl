@@ -1,5 +1,5 @@
-// silu(x) = x / (1 + exp(-x)). The exponent is bounded because a shader may assume that nothing is infinite;
-// below -80 the result is 0 to within 2e-33.
+// silu(x) = x / (1 + exp(-x)). The exponent is bounded, because a shader may assume that no number is infinite. Below
+// -80 the result is 0 to within 2e-33.
 fn silu(x: f32) -> f32 {
     return x / (1.0 + exp(-max(x, -80.0)));
 }

@@ -1,8 +1,8 @@
-// Pieces of the Mamba2 scan. A 4 x 4 block of the state is a matrix whose columns are four rows of the head and
-// whose rows are four places of d_state, as they lie in memory.
+// Functions of the Mamba2 scan. A 4 x 4 block of the state is a matrix whose columns are four rows of the head, and
+// whose rows are four neighbouring columns of d_state, as in memory.
 
-// log(1 + exp(x)) = max(x, 0) + log(1 + u), u = exp(-|x|), by the series of atanh(u / (2 + u)), at most 1/3: right
-// to the last bit for small steps as well, where 1 + u would lose them.
+// log(1 + exp(x)) = max(x, 0) + log(1 + u) with u = exp(-|x|). The logarithm is the series of atanh(u / (2 + u)), whose
+// argument is at most 1/3. So small results are right to the last bit, too, where computing 1 + u would lose bits.
 fn softplus(x: f32) -> f32 {
     let u = exp(-min(abs(x), 80.0));
     let z = u / (2.0 + u);

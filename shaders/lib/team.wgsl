@@ -1,10 +1,10 @@
-// Sums over each team of LANES neighbouring threads, through workgroup memory; every thread of a team gets them. Every
-// thread of the workgroup calls these, in uniform control flow. Needs const WG = TEAMS * LANES, LANES, a power of two,
-// and VALUES.
+// Sums over each team of LANES neighbouring threads, through workgroup memory. Every thread of a team gets the sums.
+// Every thread of the workgroup calls these functions, in uniform control flow. Needs const WG = TEAMS * LANES, LANES
+// (a power of two) and VALUES.
 var<workgroup> team_parts: array<f32, VALUES * WG>;
 
 fn team_sum(value: f32, local: u32) -> f32 {
-    workgroupBarrier(); // whoever read the last sums is done
+    workgroupBarrier(); // all threads have read the previous sums
     team_parts[local] = value;
     for (var step = LANES / 2u; step > 0u; step = step / 2u) {
         workgroupBarrier();
@@ -16,8 +16,8 @@ fn team_sum(value: f32, local: u32) -> f32 {
     return team_parts[local / LANES * LANES];
 }
 
-// VALUES sums at once. Each lane adds up one of them (or every LANES-th), beginning at its own part, so that lanes read
-// from different banks.
+// VALUES sums at once. Each lane computes one of them (or every LANES-th). It begins with its own part, so that lanes
+// read from different banks.
 fn team_sums(parts: array<f32, VALUES>, local: u32) -> array<f32, VALUES> {
     let lane = local % LANES;
     let first = local - lane;

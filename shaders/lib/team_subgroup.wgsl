@@ -1,5 +1,5 @@
-// The same sums as team.wgsl through subgroup operations. All subgroups have SUBGROUP threads (Caps), so a team of LANES
-// <= SUBGROUP neighbours, a power of two, lies within one. Needs const HALVINGS with LANES = 1 << HALVINGS.
+// The same sums as in team.wgsl, with subgroup operations. All subgroups have SUBGROUP threads (Caps). LANES is a power
+// of two and at most SUBGROUP, so a team lies within one subgroup. Needs const HALVINGS with LANES = 1 << HALVINGS.
 fn team_sum(value: f32, local: u32) -> f32 {
     if LANES == SUBGROUP {
         return subgroupAdd(value);

@@ -1,4 +1,4 @@
-// The tile with this number when every segment of `batch` is cut into tiles of `size` rows.
+// The tile with this index, when every segment of `batch` is cut into tiles of `size` rows.
 fn tile_of(index: u32, size: u32) -> Tile {
     var left = index;
     for (var s = 0u; s < batch.segments; s++) {

@@ -1,21 +1,21 @@
-// A matrix `w` [lines, cols] as published: bf16, two in a word, the first in the low half; a shift or a mask makes
-// them f32, exactly. weights_quant.wgsl offers the same functions, so that a kernel need not know the format.
-// A chunk is what one vec4<u32> holds: PER vec4s of weights, a constant in front.
+// A matrix `w` [lines, cols] in bf16, as published: two per word, the first in the low half. A shift or a mask converts
+// them to f32 exactly. All weights_*.wgsl have the same functions, so a kernel does not depend on the format. A chunk
+// is what one vec4<u32> holds: PER vec4s of weights. PER is a constant in front of the kernel's text.
 
 
 struct Chunk {
     words: vec4<u32>,
 }
 
-// Chunk k of a line.
+// Chunk k of a matrix row.
 fn chunk_of(line: u32, k: u32) -> Chunk {
     return Chunk(w[line * (n.cols / 8u) + k]);
 }
 
-// What `quad` is multiplied by to be weights.
+// What the result of `quad` must be multiplied by to give weights.
 const SPREAD: vec4<f32> = vec4<f32>(1.0);
 
-// The i-th four weights of a chunk.
+// The i-th four weights of a chunk, divided by SPREAD.
 fn quad(c: Chunk, i: u32) -> vec4<f32> {
     let words = select(c.words.xy, c.words.zw, i == 1u);
     let low = bitcast<vec2<f32>>(words << vec2<u32>(16u));
@@ -23,17 +23,18 @@ fn quad(c: Chunk, i: u32) -> vec4<f32> {
     return vec4<f32>(low.x, high.x, low.y, high.y);
 }
 
-// The same four weights as numbers.
+// The i-th four weights of a chunk as f32.
 fn weights(c: Chunk, i: u32) -> vec4<f32> {
     return quad(c, i);
 }
 
-// The product of a chunk with some x, from the sums of quad ⊙ SPREAD ⊙ x and of x.
+// The dot product of a chunk with x, from the sum of quad ⊙ SPREAD ⊙ x and the sum of x.
 fn product_of(c: Chunk, product: f32, total: f32) -> f32 {
     return product;
 }
 
-// Eight weights of a line from a column on that is a multiple of 8: the first two fours of a chunk.
+// Eight weights of a matrix row, from column `col` on, which is a multiple of 8. They are the first two quads of the
+// result.
 fn eight_of(line: u32, col: u32) -> Chunk {
     return Chunk(w[line * (n.cols / 8u) + col / 8u]);
 }

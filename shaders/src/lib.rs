@@ -1,7 +1,7 @@
 //! The WGSL text of nemoflash: one constant per file, no dependencies.
 //!
-//! A kernel is made by joining files end to end: one or more of `lib/`, then the kernel's own file, which
-//! has one entry point named like the file. Numbers come as `const` lines in front.
+//! A kernel's text is made by joining files: some of `lib/`, then the kernel's own file, which has one entry point
+//! named like the file. Numbers are put in front as `const` lines.
 #![forbid(unsafe_code)]
 
 macro_rules! text {
