@@ -1,16 +1,16 @@
-//! Describes tests, devices and models in the fields of a report.
+//! Fills the fields of a report that describe tests, devices and models.
 
 use crate::report::{Clock, Device, Kind, Model, Percentiles, Summary, Test, Time};
 use nemoflash::{Deny, Engine, Exec, Format, Quant};
 
-/// The version of wgpu that this is built with.
+/// The version of wgpu in this build.
 pub const WGPU: &str = "30.0.1";
 
-/// Shortest time, in seconds, that anything is divided by.
+/// The shortest time, in seconds, that is used as a divisor.
 pub(super) const SHORT: f64 = 1e-9;
 
 impl Test {
-    /// A test with its name.
+    /// Makes a test and its name.
     pub fn new(kind: Kind, prompt: u32, tokens: u32, depth: u32, batch: u32) -> Test {
         let mut name = match kind {
             Kind::Load => "load".to_string(),
@@ -29,7 +29,7 @@ impl Test {
         Test { name, kind, prompt, tokens, depth, batch }
     }
 
-    /// Number of tokens of a repetition, of all sequences together; `None` for a test without a rate of tokens.
+    /// Number of tokens of a repetition, of all sequences together. `None` for a test without a rate of tokens.
     fn rated(&self) -> Option<u64> {
         let each = match self.kind {
             Kind::Load | Kind::Compile | Kind::FirstToken => return None,
@@ -42,10 +42,10 @@ impl Test {
 }
 
 impl Time {
-    /// By the host's clock: seconds of each repetition, and seconds from token to token.
+    /// Times by the host's clock: seconds of each repetition, and seconds from token to token.
     pub fn wall(test: &Test, samples: Vec<f64>, token_samples: Vec<f64>) -> Time {
         let rate = |tokens: u64| {
-            // A page's clock is coarse, and may see no time at all.
+            // The clock of a web page is coarse, and may measure no time at all.
             let rates: Vec<f64> = samples.iter().map(|seconds| tokens as f64 / seconds.max(SHORT)).collect();
             Summary::of(&rates)
         };
@@ -64,7 +64,7 @@ impl Time {
 }
 
 impl Device {
-    /// What runs plans, and what was denied it.
+    /// Describes the device that runs plans. `deny` has the features that the caller denied.
     pub fn new(exec: &Exec, deny: Deny) -> Device {
         let caps = exec.caps();
         let words = |adapter: &str, backend: &str, kind: &str, driver: &str| Device {
@@ -89,7 +89,7 @@ impl Device {
 }
 
 impl Model {
-    /// The model of an engine, as it is stored there.
+    /// Describes the model of an engine.
     pub fn new(engine: &Engine, name: &str, synthetic: bool) -> Model {
         let explain = engine.explain();
         let held = explain.device_bytes;

@@ -1,4 +1,4 @@
-//! The golden tokens: what the model `fables` must say before a benchmark counts.
+//! The golden check: `fables` must say its golden tokens before the times of a benchmark count.
 
 use crate::report::Gate;
 use nemoflash::{Engine, Event, Result, Sampling};
@@ -6,8 +6,9 @@ use std::ops::ControlFlow;
 
 /// "Once upon a time" in the tokens of `fables`.
 pub const PROMPT: [u32; 4] = [3124, 709, 262, 536];
-/// The tokens that the float64 reference says next (`tests/golden/fables.safetensors`). At each of these steps the
-/// second-best logit is at least 0.022 behind, twelve times as much as keys and values in f16 change.
+/// The tokens that the float64 reference says after that (`tests/golden/fables.safetensors`). At each of these steps
+/// the second-best logit is at least 0.022 below the best, which is twelve times as much as storing keys and values in
+/// f16 changes.
 pub const GOLDEN: [u32; 32] = [
     15, 273, 541, 282, 525, 279, 263, 659, 273, 352, 15, 360, 44, 397, 262, 1030, 421, 379, 262, 659, 364, 1030, 15,
     273, 311, 569, 659, 384, 360, 845, 15, 2013,
@@ -16,9 +17,9 @@ pub const GOLDEN: [u32; 32] = [
 /// Number of tokens of context that [`said`] needs for its full answer.
 pub const CONTEXT: u32 = (PROMPT.len() + GOLDEN.len()) as u32;
 
-/// What an engine says after [`PROMPT`], greedily: 32 tokens, or as many as its context holds ([`CONTEXT`]); `None`
-/// if `go` ended it. Rows of a benchmark contain it, so that devices can be compared for any model. The sequence of
-/// slot 0 is lost.
+/// The tokens that an engine says after [`PROMPT`] with greedy choice: 32 tokens, or as many as fit into its context
+/// ([`CONTEXT`]). `None` if `go` ended it. Rows of a benchmark contain these tokens, so that devices can be compared
+/// for any model. The sequence of slot 0 is lost.
 ///
 /// # Errors
 /// As [`Engine::generate`].
@@ -40,7 +41,8 @@ pub async fn said(engine: &mut Engine, go: &mut dyn FnMut() -> ControlFlow<()>) 
     Ok(result.is_continue().then_some(said))
 }
 
-/// Whether what an engine of `fables` has [`said`] is right. Too few tokens for a context that was too short do not tell.
+/// The result of the golden check, from what an engine of `fables` has [`said`]. If the context was too short for all
+/// tokens and those that fit are right, the result is "not run".
 pub fn gate(said: &[u32]) -> Gate {
     match said.len() == GOLDEN.len() {
         true if said == GOLDEN => Gate::Passed,
@@ -63,14 +65,14 @@ mod tests {
         };
         let go = ControlFlow::Continue(());
         assert_eq!(say(64, |_| {}, go).map(|said| gate(&said)), Some(Gate::Passed));
-        // Half of what is in the last tensors.
+        // Flips the lowest exponent bit of the last half of the weights, which halves or doubles each of them.
         let spoil = |weights: &mut [u8]| {
             let half = weights.len() / 4 * 2;
             weights[half..].chunks_exact_mut(2).for_each(|number| number[0] ^= 0x80);
         };
         assert_eq!(say(64, spoil, go).map(|said| gate(&said)), Some(Gate::Failed));
         assert_eq!(say(64, |_| {}, ControlFlow::Break(())), None);
-        // Of a short context, as many as it holds: the last one is not run.
+        // With a short context, as many tokens as fit. The last of them is not run.
         assert_eq!(say(8, |_| {}, go).as_deref(), Some(&GOLDEN[..5]));
         assert_eq!([gate(&GOLDEN[..5]), gate(&GOLDEN[1..5])], [Gate::NotRun, Gate::Failed]);
         assert_eq!(say(3, |_| {}, go), Some(vec![]));

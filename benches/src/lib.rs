@@ -1,11 +1,12 @@
-//! Measuring in one place: which tests there are, what is timed, the statistics, and the words of a report ([`report`]). The
-//! command and the page use it alike, so their numbers can be compared.
+//! The benchmark library: which tests there are, what is timed, the statistics, and the fields of a report
+//! ([`report`]). The command and the web page both use it, so their numbers can be compared.
 //!
-//! Like the core, this library does no IO. Whoever measures lends a clock ([`nemoflash::Clock`]). A clock is read only when the
-//! device has finished its work, and the first run is never counted.
+//! Like the core, this library does no IO. The caller lends a clock ([`nemoflash::Clock`]). The clock is read only when
+//! the device has finished its work, and the first run is never counted.
 //!
-//! - [`Lists`] makes the tests, [`measure`] and [`side_by_side`] run them, [`operators`] tells where the time of a step goes.
-//! - [`said`] and [`gate`] ask a model for its golden tokens before its speed counts.
+//! - [`Lists`] makes the tests, [`measure`] and [`side_by_side`] run them, and [`operators`] tells where the time of a
+//!   step goes.
+//! - [`said`] and [`gate`] are the golden check, which comes before anything is timed.
 //! - [`memory_bytes_per_second`] and [`buffer_bytes`] measure what a device can do at best.
 //! - [`lookup`] is the latency look-up table of `nemoflash profile operators`.
 //! - [`kernels`] times single operators, for `cargo bench`.

@@ -1,4 +1,4 @@
-//! What a device can do at best.
+//! Measures what a device can do at best.
 
 use crate::describe::SHORT;
 use nemoflash::batch::Size;
@@ -14,15 +14,15 @@ const SOFTWARE_BYTES: u64 = 64 << 20;
 const LONG: f64 = 0.02;
 /// Most repetitions of one measurement.
 const MOST: usize = 256;
-/// Measurements; the fastest counts.
+/// Number of measurements. The fastest one counts.
 const RUNS: usize = 3;
-/// Bytes of one of the buffers that memory is counted with.
+/// Bytes of each of the buffers by which free memory is found.
 const PROBE: u64 = 256 << 20;
 /// Columns of the matrix that is read.
 const COLS: u32 = 2048;
 
-/// How many bytes of buffers a GPU holds, up to `most`. Buffers are made to find out, because nothing else can tell.
-/// They are not written, and all are freed.
+/// How many bytes of buffers a GPU can hold, up to `most`. It allocates buffers to find out, because there is no other
+/// way. The buffers are not written, and all are freed.
 ///
 /// # Errors
 /// [`Error::Device`].
@@ -43,9 +43,9 @@ pub async fn buffer_bytes(exec: &mut Exec, most: u64) -> Result<u64> {
     result.map(|()| held)
 }
 
-/// Bytes per second of a device's memory, by the host's clock. This is what the device reads in the product of a
-/// large matrix with one row, or what it reads and writes when it copies, whichever is more (some drivers copy
-/// slowly). `None` on the CPU. It allocates buffers and frees them.
+/// Bytes per second of a device's memory, by the host's clock. It is what the device reads in the product of a large
+/// matrix with one row, or what it reads and writes in a copy, whichever is more (some drivers copy slowly). `None` on
+/// the CPU. It allocates buffers and frees them.
 ///
 /// # Errors
 /// [`Error::OutOfMemory`], [`Error::Device`].

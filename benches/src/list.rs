@@ -3,26 +3,26 @@
 use crate::report::{Kind, Test};
 use serde::Deserialize;
 
-/// The numbers from which tests are made, as llama-bench's lists.
+/// The numbers from which tests are made, like the lists of llama-bench.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Lists {
-    /// Tokens of prompts (pp); 0 is none.
+    /// Lengths of prompts (pp). 0 stands for none.
     pub prompts: Vec<u32>,
-    /// Tokens that are decoded (tg); 0 is none.
+    /// Numbers of tokens that are decoded (tg). 0 stands for none.
     pub tokens: Vec<u32>,
-    /// Prompt and decode in one (pp+tg).
+    /// Prompt and decode in one test (pp+tg).
     pub pairs: Vec<(u32, u32)>,
-    /// Tokens in front of what is timed (@ d).
+    /// Numbers of tokens in front of what is timed (@ d).
     pub depths: Vec<u32>,
-    /// Sequences at a time (b).
+    /// Batch sizes: sequences at the same time (b).
     pub batches: Vec<u32>,
     /// Kinds of tests to leave out.
     pub skip: Vec<Kind>,
 }
 
 impl Lists {
-    /// What is timed, in this order.
+    /// The tests, in the order in which they run.
     pub fn tests(&self) -> Vec<Test> {
         let some = |list: &[u32]| list.iter().copied().filter(|n| *n > 0).collect::<Vec<_>>();
         let (prompts, tokens) = (some(&self.prompts), some(&self.tokens));

@@ -10,14 +10,14 @@ use std::ops::ControlFlow;
 /// How a test is measured.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// Number of counted runs.
+    /// Number of runs that count.
     pub runs: u32,
-    /// Number of uncounted runs before them; there is always at least one.
+    /// Number of warm-up runs before them, which do not count. There is always at least one.
     pub warm_up: u32,
-    /// Steps over which the times of operators are averaged; 0 for none.
+    /// Number of steps over which the times of operators are averaged. 0 turns this off.
     pub profile: u32,
-    /// For devices with coarse timestamps, as in a browser: seconds in which further steps may run until the averages
-    /// are steady. If the averages do not become steady, no times of operators are reported.
+    /// For devices with coarse timestamps, as in a browser: the most seconds in which further steps run until the
+    /// averages are steady. If they do not become steady, no times of operators are reported.
     pub steady: Option<f64>,
     /// Bytes per second of the device's memory, if that is known: see [`memory_bytes_per_second`](super::memory_bytes_per_second).
     pub bandwidth: Option<f64>,
@@ -38,17 +38,17 @@ pub struct Measured {
 /// ends the measurement.
 pub type Go<'a> = dyn FnMut(u32) -> ControlFlow<()> + 'a;
 
-/// Tokens to run. Any will do, as long as they are not all the same.
+/// Tokens to run. Any tokens will do, as long as they are not all the same.
 pub(super) fn ids(engine: &Engine, count: u32) -> Vec<u32> {
     (1..=count).map(|i| i.wrapping_mul(2_654_435_761) % engine.config().vocab_size).collect()
 }
 
-/// Times a test of an engine, and its operators. Returns `None` if `go` ended it. The sequences of the slots that the
+/// Times a test and its operators on an engine. Returns `None` if `go` ended it. The sequences of the slots that the
 /// test uses are lost.
 ///
 /// # Errors
-/// [`Error::Parameter`] for a kind that is no work of an engine or for more sequences than it has slots; [`Error::Prompt`]
-/// if the context is too short; as [`Engine::step`].
+/// [`Error::Parameter`] for a kind of test that does not run on an engine, or for more sequences than the engine has
+/// slots; [`Error::Prompt`] if the context is too short; as [`Engine::step`].
 pub async fn measure(
     engine: &mut Engine,
     test: &Test,
@@ -59,7 +59,7 @@ pub async fn measure(
     let Some(operators) = operators(engine, test, settings, go).await? else { return Ok(None) };
     let step = match (test.kind, time.token_seconds) {
         (Kind::Decode, Some(token)) => Some(token.p50),
-        // One step is the whole of the prompt.
+        // The whole prompt is one step.
         (Kind::Prefill, _) if test.prompt <= engine.prefill_rows() => time.seconds.map(|seconds| seconds.median),
         _ => None,
     };
@@ -68,10 +68,10 @@ pub async fn measure(
         time.bytes_per_second = Some(rate);
         time.bandwidth_share = settings.bandwidth.map(|most| rate / most);
     }
-    // Operators in passes of their own take longer together than the step does.
+    // If each operator runs in a pass of its own, together they take longer than the step does.
     let inside = matches!(engine.exec(), Exec::Gpu(gpu) if gpu.stamps_inside());
     if let (Some(step), true) = (step, inside && !operators.is_empty()) {
-        // A prefill that is timed chooses no token.
+        // A timed prefill computes no logits and chooses no token.
         let ends = |operator: &&Operator| test.kind == Kind::Decode || !["head", "pick"].contains(&&*operator.part);
         let busy: f64 = operators.iter().filter(ends).map(|operator| operator.seconds).sum();
         time.busy_share = Some((busy / step.max(SHORT)).min(1.0));
@@ -79,16 +79,16 @@ pub async fn measure(
     Ok(Some(Measured { time, operators }))
 }
 
-/// A test, and selections of an engine's layers that take turns at it.
+/// A test, and the selections of an engine's layers that take turns running it.
 #[derive(Clone, Debug)]
 pub struct Turns {
-    /// The test that each of them runs.
+    /// The test that runs with each selection.
     pub test: Test,
     /// See [`Engine::select`].
     pub selections: Vec<Vec<usize>>,
 }
 
-/// Only the runs of [`measure`], without times of operators.
+/// As [`measure`], without the times of operators.
 ///
 /// # Errors
 /// As [`measure`].
@@ -98,10 +98,10 @@ pub async fn time(engine: &mut Engine, test: &Test, settings: &Settings, go: &mu
     Ok(times.and_then(|times| times.into_iter().flatten().next()))
 }
 
-/// As [`time`], for several tests and selections of layers that take turns: one run of each, then the next run of
-/// each. So slow changes of the machine (another program, a device that gets warm) affect all of them alike, and
-/// differences can be taken run by run. The tokens in front are run through all selected layers. Afterwards the
-/// selection is what it was before.
+/// As [`time`], for several tests and selections of layers that take turns: one run of each, then the next run of each.
+/// So slow changes of the machine (another program, a device that gets warm) affect all of them alike, and differences
+/// can be computed run by run. The tokens in front are run through all selected layers. Afterwards the engine has the
+/// selection that it had before.
 ///
 /// # Errors
 /// As [`measure`]; [`Error::Parameter`] if there is no such layer.
@@ -119,7 +119,7 @@ pub async fn side_by_side(
     times
 }
 
-/// `before` gets a snapshot of each depth.
+/// Runs the tests in turns. `before` gets a snapshot for each depth.
 async fn repeat(
     engine: &mut Engine,
     turns: &[Turns],
@@ -147,7 +147,7 @@ async fn repeat(
                     engine.begin(slot, &Sampling::default())?;
                     before.get(&test.depth).map_or(Ok(()), |snapshot| engine.restore(slot, snapshot))?;
                 }
-                // What begins a sequence is copied on the device, and is no part of what is timed.
+                // The beginning of a sequence is copied on the device. That is not timed.
                 engine.wait().await?;
                 let Some(run) = once(engine, test, settings.clock, &mut || go(index)).await? else { return Ok(None) };
                 if index >= warm_up {
@@ -166,11 +166,11 @@ async fn repeat(
 
 struct Run {
     seconds: f64,
-    /// From each token to the next.
+    /// Seconds from each token to the next.
     tokens: Vec<f64>,
 }
 
-/// One run in slots that hold the tokens in front of it. Each way of measuring ends by waiting for a token or a step.
+/// One run in slots that already have the tokens in front. It ends by waiting for a token or for a step.
 async fn once(
     engine: &mut Engine,
     test: &Test,
@@ -179,7 +179,7 @@ async fn once(
 ) -> Result<Option<Run>> {
     let prompt = ids(engine, test.prompt);
     let decode = test.kind == Kind::Decode;
-    // Decode begins with a token whose time does not count: it fills the queue.
+    // Decode begins with a token that is not timed, because it fills the queue of steps.
     let (tokens, first) = if decode { (test.tokens + 1, vec![1]) } else { (test.tokens, prompt) };
     let begin = clock();
     let mut arrivals = vec![];
@@ -230,8 +230,8 @@ async fn once(
     Ok(Some(Run { seconds: end - begin, tokens }))
 }
 
-/// Several sequences: each one's prompt, then `tokens` steps of all of them. `on_step` hears of each step, and whether it gave
-/// tokens.
+/// Runs several sequences: the prompt of each, then `tokens` steps of all of them. `on_step` is called after each step
+/// with whether the step chose tokens.
 async fn together(
     engine: &mut Engine,
     batch: u32,
@@ -258,7 +258,7 @@ async fn together(
 }
 
 /// Seconds in which a fresh device compiles the kernels that an engine has prepared: those of prefill and decode. A
-/// driver or a browser need not compile again what it has kept from before.
+/// driver or a browser may have kept some of them from before, and need not compile these again.
 ///
 /// # Errors
 /// [`Error::Device`].
@@ -267,7 +267,8 @@ pub async fn compile(gpu: &mut Gpu, engine: &Engine, clock: Clock) -> Result<f64
     gpu.wait().await?;
     let begin = clock();
     gpu.announce(&kernels);
-    // A browser compiles beside the page, and takes up what comes behind in order.
+    // A browser compiles in other threads. Waiting for the device includes waiting for that, because it does work in
+    // order.
     gpu.wait().await?;
     Ok(clock() - begin)
 }
@@ -283,12 +284,12 @@ pub(super) mod tests {
     static NOW: AtomicU64 = AtomicU64::new(0);
     static RUN: AtomicU32 = AtomicU32::new(0);
 
-    /// One second a look, and a hundred during the first run.
+    /// Advances by one second per call, and by a hundred seconds during the first run.
     fn clock() -> f64 {
         NOW.fetch_add(if RUN.load(Relaxed) == 0 { 100 } else { 1 }, Relaxed) as f64
     }
 
-    /// `fables` on the CPU; `spoil` may change its weights.
+    /// An engine with `fables` on the CPU. `spoil` may change its weights.
     pub async fn fables(context: u32, spoil: impl Fn(&mut [u8])) -> Result<Engine> {
         let config = include_bytes!("../../models/fables/config.json");
         let mut weights = include_bytes!("../../models/fables/model.safetensors").to_vec();
@@ -305,7 +306,7 @@ pub(super) mod tests {
         let mut engine = block_on(fables(64, |_| {})).unwrap();
         let layers = engine.selected().to_vec();
         assert_eq!(layers.len(), engine.config().layers.len());
-        // A clock of its own: the other test counts its looks.
+        // This test needs another clock, because the other test counts the calls of `clock`.
         let settings = Settings { runs: 2, warm_up: 1, profile: 0, steady: None, bandwidth: None, clock: || 0.0 };
         let some = [layers[..1].to_vec(), layers.clone(), vec![]];
         let jobs =
@@ -320,7 +321,7 @@ pub(super) mod tests {
         assert_eq!(samples.collect::<Vec<_>>(), [[2; 3]; 2]);
         assert!(turns.borrow().is_sorted());
         assert_eq!(engine.selected(), layers);
-        // What other selections leave behind does not change a text; a selection does.
+        // What other selections of layers have computed before does not change a text. The current selection does.
         let gate = |engine: &mut Engine| {
             let said = block_on(crate::said(engine, &mut || ControlFlow::Continue(()))).unwrap().unwrap();
             crate::gate(&said)
@@ -337,7 +338,7 @@ pub(super) mod tests {
     fn runs_are_counted_and_the_first_is_not() {
         let mut engine = block_on(fables(16, |_| {})).unwrap();
         let settings = Settings { runs: 3, warm_up: 0, profile: 1, steady: None, bandwidth: Some(1.0), clock };
-        // Seconds of a run: looks at the clock from its begin to its end.
+        // The seconds of a run are the calls of the clock from its begin to its end.
         for (kind, depth, batch, seconds, gaps) in [
             (Kind::Prefill, 0, 1, 1.0, 0),
             (Kind::Prefill, 3, 2, 1.0, 0),
@@ -356,14 +357,14 @@ pub(super) mod tests {
             let measured = block_on(measure(&mut engine, &test, &settings, &mut go)).unwrap().expect("not ended");
             let Measured { time, operators } = measured;
             assert_eq!(RUN.load(Relaxed), 3, "{test:?}");
-            // The second run's first look may still count as one during the first.
+            // The first call in the second run may still count as one in the first run.
             assert_eq!(time.samples[1..], [seconds; 2], "{test:?}");
             assert_eq!((time.token_samples.len(), operators.len()), (3 * gaps, 0), "{test:?}");
             let alone = kind == Kind::Decode && batch == 1;
             let bytes = alone.then(|| engine.explain().bytes_per_token as f64);
             assert_eq!((time.bytes_per_second, time.bandwidth_share), (bytes, bytes), "{test:?}");
         }
-        // Ended during the third run.
+        // `go` ends it during the third run.
         let test = Test::new(Kind::Decode, 0, 4, 0, 1);
         let mut go = |run| if run == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
         assert_eq!(block_on(measure(&mut engine, &test, &settings, &mut go)).unwrap(), None);

@@ -1,14 +1,14 @@
-//! How the time of a step divides among its operators.
+//! Measures how the time of a step divides among its operators.
 
 use crate::measure::{Go, Settings, ids};
 use crate::report::{Kind, Operator, Test};
 use nemoflash::{Dispatch, Engine, Error, Part, Result, Sampling};
 use std::collections::BTreeMap;
 
-/// An average counts as steady below this standard error, as a share of the whole step's time.
+/// The averages are steady if their standard errors are below this share of the whole step's time.
 const STEADY: f64 = 0.02;
 
-/// The device's time of each operator of a step, largest first: the mean of `settings.profile` steps or more.
+/// The device's time of each operator of a step, largest first: the mean over `settings.profile` steps or more.
 /// Operators with the same numbers are added together. For [`Kind::Decode`] the step is one token. For
 /// [`Kind::Prefill`] and [`Kind::FirstToken`] it is the last step of the prompt, with the choice of a token. Returns
 /// `None` if `go` ended it.
@@ -35,7 +35,8 @@ pub async fn operators(
     let ids = ids(engine, test.depth + test.prompt.max(1));
     let (before, step) = ids.split_at(ids.len() - tokens as usize);
     engine.begin(0, &Sampling::default())?;
-    // The first one compiles, warms up, and tells whether the device can: before a long text is read for nothing.
+    // The first step compiles, warms up, and shows whether the device has timestamps. It runs before a long text is
+    // read, which would be for nothing without timestamps.
     match engine.profile(0, step).await {
         Err(Error::Limit { .. }) => return Ok(Some(vec![])),
         first => drop(first?),
@@ -70,7 +71,7 @@ pub async fn operators(
     Ok(Some(operators))
 }
 
-/// Of each operator, all steps together, and the squares of its seconds in each.
+/// For each operator, the sum over all steps, and the sum of the squares of its seconds.
 type Sums = BTreeMap<(Part, String), (Operator, f64)>;
 
 fn add(sums: &mut Sums, step: Vec<Dispatch>) {
@@ -88,8 +89,8 @@ fn add(sums: &mut Sums, step: Vec<Dispatch>) {
     }
 }
 
-/// The largest standard error of an operator's mean, as a share of the step's time. Rounded timestamps, as a
-/// browser's are, lie on either side of the truth: each one is off, but the mean of many is not.
+/// The largest standard error of an operator's mean, as a share of the step's time. Timestamps that are rounded, as in
+/// a browser, differ from the true times in both directions: a single one is off, but the mean of many is not.
 fn unsure(sums: &Sums, steps: u32) -> f64 {
     let count = f64::from(steps);
     let error = |(sum, squares): &(Operator, f64)| {
@@ -107,7 +108,8 @@ fn unsure(sums: &Sums, steps: u32) -> f64 {
 mod tests {
     use super::*;
 
-    /// One step of two operators that take 30 and 170 µs, by stamps that go on by `quantum`; the step begins at `at`.
+    /// One step, which begins at `at`, of two operators that take 30 and 170 µs. The timestamps are rounded down to
+    /// multiples of `quantum`.
     fn step(at: f64, quantum: f64) -> Vec<Dispatch> {
         let stamp = |at: f64| if quantum > 0.0 { (at / quantum).floor() * quantum } else { at };
         let took = |from: f64, to: f64| stamp(to) - stamp(from);
@@ -119,7 +121,7 @@ mod tests {
     fn rounded_stamps_are_right_on_average_and_known_to_be_unsure() {
         let sums = |steps: u32, quantum: f64| {
             let mut sums = Sums::new();
-            // Steps begin anywhere between two stamps.
+            // Steps begin at any time between two ticks of the timestamps.
             (0..steps)
                 .for_each(|n| add(&mut sums, step(f64::from(n) * 1e-3 + f64::from(n * 37 % 100) * 1e-6, quantum)));
             sums
@@ -128,14 +130,14 @@ mod tests {
             |sums: &Sums, steps: u32| sums.values().map(|(sum, _)| sum.seconds / f64::from(steps)).collect::<Vec<_>>();
         let exact = sums(2, 0.0);
         assert!(unsure(&exact, 2) < 1e-6 && (mean(&exact, 2)[0] - 30e-6).abs() < 1e-9);
-        // Of eight, each 0 or 100 µs, the mean is worth nothing, and that is known.
+        // The mean of eight measurements, each 0 or 100 µs, is worth nothing, and the standard error shows that.
         assert!(unsure(&sums(8, 1e-4), 8) > STEADY);
         let many = sums(400, 1e-4);
         assert!(unsure(&many, 400) < STEADY, "{}", unsure(&many, 400));
         for (mean, truth) in mean(&many, 400).into_iter().zip([30e-6, 170e-6]) {
             assert!((mean - truth).abs() < 4e-6, "{mean}");
         }
-        // Nothing is known of one step, nor of stamps that never move.
+        // Nothing is known from a single step, or from timestamps that never change.
         assert_eq!(unsure(&sums(1, 0.0), 1), f64::INFINITY);
         assert_eq!(unsure(&sums(8, 1.0), 8), f64::INFINITY);
     }

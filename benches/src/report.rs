@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The version of the format. A file of another version is refused by name.
+/// The version of the format. A file of another version is an error that names it.
 pub const SCHEMA: &str = "nemoflash-bench/1";
 
 /// A file of rows. As JSON lines, each line is a [`Row`].
@@ -11,7 +11,7 @@ pub const SCHEMA: &str = "nemoflash-bench/1";
 pub struct Report {
     /// [`SCHEMA`].
     pub schema: String,
-    /// In the order in which they were measured.
+    /// The rows, in the order in which they were measured.
     pub rows: Vec<Row>,
 }
 
@@ -20,25 +20,25 @@ pub struct Report {
 pub struct Row {
     /// [`SCHEMA`].
     pub schema: String,
-    /// The time of the measurement: RFC 3339, UTC.
+    /// The date and time of the measurement: RFC 3339, UTC.
     pub date: String,
-    /// The program.
+    /// The program that measured.
     pub software: Software,
     /// The device.
     pub device: Device,
     /// The model.
     pub model: Model,
-    /// Whether the device gives the right tokens.
+    /// The result of the golden check on the device.
     pub gate: Gate,
-    /// What this model says on the device after a fixed prompt, greedily ([`said`](super::said)). Devices that
-    /// compute alike say the same. Empty if the model was not asked.
+    /// The tokens that this model says on the device after a fixed prompt, with greedy choice ([`said`](super::said)).
+    /// Devices that compute the same say the same. Empty if the model was not asked.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub said: Vec<u32>,
-    /// What was timed.
+    /// The test.
     pub test: Test,
     /// The times.
     pub time: Time,
-    /// The device's time of each operator, largest first. Empty if the device cannot measure it.
+    /// The device's time of each operator, largest first. Empty if it could not be measured.
     pub operators: Vec<Operator>,
     /// Warnings about what makes the numbers less certain, each with what to do about it.
     pub warnings: Vec<String>,
@@ -46,7 +46,7 @@ pub struct Row {
     pub error: Option<String>,
 }
 
-/// The program.
+/// The program that measured.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Software {
     /// Version of nemoflash.
@@ -61,7 +61,7 @@ pub struct Software {
     pub host: String,
 }
 
-/// The device.
+/// The device and the features that were used on it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Device {
     /// The adapter's name, or `cpu`.
@@ -70,11 +70,11 @@ pub struct Device {
     pub backend: String,
     /// `discrete`, `integrated`, `virtual`, `cpu` or `other`.
     pub kind: String,
-    /// Driver name and version; empty where nobody tells.
+    /// Driver name and version. Empty if they are not known.
     pub driver: String,
     /// Whether f16 arithmetic is used.
     pub f16: bool,
-    /// The subgroup size that is used, if subgroup operations are.
+    /// The subgroup size, if subgroup operations are used.
     pub subgroup: Option<u32>,
     /// Whether cooperative matrices are used.
     pub coopmat: bool,
@@ -85,102 +85,103 @@ pub struct Device {
 /// The model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Model {
-    /// Its folder's, repository's or shape's name.
+    /// The name of its folder, of its repository or of its shape.
     pub name: String,
-    /// Whether its weights are random: a shape, not a model.
+    /// Whether its weights are random. Its text then means nothing.
     pub synthetic: bool,
-    /// How matrices are stored: `bf16`, `q8`, `q4`, or what the folder has.
+    /// How matrices are stored: `bf16`, `q8`, `q4`, or the format of the folder.
     pub weights: String,
     /// How keys and values are stored: `f16` or `f32`.
     pub kv: String,
     /// Bytes that one decode step of one sequence moves at least.
     pub bytes_per_token: u64,
-    /// Dispatches of such a step.
+    /// Dispatches of one decode step of one sequence.
     pub dispatches_per_token: u64,
-    /// Bytes on the device: weights, what sequences remember, and the rest.
+    /// Bytes of weights on the device.
     pub weight_bytes: u64,
-    /// See `weight_bytes`.
+    /// Bytes of sequence memory on the device.
     pub arena_bytes: u64,
-    /// See `weight_bytes`.
+    /// Bytes of all other buffers on the device.
     pub scratch_bytes: u64,
 }
 
-/// Whether the golden tokens were right on this device. They are checked before anything is timed.
+/// The result of the golden check, which runs before anything is timed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Gate {
-    /// They were right.
+    /// The device gave the golden tokens.
     Passed,
-    /// They were wrong: the times are those of a wrong program.
+    /// The device gave other tokens, so the times are those of a wrong program.
     Failed,
-    /// They were not checked.
+    /// The check was not run.
     NotRun,
 }
 
-/// What a row times.
+/// The kind of a test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
-    /// From the first file to an engine that is ready, compilation included.
+    /// Loading, from the first file to an engine that is ready, compilation included.
     Load,
-    /// Compilation of the kernels of prefill and decode alone.
+    /// Only the compilation of the kernels of prefill and decode.
     Compile,
-    /// From the prompt to the first token.
+    /// Time from the prompt to the first token.
     FirstToken,
     /// Prefill of `prompt` tokens.
     Prefill,
     /// Decode of `tokens` tokens.
     Decode,
-    /// Prompt and decode in one.
+    /// A prompt and decode in one test.
     EndToEnd,
 }
 
-/// What was timed.
+/// A test.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Test {
-    /// In llama-bench's words: `pp512`, `tg128`, `tg128 @ d4096`, `pp512+tg128`, with ` b8` for 8 sequences; or `load`,
-    /// `compile`, `first token`.
+    /// Its name in the style of llama-bench: `pp512`, `tg128`, `tg128 @ d4096`, `pp512+tg128`, with ` b8` for 8
+    /// sequences; or `load`, `compile`, `first token`.
     pub name: String,
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
-    /// Tokens of the prompt.
+    /// Number of tokens of the prompt.
     pub prompt: u32,
-    /// Tokens decoded by each sequence.
+    /// Number of tokens that each sequence decodes.
     pub tokens: u32,
-    /// Tokens in front of what is timed.
+    /// Number of tokens in front of what is timed.
     pub depth: u32,
-    /// Sequences at a time.
+    /// Batch size: sequences at the same time.
     pub batch: u32,
 }
 
 /// The times of a test. Rates follow from the seconds and the test.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Time {
-    /// `wall` or `device`; never both in one column.
+    /// The clock of all these times: `wall` or `device`. A column never mixes both.
     pub clock: Clock,
-    /// Seconds of each repetition, in their order. The first run is not among them.
+    /// Seconds of each repetition, in the order of time. The warm-up runs are not among them.
     pub samples: Vec<f64>,
     /// Statistics of the samples, if there is at least one.
     pub seconds: Option<Summary>,
-    /// Tokens per second of the repetitions: of all sequences together. None for what has no tokens.
+    /// Tokens per second of the repetitions, of all sequences together. `None` for a test without a rate of tokens.
     pub tokens_per_second: Option<Summary>,
-    /// Seconds from each token to the next, of all repetitions in order: as they arrive on the host. Empty but for decode.
+    /// Seconds from each token to the next, as they arrive on the host, of all repetitions in order. Empty except for
+    /// decode.
     pub token_samples: Vec<f64>,
-    /// Percentiles of these.
+    /// Percentiles of `token_samples`.
     pub token_seconds: Option<Percentiles>,
-    /// `model.bytes_per_token` over the median time of a token, in bytes per second; for decode.
+    /// `model.bytes_per_token` divided by the median time of a token, in bytes per second. Only for decode.
     pub bytes_per_second: Option<f64>,
-    /// That as a share of the device's memory bandwidth.
+    /// `bytes_per_second` as a share of the device's memory bandwidth.
     pub bandwidth_share: Option<f64>,
     /// Share of the median time in which the device computes, from its timestamps.
     pub busy_share: Option<f64>,
 }
 
-/// Which clock.
+/// The clock of a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Clock {
-    /// The host's: what a person waits.
+    /// The clock of the host: what a user waits.
     Wall,
     /// The device's timestamps.
     Device,
@@ -191,13 +192,13 @@ pub enum Clock {
 pub struct Summary {
     /// Arithmetic mean.
     pub mean: f64,
-    /// Standard deviation of the sample (n - 1); 0 for one.
+    /// Standard deviation of the sample (n - 1). 0 for a single number.
     pub sd: f64,
-    /// The middle one, or the mean of the two in the middle.
+    /// The median: the middle number, or the mean of the two in the middle.
     pub median: f64,
-    /// Bootstrap interval of the median, 95 %.
+    /// Lower end of the bootstrap interval of the median, 95 %.
     pub low: f64,
-    /// See `low`.
+    /// Upper end of that interval.
     pub high: f64,
 }
 
@@ -217,16 +218,17 @@ pub struct Percentiles {
 /// The dispatches of one operator in one step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Operator {
-    /// The part of the model: `embedding`, a kind of block (`attention`, `mamba2`, `deltanet`, `ffn`), `head` or `pick`.
+    /// The part of the model: `embedding`, a kind of block (`attention`, `mamba2`, `deltanet`, `ffn`), `head` or
+    /// `pick`.
     pub part: String,
     /// The kernel.
     pub kernel: String,
     /// The operator with its numbers.
     pub op: String,
-    /// Dispatches of it in a step.
+    /// Number of its dispatches in a step.
     pub dispatches: u32,
-    /// Seconds of all of them together, on the device.
+    /// Seconds of all these dispatches together, on the device.
     pub seconds: f64,
-    /// Bytes that all of them move at least.
+    /// Bytes that all these dispatches move at least.
     pub bytes: u64,
 }

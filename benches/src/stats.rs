@@ -5,14 +5,15 @@ use crate::report::{Kind, Percentiles, Summary};
 
 /// Number of bootstrap samples for the interval of a median.
 const RESAMPLES: usize = 2000;
-/// A run is an outlier if it is this many standard deviations off the median, where the median absolute deviation
-/// gives the standard deviation,
+/// A run is an outlier if it is this many standard deviations off the median. The standard deviation is computed from
+/// the median absolute deviation.
 const DEVIATIONS: f64 = 5.0;
-/// and this share of the median too: runs that are all but equal have no outliers.
+/// An outlier must also differ from the median by this share of it, so that runs that are almost equal have no
+/// outliers.
 const APART: f64 = 0.05;
-/// Standard deviations in a median absolute deviation, for a normal distribution.
+/// Standard deviation divided by median absolute deviation, for a normal distribution.
 const MAD: f64 = 1.4826;
-/// Fewest runs that can be compared with each other.
+/// The fewest runs that can be compared with each other.
 const FEW: usize = 5;
 
 /// The samples in ascending order.
@@ -33,8 +34,8 @@ fn median(samples: &[f64]) -> f64 {
 }
 
 impl Summary {
-    /// Statistics of some samples; `None` if there are none. The interval is always the same, because its random
-    /// numbers are.
+    /// Statistics of some samples. `None` if there are none. The interval is the same in every run of the program,
+    /// because its random numbers have a fixed seed.
     pub fn of(samples: &[f64]) -> Option<Summary> {
         if samples.is_empty() {
             return None;
@@ -55,8 +56,8 @@ impl Summary {
 }
 
 impl Percentiles {
-    /// Percentiles of some samples, by nearest rank: the smallest sample that is not below that share of them. `None`
-    /// if there are none.
+    /// Percentiles of some samples by nearest rank: the smallest sample such that at least that share of the samples is
+    /// not above it. `None` if there are none.
     pub fn of(samples: &[f64]) -> Option<Percentiles> {
         let sorted = sorted(samples);
         let max = *sorted.last()?;
@@ -65,7 +66,7 @@ impl Percentiles {
     }
 }
 
-/// SplitMix64: enough to draw samples with.
+/// SplitMix64: good enough to draw samples.
 struct Random(u64);
 
 impl Random {
@@ -89,7 +90,7 @@ pub fn warnings(kind: Kind, seconds: &[f64]) -> Vec<String> {
     if middle == 0.0 {
         return warnings;
     }
-    // Runs that get slower: each of the last third is behind each of the first.
+    // Runs that get slower: each run of the last third took longer than each run of the first third.
     let (first, last) = (&seconds[..count / 3], &seconds[count - count / 3..]);
     let slower = median(last) / median(first).max(SHORT) - 1.0;
     let above = last.iter().all(|late| first.iter().all(|early| late > early));
@@ -125,30 +126,30 @@ mod tests {
     fn summaries_of_known_samples() {
         let summary = Summary::of(&[2.0, 4.0, 4.0, 4.0, 5.0, 5.0, 7.0, 9.0]).unwrap();
         assert_eq!((summary.mean, summary.median), (5.0, 4.5));
-        // Squares of the distances: 32; over n - 1.
+        // The squares of the distances add up to 32, divided by n - 1.
         assert!((summary.sd - (32f64 / 7.0).sqrt()).abs() < 1e-12);
         assert_eq!(Summary::of(&[]), None);
         let one = Summary { mean: 3.0, sd: 0.0, median: 3.0, low: 3.0, high: 3.0 };
         assert_eq!(Summary::of(&[3.0]), Some(one));
         assert_eq!(Summary::of(&[3.0; 9]), Some(one));
-        // Order does not matter.
+        // The order of the samples does not matter.
         assert_eq!(Summary::of(&[3.0, 1.0, 2.0]).map(|s| s.median), Some(2.0));
     }
 
-    /// The median of 9 samples lies between the 2nd and the 8th with 96 % by the binomial distribution, whatever they
-    /// are distributed like; drawing again gives the same two.
+    /// By the binomial distribution, the median of 9 samples lies between the 2nd and the 8th of them with a
+    /// probability of 96 %, whatever the distribution of the samples. A second computation gives the same interval.
     #[test]
     fn the_interval_is_that_of_order_statistics() {
         let samples: Vec<f64> = (1..=9).map(f64::from).collect();
         let summary = Summary::of(&samples).unwrap();
         assert!((2.0..=3.0).contains(&summary.low) && (7.0..=8.0).contains(&summary.high), "{summary:?}");
         assert_eq!(Summary::of(&samples), Some(summary));
-        // Four times the samples: half as wide.
+        // Four times as many samples give half the interval.
         let more: Vec<f64> = (1..=36).map(|i| f64::from(i) / 4.0).collect();
         let narrow = Summary::of(&more).unwrap();
         let ratio = (summary.high - summary.low) / (narrow.high - narrow.low);
         assert!((1.5..2.7).contains(&ratio), "{summary:?} {narrow:?}");
-        // A far outlier moves the mean and not the interval's ends by as much.
+        // A far outlier moves the mean, but not the ends of the interval by as much.
         let mut far = samples.clone();
         far[8] = 1000.0;
         let far = Summary::of(&far).unwrap();
@@ -174,7 +175,7 @@ mod tests {
         said(&[1.0, 1.01, 1.0, 0.99, 1.0, 1.5], "1 of 6 runs is far from the others, by up to 50 % slower");
         said(&[1.0, 1.01, 0.4, 0.99, 1.0], "60 % faster");
         said(&[1.0, 1.01, 1.05, 1.09, 1.1, 1.13], "11 % slower than the first");
-        // Negative controls: noise, equal runs, a small step, a run that is off by little, and too few to tell.
+        // Negative controls: noise, equal runs, a small step, a run that is slightly off, and too few runs.
         for fine in [
             &[1.0, 1.02, 0.98, 1.01, 0.99, 1.03][..],
             &[1.0; 8],
@@ -185,7 +186,7 @@ mod tests {
         ] {
             assert!(warnings(Kind::Decode, fine).is_empty(), "{fine:?}: {:?}", warnings(Kind::Decode, fine));
         }
-        // A load that gets slower says nothing of the device.
+        // A load that gets slower says nothing about the device.
         assert!(warnings(Kind::Load, &[1.0, 1.01, 1.05, 1.09, 1.1, 1.13]).is_empty());
     }
 }

@@ -1,9 +1,9 @@
-//! Times operators: warmed up by time, the median of several runs, bytes per second.
+//! Times operators: warm-up by time, the median of several runs, and bytes per second.
 //!
-//! A run is one submission that dispatches the operator `repeats` times, each waiting for the one before, long
-//! enough that the submission itself hardly counts. On its example sizes an operator's buffers stay the same, so small ones
-//! are read from caches: these numbers compare kernels and devices. In a model's sizes ([`work`]) every dispatch has
-//! weights of its own, more than caches hold: these add up to a step.
+//! A run is one submission that dispatches the operator `repeats` times. Each dispatch waits for the previous one, and
+//! a run is so long that the submission itself hardly counts. On an operator's example sizes all dispatches use the
+//! same buffers, so small ones are read from caches: these numbers compare kernels and devices. In a model's sizes
+//! ([`work`]) every dispatch has weights of its own, more than caches hold: these numbers add up to a step.
 
 mod work;
 
@@ -18,20 +18,20 @@ use nemoflash::{Buf, Clock, Elem, Error, Exec, Result};
 /// How long to measure.
 #[derive(Clone, Copy, Debug)]
 pub struct Effort {
-    /// Seconds of work before the first run of each example.
+    /// Seconds of warm-up before the first run of each example.
     pub warm_up: f64,
     /// The fewest seconds of one run.
     pub run: f64,
-    /// Runs, of which the median counts.
+    /// Number of runs. The median of them counts.
     pub runs: usize,
 }
 
 impl Effort {
-    /// Each example once: does it run at all?
+    /// Runs each example once, only to see that it works.
     pub const ONCE: Effort = Effort { warm_up: 0.0, run: 0.0, runs: 1 };
 }
 
-/// What one example took.
+/// The time of one example.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Timing {
     /// The kernel.
@@ -42,11 +42,11 @@ pub struct Timing {
     pub size: Size,
     /// Dispatches of one run.
     pub repeats: usize,
-    /// Seconds of one dispatch: least, median and most of the runs.
+    /// Seconds of one dispatch: the least, the median and the most of all runs.
     pub seconds: [f64; 3],
     /// Bytes that one dispatch moves at least.
     pub bytes: u64,
-    /// Multiplications and additions of one dispatch, for products of matrices.
+    /// Multiplications plus additions of one dispatch, for products of matrices.
     pub flops: Option<u64>,
 }
 
@@ -56,13 +56,13 @@ impl Timing {
         self.bytes as f64 / self.seconds[1] / 1e9
     }
 
-    /// Multiplications and additions per second at the median.
+    /// Multiplications plus additions per second at the median.
     pub fn flops_per_second(&self) -> Option<f64> {
         self.flops.map(|flops| flops as f64 / self.seconds[1])
     }
 }
 
-/// Times an operator: `ops` are all the same one, each with weights of its own, in turn.
+/// Times an operator. `ops` are copies of it with weights of their own, which take turns.
 ///
 /// # Errors
 /// As [`Exec::alloc`], [`Exec::prepare`] and [`Exec::submit`].
@@ -82,7 +82,7 @@ pub async fn time(
     result
 }
 
-/// As [`time`]; `bufs` gets every buffer that was made.
+/// As [`time`]. Every buffer that it makes is added to `bufs`.
 async fn run(
     exec: &mut Exec,
     ops: Vec<Box<dyn AnyOp>>,
@@ -120,7 +120,8 @@ async fn run(
         exec.collect(ticket).await?;
         Ok::<_, Error>(clock() - start)
     };
-    // The first run pays for what drivers put off. Then warm up, and find how many dispatches make a run.
+    // Drivers do some work only in the first run. Then comes the warm-up, which also finds how many dispatches make a
+    // run.
     let mut last = run(1).await?;
     let (start, mut repeats) = (clock(), 1);
     loop {
@@ -139,13 +140,13 @@ async fn run(
     Ok(Timing { kernel: kernel.name, op, size, repeats, seconds, bytes, flops })
 }
 
-/// Least, median and most.
+/// The least, the median and the most of some values.
 fn spread(values: &mut [f64]) -> [f64; 3] {
     values.sort_by(f64::total_cmp);
     [values[0], values[values.len() / 2], values[values.len() - 1]]
 }
 
-/// Harmless words for a binding: the batch, what the operator asks for, or numbers around one half.
+/// Words for a binding: the batch, or what the operator asks for, or numbers around one half.
 fn input(op: &dyn AnyOp, batch: &Batch, bind: usize, buf: Buf) -> Vec<u32> {
     let mut state = 1u32;
     let mut bits = move || {

@@ -1,28 +1,28 @@
-//! The operators of a published shape, in its sizes.
+//! The operators of a model, in the sizes of a published shape.
 
 use nemoflash::batch::Batch;
 use nemoflash::op::AnyOp;
 use nemoflash::plan::Plan;
 use nemoflash::{Caps, Elem, Engine, EngineOptions, LoadOptions, Loaded, Result};
 
-/// Bytes of weights that an operator is timed with at least, so that caches do not hold them.
+/// The least bytes of weights that an operator is timed with, so that caches cannot hold them.
 const BYTES: u64 = 256 << 20;
-/// Dispatches that share a run at most.
+/// The most dispatches of a run that have weights of their own.
 const COPIES: usize = 64;
 
 /// One operator of a step.
 #[derive(Debug)]
 pub struct Work {
-    /// The same operator several times, each for weights of its own.
+    /// Copies of the operator, each for weights of its own.
     pub ops: Vec<Box<dyn AnyOp>>,
     /// The rows it runs on.
     pub batch: Batch,
-    /// Dispatches of it in one step.
+    /// Number of its dispatches in one step.
     pub dispatches: usize,
 }
 
-/// The operators of a step of a model: of `tokens` tokens of one prompt, or the next token of so many sequences that hold
-/// `depth` each. The first step of a plan first.
+/// The operators of one step of a model, the first one of the plan first. The step is a prompt of `tokens` tokens, or,
+/// without `prompt`, the next token of `tokens` sequences that have `depth` tokens each.
 ///
 /// # Errors
 /// As [`Loaded::dry_run`], [`Engine::new`].
@@ -33,7 +33,7 @@ pub async fn work(
     [tokens, depth]: [u32; 2],
     prompt: bool,
 ) -> Result<Vec<Work>> {
-    // Of the usual length, on which the splits of the keys depend.
+    // At least the default context, because the splits of the keys depend on it.
     let context = (depth + tokens).max(EngineOptions::default().context);
     let slots = if prompt { 1 } else { tokens };
     let options = EngineOptions { slots, context, ..Default::default() };
@@ -44,7 +44,7 @@ pub async fn work(
         true => batch.push(0, position, &(0..tokens).collect::<Vec<_>>(), true),
         false => (0..tokens).for_each(|slot| batch.push(slot, position, &[slot], true)),
     }
-    // What the ends see: a row of each sequence.
+    // The rows for the head and the choice of tokens: one for each sequence.
     let mut ends = Batch::default();
     (0..slots).for_each(|slot| ends.push(slot, position, &[slot], true));
     let mut found: Vec<(String, Work)> = vec![];

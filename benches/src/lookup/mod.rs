@@ -1,10 +1,10 @@
-//! The latency look-up table: what a block of each kind adds to a decode step, for each hidden size, batch size and
-//! number of tokens in front. The latency of any stack is then a sum. `benches/operators.schema.json` describes the
-//! same format as JSON Schema.
+//! The latency look-up table: the time that a block of each kind adds to a decode step, for each hidden size, batch
+//! size and number of tokens in front. The latency of any stack of blocks is then a sum.
+//! `benches/operators.schema.json` describes the same format as JSON Schema.
 //!
 //! An entry is a difference: the time of a stack with some more blocks of one kind, minus the time of the same stack
-//! without them, in runs that take turns. So it contains everything that a block costs inside a model, launching and
-//! waiting included, and no timestamp stands between two blocks.
+//! without them. The runs of both take turns. So an entry contains everything that a block costs inside a model,
+//! including launching and waiting, and no timestamps between blocks add to it.
 
 mod stacks;
 
@@ -15,18 +15,19 @@ use nemoflash::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// The version of the format. A file of another version is refused by name.
+/// The version of the format. A file of another version is an error that names it.
 pub const SCHEMA: &str = "nemoflash-operators/1";
-/// A table is good if each of its predictions of held-out stacks is off by at most this share of the measured time.
+/// The largest error of a good table: each prediction of a held-out stack is off by at most this share of the measured
+/// time.
 pub const LIMIT: f64 = 0.1;
 
-/// What an entry measures.
+/// The part of a step that an entry measures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Part {
-    /// Attention over all of the text; `a` in a stack's letters.
+    /// Attention to all tokens; `a` in a stack's letters.
     Attention,
-    /// Attention over the last [`Shape::window`] tokens; `w`.
+    /// Attention to the last [`Shape::window`] tokens; `w`.
     Window,
     /// Mamba2; `m2`.
     Mamba2,
@@ -34,8 +35,8 @@ pub enum Part {
     DeltaNet,
     /// The feed-forward network; `f`.
     Ffn,
-    /// Everything of a step except its blocks: embedding, final norm, head, choice of a token, submission, and the
-    /// host's wait if there is one (with several sequences at a time, the host waits for each step).
+    /// Everything in a step except its blocks: embedding, final norm, head, choice of a token, submission, and the
+    /// host's wait if there is one. (With several sequences at the same time, the host waits for each step.)
     Ends,
 }
 
@@ -43,7 +44,7 @@ impl Part {
     /// The parts of which a stack can have any number.
     pub const BLOCKS: [Part; 5] = [Part::Attention, Part::Window, Part::Mamba2, Part::DeltaNet, Part::Ffn];
 
-    /// As in a file.
+    /// Its name in a file.
     pub fn name(self) -> &'static str {
         match self {
             Part::Attention => "attention",
@@ -55,7 +56,7 @@ impl Part {
         }
     }
 
-    /// Whether its work depends on the number of tokens in front.
+    /// Whether its time depends on the number of tokens in front.
     pub fn looks_back(self) -> bool {
         matches!(self, Part::Attention | Part::Window)
     }
@@ -66,13 +67,13 @@ impl Part {
 pub struct Table {
     /// [`SCHEMA`].
     pub schema: String,
-    /// The time of the measurement: RFC 3339, UTC.
+    /// The date and time of the measurement: RFC 3339, UTC.
     pub date: String,
-    /// The program.
+    /// The program that measured.
     pub software: Software,
     /// The device.
     pub device: Device,
-    /// Whether the device gives the right tokens.
+    /// The result of the golden check on the device.
     pub gate: Gate,
     /// How matrices are stored: `bf16`, `q8` or `q4`.
     pub weights: String,
@@ -80,11 +81,11 @@ pub struct Table {
     pub kv: String,
     /// The clock of all times.
     pub clock: Clock,
-    /// Number of tokens that each sequence of the engine had room for. Attention divides its work by it.
+    /// Number of tokens that fit into each sequence of the engine. The splits of attention depend on it.
     pub context: u32,
     /// Tokens decoded in a run.
     pub tokens: u32,
-    /// Runs of each stack, of which medians are taken.
+    /// Number of runs of each stack. Entries are medians of them.
     pub runs: u32,
     /// The proportions of the blocks relative to their hidden size.
     pub shape: Shape,
@@ -94,7 +95,7 @@ pub struct Table {
     pub stacks: Vec<Measured>,
     /// Stacks that no entry was computed from.
     pub held_out: Vec<HeldOut>,
-    /// How well they were predicted; nothing if there are none.
+    /// How well the held-out stacks were predicted. `None` if there are none.
     pub accuracy: Option<Accuracy>,
     /// Warnings about what makes the numbers less certain, each with what to do about it.
     pub warnings: Vec<String>,
@@ -103,26 +104,26 @@ pub struct Table {
 /// The time of a part in a step. The key is (part, hidden, batch, depth).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
-    /// Which.
+    /// The part.
     pub part: Part,
     /// Width of the residual stream.
     pub hidden: u32,
-    /// Sequences at a time.
+    /// Batch size: sequences at the same time.
     pub batch: u32,
-    /// Tokens in front of the decoded ones; none where they change nothing.
+    /// Tokens in front of the decoded ones. `None` for a part whose time does not depend on it.
     pub depth: Option<u32>,
     /// Dimensions by name: `heads`, `kv_heads`, `head_dim`, `window`, `d_inner`, `d_state`, `width`, `vocab`.
     pub dims: BTreeMap<String, u32>,
-    /// Weights of it, in bytes.
+    /// Bytes of its weights.
     pub bytes: u64,
-    /// How many more blocks one of the two stacks had; 0 for [`Part::Ends`], which is the time of a stack without
+    /// How many more blocks one of the two stacks had. 0 for [`Part::Ends`], which is the time of a stack without
     /// blocks.
     pub blocks: u32,
-    /// Seconds: the median of the runs' differences; none if it was not measured.
+    /// Seconds: the median of the runs' differences. `None` if it was not measured.
     pub seconds: Option<f64>,
-    /// Bootstrap interval of that median, 95 %.
+    /// Lower end of the bootstrap interval of that median, 95 %.
     pub low: Option<f64>,
-    /// See `low`.
+    /// Upper end of that interval.
     pub high: Option<f64>,
     /// Why it was not measured.
     pub error: Option<String>,
@@ -135,18 +136,18 @@ pub struct Measured {
     pub hidden: u32,
     /// Its blocks, in letters: `d f m2 f`.
     pub blocks: String,
-    /// Sequences at a time.
+    /// Batch size: sequences at the same time.
     pub batch: u32,
     /// Tokens in front of the decoded ones.
     pub depth: u32,
-    /// Seconds of a step, in each run.
+    /// Seconds of a step in each run.
     pub samples: Vec<f64>,
 }
 
 /// A stack that was predicted and then measured.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HeldOut {
-    /// What it is.
+    /// A name that says which stack it is.
     pub name: String,
     /// See [`Measured`].
     pub hidden: u32,
@@ -156,13 +157,13 @@ pub struct HeldOut {
     pub batch: u32,
     /// See [`Measured`].
     pub depth: u32,
-    /// Seconds of a step by the table.
+    /// Seconds of a step as the table predicts it.
     pub predicted: Option<f64>,
-    /// Seconds of a step.
+    /// Seconds of a step as measured.
     pub measured: Option<Summary>,
-    /// `predicted / measured - 1`, by the median.
+    /// `predicted / measured - 1`, with the median of `measured`.
     pub error: Option<f64>,
-    /// Why there is no error.
+    /// Why there is no `error`.
     pub why: Option<String>,
 }
 
@@ -171,18 +172,18 @@ pub struct HeldOut {
 pub struct Accuracy {
     /// [`LIMIT`].
     pub limit: f64,
-    /// Predictions.
+    /// Number of predictions.
     pub count: u32,
-    /// Mean of the errors' sizes.
+    /// Mean of the errors without their signs.
     pub mean: f64,
-    /// The largest.
+    /// The largest error, without its sign.
     pub max: f64,
-    /// Predictions that are off by more than the limit.
+    /// Number of predictions that are off by more than the limit.
     pub beyond: u32,
 }
 
 impl Accuracy {
-    /// Of all that were predicted and measured; nothing of none.
+    /// The accuracy over all stacks that were predicted and measured. `None` if there are none.
     pub fn of(held_out: &[HeldOut]) -> Option<Accuracy> {
         let errors: Vec<f64> = held_out.iter().filter_map(|stack| stack.error).map(f64::abs).collect();
         let max = errors.iter().copied().reduce(f64::max)?;
@@ -192,8 +193,8 @@ impl Accuracy {
     }
 }
 
-/// The time of one of `blocks` additional blocks in each run, from the seconds of both stacks in runs that took
-/// turns.
+/// The time of one additional block in each run. The stack `with` has `blocks` more blocks than the stack `without`,
+/// and their runs took turns.
 pub fn differences(without: &[f64], with: &[f64], blocks: u32) -> Vec<f64> {
     without.iter().zip(with).map(|(without, with)| (with - without) / f64::from(blocks.max(1))).collect()
 }
@@ -202,7 +203,7 @@ impl Table {
     /// Reads a table.
     ///
     /// # Errors
-    /// [`Error::Parameter`] if it is not one of this version.
+    /// [`Error::Parameter`] if it is not a table of this version.
     pub fn parse(json: &[u8]) -> Result<Table> {
         let bad = |why: String| Error::Parameter { name: "table", why };
         let value: serde_json::Value =
@@ -215,9 +216,9 @@ impl Table {
         serde_json::from_value(value).map_err(|error| bad(format!("{SCHEMA}, but {error}")))
     }
 
-    /// Predicted seconds of a decode step of a stack whose blocks have the table's [`Shape`]: the entry of the ends,
-    /// and one entry for each block. Hidden size and batch size must be measured ones. Between two measured depths,
-    /// attention's seconds are interpolated linearly; for a window, only as far as the window reaches.
+    /// Predicts the seconds of a decode step of a stack whose blocks have the table's [`Shape`]: the entry of the ends,
+    /// plus one entry for each block. The table must have the hidden size and the batch size. Between two measured
+    /// depths, the seconds of attention are interpolated linearly; with a window, only as far as the window reaches.
     ///
     /// # Errors
     /// [`Error::Parameter`] names the entry that is missing.

@@ -1,4 +1,4 @@
-//! Stacks of blocks: how blocks grow with the hidden size, and the stacks that a table is tested with.
+//! Stacks of blocks: how blocks grow with the hidden size, and the held-out stacks that a table is tested with.
 
 use super::Part;
 use nemoflash::check::Random;
@@ -9,18 +9,19 @@ use serde_json::json;
 /// The proportions of blocks relative to their hidden size. The default is Nemotron-Flash's (spec 1.2).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Shape {
-    /// Rows of the embedding, which is the head too.
+    /// Rows of the embedding. The head is tied to it.
     pub vocab: u32,
-    /// Elements of a head of attention and DeltaNet. It is fewer if the hidden size has fewer than four such heads or
-    /// is not a multiple of it.
+    /// Elements of a head of attention and DeltaNet. Heads are smaller if the hidden size would have fewer than four
+    /// heads of this size, or is not a multiple of it.
     pub head_dim: u32,
-    /// Most query heads that share one head of keys and values: the largest such number that divides the heads.
+    /// The most query heads that share one head of keys and values. The largest number up to this that divides the
+    /// number of query heads is used.
     pub queries_per_kv: u32,
-    /// Tokens that windowed attention looks back.
+    /// Number of tokens that windowed attention looks back.
     pub window: u32,
-    /// Width of an FFN over the hidden size, rounded down to a multiple of 128.
+    /// Width of an FFN divided by the hidden size. The width is rounded down to a multiple of 128.
     pub ffn_ratio: f64,
-    /// Inner width of Mamba2 over the hidden size.
+    /// Inner width of Mamba2 divided by the hidden size.
     pub mamba_expand: u32,
     /// Elements of a head of Mamba2.
     pub mamba_head_dim: u32,
@@ -44,7 +45,7 @@ impl Default for Shape {
 }
 
 impl Shape {
-    /// (heads, heads of keys and values, elements of each).
+    /// (query heads, heads of keys and values, elements of each head).
     pub fn heads(&self, hidden: u32) -> (u32, u32, u32) {
         let mut dim = self.head_dim.max(8);
         while dim > 8 && (!hidden.is_multiple_of(dim) || hidden / dim < 4) {
@@ -55,7 +56,7 @@ impl Shape {
         (heads, heads / shared, dim)
     }
 
-    /// The `config.json` of a stack, in the words of Nemotron-Flash, without meta tokens: depths are exact.
+    /// The `config.json` of a stack, with the keys of Nemotron-Flash. It has no meta tokens, so that depths are exact.
     pub fn config(&self, hidden: u32, blocks: &[Part]) -> String {
         let (heads, kv_heads, dim) = self.heads(hidden);
         let word = |part: &Part| match part {
@@ -94,18 +95,18 @@ impl Shape {
     }
 }
 
-/// Blocks at a hidden size.
+/// A stack of blocks at a hidden size.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stack {
-    /// What it is.
+    /// Its name.
     pub name: String,
     /// Width of the residual stream.
     pub hidden: u32,
-    /// In order; [`Part::Ends`] is not among them, but every stack has them.
+    /// Its blocks in order. [`Part::Ends`] is not listed, because every stack has it.
     pub blocks: Vec<Part>,
 }
 
-/// Blocks in letters: `d f m2 f`.
+/// The letters of blocks: `d f m2 f`.
 pub fn letters(blocks: &[Part]) -> String {
     let letter = |part: &Part| match part {
         Part::Attention => "a",
@@ -118,10 +119,10 @@ pub fn letters(blocks: &[Part]) -> String {
     blocks.iter().map(letter).collect::<Vec<_>>().join(" ")
 }
 
-/// Blocks from letters, with spaces or commas between them.
+/// Reads blocks from letters, with spaces or commas between them.
 ///
 /// # Errors
-/// [`Error::Parameter`] names the word that is none.
+/// [`Error::Parameter`] names a word that is not a block.
 pub fn parse_blocks(text: &str) -> Result<Vec<Part>> {
     let words = text.split([' ', ',']).filter(|word| !word.is_empty());
     let blocks: Vec<Part> = words
@@ -143,8 +144,7 @@ pub fn parse_blocks(text: &str) -> Result<Vec<Part>> {
     }
 }
 
-/// The published orders of blocks (spec 1.2 and 7.5), the baseline of every study, and the hidden size for which each
-/// was published.
+/// The published orders of blocks (spec 1.2 and 7.5), the baseline of every study, and the hidden size of each.
 const PUBLISHED: [(&str, u32, &str); 4] = [
     ("Nemotron-Flash-1B's order", 2048, "d f m2 f a f m2 f d f m2 f a f m2 f d f m2 f d f m2 f"),
     ("the paper's 500M order", 1280, "m2 f a f a f d m2 f a f a f d m2 f a f a f d m2 f a f d f f"),
@@ -155,11 +155,13 @@ const PUBLISHED: [(&str, u32, &str); 4] = [
         "d f m2 f a f m2 f d f m2 f a f m2 f d f m2 f a f m2 f d f m2 f d f m2 f d f m2 f",
     ),
 ];
-/// Stacks drawn from the search space: at the smallest hidden size, and near this one.
+/// Hidden sizes for the two stacks that are drawn at random from the search space: the measured sizes nearest to these
+/// are used.
 const DRAWN: [u32; 2] = [0, 2560];
 
-/// Whole stacks to test a table with: the published orders, and two drawn from the paper's search space. Each has the
-/// measured hidden size that is nearest to its own. Stacks with other blocks than `parts` are left out.
+/// Whole stacks to test a table with: the published orders, and two that are drawn at random from the paper's search
+/// space. Each has the measured hidden size that is nearest to its own. Stacks that contain other blocks than `parts`
+/// are left out.
 pub fn held_out(hidden: &[u32], parts: &[Part], seed: u64) -> Vec<Stack> {
     let next_to = |wanted: u32| hidden.iter().copied().min_by_key(|size| (size.abs_diff(wanted), *size));
     let published = PUBLISHED.iter().filter_map(|(name, size, text)| {
@@ -175,9 +177,9 @@ pub fn held_out(hidden: &[u32], parts: &[Part], seed: u64) -> Vec<Stack> {
     published.chain(drawn).filter(fits).collect()
 }
 
-/// Blocks drawn from the search space (spec 7.6): three stages, each of one block type that is repeated; at most two mixers of
-/// a type, in the ratios 0:1, 1:1, 1:2 or 1:3; none to two FFNs behind each mixer; at most 30 blocks. Attention has the window,
-/// as in the paper's search.
+/// Draws blocks at random from the search space (spec 7.6): three stages, each of which repeats one block type; at most
+/// two kinds of mixers in a type, in the ratios 0:1, 1:1, 1:2 or 1:3; zero to two FFNs after each mixer; at most 30
+/// blocks. Attention has the window, as in the paper's search.
 fn draw(random: &mut Random) -> Vec<Part> {
     const MIXERS: [Part; 3] = [Part::DeltaNet, Part::Window, Part::Mamba2];
     const MOST: usize = 30;

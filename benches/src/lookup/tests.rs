@@ -76,9 +76,9 @@ fn a_stack_is_the_sum_of_its_parts() {
     let table = table();
     let predict = |text: &str, depth| table.predict(&stack(text), 1, depth).unwrap();
     assert_eq!(predict("d f f", 0), 125.0);
-    // What does not look back takes the same at any depth.
+    // Parts that do not look back take the same time at any depth.
     assert_eq!(predict("d f f", 1 << 20), 125.0);
-    // Attention follows a line, a window only as far as it reaches.
+    // The time of attention grows linearly, and that of a window only as far as it reaches.
     assert_eq!([predict("a", 0), predict("a", 1024), predict("a", 4096)], [102.0, 104.0, 110.0]);
     assert_eq!(
         [predict("w", 0), predict("w", 256), predict("w", 512), predict("w", 3000)],
@@ -98,7 +98,7 @@ fn a_stack_is_the_sum_of_its_parts() {
 
 #[test]
 fn differences_are_those_of_runs() {
-    // What slows both stacks of a run is in no difference.
+    // A delay that affects both stacks of a run cancels out of the difference.
     assert_eq!(differences(&[1.0, 11.0, 1.0], &[5.0, 15.0, 9.0], 4), [1.0, 1.0, 2.0]);
     assert!(differences(&[], &[1.0], 1).is_empty());
 }
@@ -139,7 +139,7 @@ fn tables_are_read_again() {
     }
 }
 
-/// The shapes are those of the published models, and every hidden size of the search space is one that kernels take.
+/// The shapes are those of the published models, and kernels support every hidden size of the search space.
 #[test]
 fn shapes_are_the_published_ones() {
     let shape = Shape::default();
@@ -153,7 +153,7 @@ fn shapes_are_the_published_ones() {
         assert_eq!(ours.layers.len(), published.layers.len());
         for (ours, theirs) in ours.layers.iter().zip(&published.layers) {
             match (&ours.kind, &theirs.kind) {
-                // The base of the angles is another: as many operations.
+                // The base of the rotary angles differs. It does not change the number of operations.
                 (BlockKind::Attention(a), BlockKind::Attention(b)) => {
                     assert_eq!(
                         (a.heads, a.kv_heads, a.head_dim, a.window),
@@ -193,7 +193,7 @@ fn held_out_stacks_stand_at_measured_sizes() {
         let drawn = held_out(&sizes, &Part::BLOCKS, seed);
         assert!(drawn[4..].iter().all(|stack| (1..=30).contains(&stack.blocks.len())), "{drawn:?}");
     }
-    // Only what the table can tell.
+    // Only stacks that the table can predict are returned.
     let stacks = held_out(&[64], &[Part::Attention, Part::Ffn], 0);
     assert!(stacks.len() == 1 && stacks[0].hidden == 64, "{stacks:?}");
     assert!(held_out(&[], &Part::BLOCKS, 0).is_empty());
