@@ -18,9 +18,9 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
-/// Workgroup memory that is asked for where there are cooperative matrices; adapters with 32 KiB are the rule.
+/// Cooperative matrices are used only if the adapter has this much workgroup memory. Most adapters have it.
 const COOPMAT_WORKGROUP_BYTES: u32 = 32 << 10;
-/// Workgroup memory that is asked for, at most.
+/// The most workgroup memory that is requested from a device.
 const WORKGROUP_BYTES: u32 = 48 << 10;
 
 /// Which adapter to use and how.
