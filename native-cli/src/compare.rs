@@ -6,7 +6,7 @@ mod findings;
 mod html;
 mod label;
 mod ratio;
-mod read;
+pub(crate) mod read;
 mod sections;
 mod table;
 mod text;

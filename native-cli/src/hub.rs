@@ -28,7 +28,7 @@ use cache::Repo;
 use http::Client;
 use id::Commit;
 use indicatif::{BinaryBytes, ProgressBar};
-use listing::Listing;
+use listing::{Listing, RemoteFile};
 use retry::TRIES;
 use settings::Settings;
 use std::path::{Path, PathBuf};
@@ -37,6 +37,18 @@ use std::path::{Path, PathBuf};
 pub const MAIN: &str = "main";
 /// What the bar says.
 const DOWNLOADING: &str = "downloading";
+
+/// The names of the files that a model needs, by an answer of the hub (the fuzz target). Nothing else is asked.
+///
+/// # Errors
+/// As [`Listing::fetch`].
+pub fn listed(answer: &[u8]) -> Result<Vec<String>> {
+    let id = Id::new("owner/name").ok_or_else(|| anyhow!("no id"))?;
+    let ask = |_: &Commit, name: &str| Err(anyhow!("{name} is only named"));
+    let read = |_: &Commit, _: &RemoteFile| Ok(br#"{"weight_map": {"a": "b.safetensors"}}"#.to_vec());
+    let listing = Listing::of(answer, &id, "the hub", ask, read)?;
+    Ok(listing.files.into_iter().map(|file| file.name).collect())
+}
 
 /// The folder of a model's files, downloaded if they are not in the cache. `accepted`: the model's licence is. `reads`:
 /// the small files that a run needs beside the weights.

@@ -6,7 +6,7 @@ mod law;
 mod operators;
 mod options;
 mod output;
-mod points;
+pub(crate) mod points;
 mod sections;
 mod study;
 

@@ -48,7 +48,18 @@ pub fn exit(result: anyhow::Result<Exit>) -> ExitCode {
 
 /// Prints an error without ending the run.
 pub fn print_error(error: &anyhow::Error) {
-    terminal::note(&format!("error: {error:#}"));
+    terminal::note(&format!("error: {}", cut(&format!("{error:#}"))));
+}
+
+/// A message may quote what a file says, of any length. The middle of a long one is left out: the end says what to do.
+fn cut(message: &str) -> String {
+    const MOST: usize = 16_000;
+    if message.len() <= MOST {
+        return message.to_owned();
+    }
+    let begin = message.floor_char_boundary(MOST / 2);
+    let end = message.ceil_char_boundary(message.len() - MOST / 2);
+    format!("{} … {}", &message[..begin], &message[end..])
 }
 
 /// What clap has to say: help and version on stdout, mistakes on stderr.
@@ -67,4 +78,17 @@ pub fn panics_in_one_line() {
         quiet::end();
         terminal::note(&format!("error: this is a bug in nemoflash: {what}{place}. Please report it"));
     }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::cut;
+
+    #[test]
+    fn long_messages_are_cut() {
+        assert_eq!(cut("short"), "short");
+        let long = format!("begin{}end", "é".repeat(1 << 20));
+        let short = cut(&long);
+        assert!(short.len() < 16_100 && short.starts_with("beginé") && short.ends_with("éend"), "{}", short.len());
+    }
 }

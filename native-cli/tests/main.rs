@@ -10,6 +10,7 @@ mod cli;
 mod compare;
 mod docs;
 mod doctor;
+mod fuzz_corpus;
 mod hostile;
 mod hub;
 mod hub_faults;

@@ -300,7 +300,7 @@ const CRATES: [(&str, &[&str]); 8] = [
     ("nemoflash-wasm", &["nemoflash", "nemoflash-bench"]),
     ("nemoflash-tests", &["nemoflash", "nemoflash-shaders", "nemoflash-cli", "nemoflash-bench"]),
     ("nemoflash-bench", &["nemoflash", "nemoflash-fables"]),
-    ("nemoflash-fuzz", &["nemoflash-tests"]),
+    ("nemoflash-fuzz", &["nemoflash-cli", "nemoflash-tests"]),
 ];
 
 /// Crates of the workspace that a Cargo.toml names and may not.

@@ -53,7 +53,11 @@ pub fn all(paths: &[impl AsRef<Path>]) -> Result<Rows> {
     Ok(found)
 }
 
-fn rows(text: &str, shown: &str, notes: &mut Vec<String>) -> Result<Vec<Row>> {
+/// The rows of a file's text; `shown` is the file's name for people.
+///
+/// # Errors
+/// As [`all`].
+pub fn rows(text: &str, shown: &str, notes: &mut Vec<String>) -> Result<Vec<Row>> {
     let rows = match serde_json::from_str::<Head>(text) {
         Ok(head) => {
             known(&head, shown)?;

@@ -70,17 +70,34 @@ impl Listing {
     pub fn fetch(client: &Client, id: &Id, revision: &str, tries: u32) -> Result<Listing> {
         let path = format!("/api/models/{id}/revision/{}?blobs=true", revision.replace('/', "%2F"));
         let bytes = client.small(&path, MAX_ANSWER, tries)?;
-        let answer: Answer = serde_json::from_slice(&bytes).map_err(|error| {
-            anyhow!("{} does not answer like the hub ({error}). Check HF_ENDPOINT and the proxy", client.endpoint())
+        let ask = |commit: &Commit, name: &str| RemoteFile::ask(client, id, commit, name);
+        let read = |commit: &Commit, file: &RemoteFile| file.read(client, id, commit);
+        Listing::of(&bytes, id, client.endpoint(), ask, read)
+    }
+
+    /// What an answer of the hub lists. `ask` gets the headers of a file that the answer only names, and `read` the bytes of
+    /// the weights' index.
+    ///
+    /// # Errors
+    /// As [`Listing::fetch`].
+    pub fn of(
+        answer: &[u8],
+        id: &Id,
+        endpoint: &str,
+        ask: impl Fn(&Commit, &str) -> Result<RemoteFile>,
+        read: impl Fn(&Commit, &RemoteFile) -> Result<Vec<u8>>,
+    ) -> Result<Listing> {
+        let answer: Answer = serde_json::from_slice(answer).map_err(|error| {
+            anyhow!("{endpoint} does not answer like the hub ({error}). Check HF_ENDPOINT and the proxy")
         })?;
         let Some(commit) = Commit::new(&answer.sha) else {
-            bail!("{} names no commit for {id}. Check HF_ENDPOINT and the proxy", client.endpoint());
+            bail!("{endpoint} names no commit for {id}. Check HF_ENDPOINT and the proxy");
         };
         let find = |name: &str| {
             let sibling = answer.siblings.iter().find(|sibling| sibling.rfilename == name)?;
             Some(sibling.file(id).and_then(|file| match file {
                 Some(file) => Ok(file),
-                None => RemoteFile::ask(client, id, &commit, name),
+                None => ask(&commit, name),
             }))
         };
         let need = |name: &str, next: &str| find(name).unwrap_or_else(|| Err(anyhow!("{id} has no {name}. {next}")));
@@ -98,7 +115,7 @@ impl Listing {
             let index = need(INDEX, other)?;
             files.push(index.clone());
             bounded(&files)?;
-            for name in checkpoint::index(&index.read(client, id, &commit)?)? {
+            for name in checkpoint::index(&read(&commit, &index)?)? {
                 files.push(need(
                     &name,
                     "Its index names that file: the repository is incomplete. Try another revision",

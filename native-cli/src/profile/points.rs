@@ -24,10 +24,16 @@ pub struct Point {
 /// # Errors
 /// If the file cannot be read, has another form, or a number that is none.
 pub fn read(path: &Path) -> Result<Vec<Point>> {
-    let bytes = source::read(path)?;
-    let shown = path.display();
+    of(&source::read(path)?, &path.display().to_string())
+}
+
+/// As [`read`], of the bytes of the file that is shown so.
+///
+/// # Errors
+/// The same.
+pub fn of(bytes: &[u8], shown: &str) -> Result<Vec<Point>> {
     let next = "Give CSV with the columns depth, width and loss, or a JSON list of objects with these";
-    let points = parse(&bytes).with_context(|| format!("--points {shown} cannot be read. {next}"))?;
+    let points = parse(bytes).with_context(|| format!("--points {shown} cannot be read. {next}"))?;
     if points.len() > MOST {
         bail!("--points {shown} has {} points, more than {MOST}. Leave some out", points.len());
     }
