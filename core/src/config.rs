@@ -18,12 +18,10 @@ use crate::checkpoint::{Header, shown};
 use crate::json;
 use crate::{Error, Result, defaults};
 pub use generation::Generation;
-use keys::{Architecture, Keys, bad};
+use keys::{Architecture, Keys, MAX_FILE, bad};
 pub use quantization::Quantization;
 pub(crate) use shapes::Shapes;
 pub use types::*;
-
-const MAX_FILE: usize = 1 << 20;
 
 impl Config {
     /// Reads a `config.json` that states every dimension.

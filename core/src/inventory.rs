@@ -42,7 +42,7 @@ impl Config {
     /// Compares the headers of all files of a checkpoint with this configuration.
     ///
     /// A model with a tied head may have `lm_head.weight` in its files. Its shape must then be right. Tensors that no
-    /// model of these families reads are left out ([`Config::unread`]). A matrix with scales beside it is quantised, in
+    /// model of these families reads are left out. A matrix with scales beside it is quantised, in
     /// the layout of MLX: `x.weight` [lines, cols · bits / 32] U32, `x.scales` and, for integers, `x.biases` [lines,
     /// cols / group].
     ///

@@ -120,7 +120,7 @@ impl Matrix {
             if from >= to {
                 continue;
             }
-            let line = u64::from(from - shard.first.min(from) + half * shard.outs);
+            let line = u64::from(from - shard.first + half * shard.outs);
             let add = |pieces: &mut Pieces, base: u64, per_line: u32| {
                 let per_line = u64::from(per_line);
                 pieces.push((shard.buf, base + line * per_line, u64::from(to - from) * per_line));

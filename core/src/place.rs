@@ -217,7 +217,11 @@ pub(crate) fn put(
         }
         Place::Pairs(packed, pieces) => {
             let words: Vec<u32> = bytes.iter().map(|&scale| packed.pair(scale)).collect();
-            finite(tensor, before, &words)?;
+            // One word for each scale.
+            finite(
+                &tensor.name,
+                (before..).zip(&words).flat_map(|(at, &word)| bf16_pair(word).map(|value| (at, value))),
+            )?;
             scatter(exec, pieces, before, &words);
         }
         Place::Half(both, which, all, pieces) => {
@@ -231,9 +235,12 @@ pub(crate) fn put(
                 let [first, second] = halves.remove(stem).unwrap_or_default();
                 let words = match both {
                     Both::Groups => interleaved(&first, &second, tensor.dtype.bytes()),
-                    Both::Floats8(packed) => packed.bf16_words(&first, &second),
+                    Both::Floats8(packed) => {
+                        let words = packed.bf16_words(&first, &second);
+                        finite(&format!("{stem}.weight"), (0..).zip(words.iter().flat_map(|&word| bf16_pair(word))))?;
+                        words
+                    }
                 };
-                finite(tensor, 0, if *both == Both::Groups { &[] } else { &words })?;
                 scatter(exec, pieces, 0, &words);
             }
         }
@@ -251,14 +258,12 @@ fn interleaved(first: &[u8], second: &[u8], size: usize) -> Vec<u32> {
     bytemuck::pod_collect_to_vec(&bytes)
 }
 
-/// Refuses bf16 words that hold a number that is infinite or NaN.
-fn finite(tensor: &TensorInfo, before: u64, words: &[u32]) -> Result<()> {
-    for (&word, i) in words.iter().zip(before..) {
-        if let Some(value) = bf16_pair(word).into_iter().find(|value| !value.is_finite()) {
-            return Err(not_finite(&tensor.name, i, value));
-        }
+/// Refuses numbers of a tensor, each with its index, that are infinite or NaN.
+fn finite(name: &str, mut numbers: impl Iterator<Item = (u64, f32)>) -> Result<()> {
+    match numbers.find(|(_, value)| !value.is_finite()) {
+        Some((at, value)) => Err(not_finite(name, at, value)),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// Writes words of a tensor, from word `at` of the tensor on, into the pieces that hold it.

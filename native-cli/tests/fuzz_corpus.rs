@@ -23,8 +23,7 @@ fn faults(target: &str, body: Body) -> (Vec<String>, usize) {
 
 #[test]
 fn the_corpus_has_no_faults() {
-    let targets: [(&str, Body); 3] =
-        [("listing", fuzz::listing), ("points", fuzz::points), ("report", fuzz::report)];
+    let targets: [(&str, Body); 3] = [("listing", fuzz::listing), ("points", fuzz::points), ("report", fuzz::report)];
     for (target, body) in targets {
         let (faults, count) = faults(target, body);
         assert!(faults.is_empty(), "{target}: {faults:?}");
@@ -38,8 +37,7 @@ fn the_corpus_has_no_faults() {
 /// Parts of the corpus put together at random: thousands of inputs that are near to a file.
 #[test]
 fn spliced_files_do_no_harm() {
-    let targets: [(&str, Body); 3] =
-        [("listing", fuzz::listing), ("points", fuzz::points), ("report", fuzz::report)];
+    let targets: [(&str, Body); 3] = [("listing", fuzz::listing), ("points", fuzz::points), ("report", fuzz::report)];
     for (target, body) in targets {
         let files: Vec<Vec<u8>> = fs::read_dir(root().join("fuzz/corpus").join(target))
             .expect("a corpus")

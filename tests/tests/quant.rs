@@ -389,6 +389,12 @@ fn numbers_that_are_none_are_named() {
     let (config, quantised, _) = twins("mixed", 8, 64, Dtype::BF16, 7);
     let name = "model.layers.1.ffn.up_proj.scales";
     says(&config, spoilt(&quantised, name, 3, &nan), none, &format!("tensor {name}: number 3 is NaN"));
+    // Floats of 8 bits have a code that is no number. Four of them are one U32 of the file.
+    let (config, floats, _) = float_twins("mixed", "mxfp8", 8, 32, 7);
+    let name = "model.layers.1.ffn.up_proj.weight";
+    for at in [0, 1, 75] {
+        says(&config, spoilt(&floats, name, at, &[0x7f]), none, &format!("tensor {name}: number {at} is NaN"));
+    }
 }
 
 /// A model made on the device holds what its checkpoint would.

@@ -93,6 +93,12 @@ const RULES: &[Rule] = &[
         bad: ("core/src/blocks/ffn.rs", "use super::mamba2::Mamba2;"),
     },
     Rule {
+        name: "modules of text/ and config/ do not know what their parent holds",
+        applies: |path| path.starts_with("core/src/text/") || path.starts_with("core/src/config/"),
+        faults: |_, text| parents_items(&code(text)),
+        bad: ("core/src/text/answer.rs", "use super::{wrong::template, Tokenizer};"),
+    },
+    Rule {
         name: "a kernel's file has one entry point, named like the file; a shared file has none",
         applies: |path| path.ends_with(".wgsl"),
         faults: |path, text| {
@@ -176,6 +182,30 @@ const RULES: &[Rule] = &[
         bad: ("core/src/op.rs", "fn f() { todo!() }"),
     },
 ];
+
+/// Types, constants and globs that are named as `super::X`, alone or in a list: a module's name begins with a small letter.
+fn parents_items(code: &str) -> Vec<String> {
+    let capital = |name: &&str| name.starts_with(|c: char| c.is_uppercase() || c == '*');
+    let mut found = vec![];
+    for rest in code.split("super::").skip(1) {
+        let Some(list) = rest.strip_prefix('{') else {
+            found.extend([rest].iter().filter(|name| capital(name)).map(|name| format!("super::{name:.20}")));
+            continue;
+        };
+        let (mut depth, mut names) = (0, vec![String::new()]);
+        for c in list.chars() {
+            match c {
+                '}' if depth == 0 => break,
+                '{' => depth += 1,
+                '}' => depth -= 1,
+                ',' if depth == 0 => names.push(String::new()),
+                _ => names.last_mut().expect("one").push(c),
+            }
+        }
+        found.extend(names.iter().map(|name| name.trim()).filter(capital).map(|name| format!("super::{name}")));
+    }
+    found
+}
 
 /// The text without comments and without the unit tests at its end.
 fn code(text: &str) -> String {

@@ -1,7 +1,7 @@
 //! `generation_config.json`: the tokens that end a text, and the settings that its makers recommend for choosing
 //! tokens.
 
-use super::{MAX_FILE, bad};
+use super::keys::{MAX_FILE, bad};
 use crate::sampling::Sampling;
 use crate::{Result, defaults, json};
 use serde::Deserialize;

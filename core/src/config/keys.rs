@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 use crate::checkpoint::shown;
 use crate::{Error, Result};
 
+/// Longest configuration file in bytes.
+pub(super) const MAX_FILE: usize = 1 << 20;
 pub(super) const MAX_LAYERS: u32 = 1024;
 pub(super) const MAX_HEADS: u32 = 1024;
 pub(super) const MAX_VOCAB: u32 = 1 << 24;

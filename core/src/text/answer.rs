@@ -1,6 +1,8 @@
 //! Turns the tokens of an answer into text that may be shown, and notices what ends the answer.
 
-use super::{StopMatcher, TextStream, Tokenizer};
+use super::stop::StopMatcher;
+use super::stream::TextStream;
+use super::tokenizer::Tokenizer;
 use crate::Result;
 use serde::Serialize;
 

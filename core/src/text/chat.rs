@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Tokenizer;
 use super::message::{Message, Role};
 use super::template::{ChatTemplate, TemplateOptions};
+use super::tokenizer::Tokenizer;
 use super::wrong::template as bad;
 use crate::Result;
 

@@ -16,10 +16,10 @@ use tokenizers::models::bpe::{BPE, Vocab as Ids};
 
 use super::wrong::tokenizer as bad;
 use super::{
-    Tokenizer,
     added::{Added, Strip},
     bytes::{BYTE_CHARS, Pieces, token_bytes},
     parts,
+    tokenizer::Tokenizer,
 };
 use crate::Result;
 use crate::json::without_mark;

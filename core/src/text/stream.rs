@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use super::bytes::Pieces;
 
-/// Decodes tokens one at a time. Made by [`Tokenizer::stream`](super::Tokenizer::stream).
+/// Decodes tokens one at a time. Made by [`Tokenizer::stream`](super::tokenizer::Tokenizer::stream).
 ///
 /// The texts that [`push`](TextStream::push) and [`finish`](TextStream::finish) return, joined, equal what
-/// [`Tokenizer::decode`](super::Tokenizer::decode) gives for the same ids. At most three bytes are held back, and the
+/// [`Tokenizer::decode`](super::tokenizer::Tokenizer::decode) gives for the same ids. At most three bytes are held back, and the
 /// time for a token depends only on its own length.
 pub struct TextStream {
     pieces: Arc<Pieces>,
