@@ -26,7 +26,7 @@ struct Answer {
     other: bool,
 }
 
-/// A table for each model for which at least one device gave tokens.
+/// A table for each model for which at least one device made the golden check or gave tokens.
 pub fn tokens(comparison: &Comparison) -> Vec<Tokens> {
     let asked = comparison
         .groups
