@@ -1,6 +1,6 @@
 //! The nemoflash command: files, terminal and exit codes around the `nemoflash` library.
 #![forbid(unsafe_code)]
-// Both panic when nobody reads the pipe; `terminal` and `report` do not.
+// These macros panic if the reader of a pipe has gone. `terminal` and `report` do not.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod answer;

@@ -75,7 +75,7 @@ impl Drop for Browser {
 /// If one of them is missing.
 pub fn check(common: &Common, bench: &Bench, path: Option<&Path>) -> Result<()> {
     if common.arch.is_some() {
-        bail!("the web demo has no random weights. With --browser, use --model DIR, or no --model and no --arch for fables");
+        bail!("the web demo has no random weights. With --browser, use --model DIR, or neither --model nor --arch");
     }
     if !bench.page.join("index.html").is_file() {
         let shown = bench.page.display();
@@ -174,7 +174,7 @@ fn page(
         request.as_reader().take(MOST).read_to_string(&mut text).context("cannot read what the web demo sends")?;
         // The web demo does not read the answer.
         let _ = request.respond(Response::empty(204));
-        match serde_json::from_str(&text).context("the web demo sent no row. Build it from this version of nemoflash")? {
+        match serde_json::from_str(&text).context("the web demo sent no row. Build the demo of this version")? {
             News::Row(row) => {
                 told.hear(&row);
                 write(*row)?;
