@@ -243,7 +243,7 @@ impl Source {
     /// Prepares a dry run of the model on a device with these limits and features, see [`Loaded::dry_run`].
     ///
     /// # Errors
-    /// As there, and if a header cannot be read.
+    /// As [`Loaded::dry_run`], and if a header cannot be read.
     pub async fn dry_run(self, caps: &Caps, options: LoadOptions) -> Result<Loaded> {
         let (config, headers) = match self.weights[..] {
             [Weights::Random] => (self.config, vec![]),

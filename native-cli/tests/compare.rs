@@ -176,7 +176,7 @@ fn devices_are_held_against_each_other() {
     let (out, _) = agreement(&[(&[], NotRun), (&[1, 2], NotRun)]);
     assert!(
         out.contains(
-            "Only llvmpipe, vulkan, native gave tokens: there is nothing to compare them with; 1 gave none."
+            "Only llvmpipe, vulkan, native gave tokens: there are no others to compare them with; 1 gave none."
         ),
         "{out}"
     );

@@ -58,7 +58,7 @@ pub fn sentence(said: &[Option<Said>], columns: &[Column]) -> Option<String> {
     let others: Vec<String> = rest.iter().filter_map(other).collect();
     let tokens = rest.iter().map(|(_, said)| said.tokens).min().unwrap_or(first.1.tokens);
     let mut text = match (rest.len(), others.is_empty()) {
-        (0, _) => format!("Only {} gave tokens: there is nothing to compare them with", name(first.0)),
+        (0, _) => format!("Only {} gave tokens: there are no others to compare them with", name(first.0)),
         (more, true) => format!("All {} devices say the same {tokens} tokens", more + 1),
         (_, false) => {
             format!("Not all devices say the same tokens. These differ from {}: {}", name(first.0), others.join(", "))

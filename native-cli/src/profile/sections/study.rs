@@ -43,7 +43,7 @@ pub fn depth_width(results: &DepthWidth) -> Result<String> {
     let headline = "What depth and width cost at decode".to_owned();
     let mut more: Vec<String> = results.sweet_spots.iter().map(sentence).collect();
     if results.law.is_none() {
-        more.push("This is only the latency half of the study: losses of trained models (--points) were not given.".into());
+        more.push("This is only the latency half: losses of trained models (--points) were not given.".into());
     }
     let milliseconds = |stack: &Measured| stack.seconds.map(|s| [s.median, s.low, s.high].map(|x| x * 1e3));
     let loss = |stack: &Measured| stack.loss.map(|loss| [loss; 3]);
