@@ -24,7 +24,7 @@ Ctrl-C stops an answer. Pasted text may have several lines.";
 ///
 /// # Errors
 /// See [`open`] and [`Chat::say`]. If a turn cannot be put to the model, for example because it does not fit into the context,
-/// the error is printed and the chat goes on, because `/reset` may follow. The exit code is then 1, except with the line editor.
+/// the error is printed and the chat goes on, because `/reset` may follow. The exit code is then 1, but 0 with the line editor.
 pub async fn run(common: &Common, args: &args::Chat) -> Result<Exit> {
     args.writing.options().sampling(&defaults::SAMPLING).validate()?;
     let (opened, text, options) = open::to_write(common, &args.writing, true).await?;

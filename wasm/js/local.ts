@@ -384,7 +384,7 @@ export class LocalEngine implements Engine {
     });
   }
 
-  /** Seconds in which fresh devices compile the kernels, one after the other. `stopped` is called before each and may end it. */
+  /** Seconds in which fresh devices compile the kernels, one after the other. `stopped` may end it before each. */
   private async compile(runs: number, warmUp: number, stopped: (run: number) => boolean): Promise<number[]> {
     const samples: number[] = [];
     for (let run = 0; run < warmUp + runs; run++) {

@@ -69,7 +69,7 @@ export interface GenerateOptions {
   temperature?: number;
   /** Choose among this many of the most probable tokens; 0 is off. Default: as generation_config.json says, or 40. */
   topK?: number;
-  /** Choose among the most probable tokens whose probabilities add up to this. Default: that of generation_config.json, or 1. */
+  /** Choose among the most probable tokens whose probabilities sum to this. Default: as generation_config.json says, or 1. */
   topP?: number;
   /** Leave out tokens less probable than this times the most probable one. Default: as generation_config.json says, or 0. */
   minP?: number;
