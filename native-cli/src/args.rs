@@ -127,10 +127,10 @@ pub enum Command {
     /// Measure how well a model predicts a text file
     ///
     /// The text is cut into windows of --context tokens (default: 2048, or what the model allows). The windows do not overlap
-    /// and share no state; the last one may be shorter. Each begins like a prompt: with the model's meta tokens, and with <s> if
-    /// tokenizer.json says so. Perplexity is e to the mean of -ln p, where p is the probability that the model gives to a token
-    /// after all tokens before it in its window. The first token of a window does not count. Perplexities can only be compared
-    /// if the text, the tokenizer and the length of the windows are the same.
+    /// and share no state; the last one may be shorter. Each begins like a prompt: with the model's meta tokens, and with <s>
+    /// if tokenizer.json says so. Perplexity is e to the mean of -ln p, where p is the probability that the model gives to a
+    /// token after all tokens before it in its window. The first token of a window does not count. Perplexities can only be
+    /// compared if the text, the tokenizer and the length of the windows are the same.
     #[command(after_help = EXIT_CODES)]
     Perplexity(Perplexity),
     /// Check a model's files: checksums of a download, headers, lengths, tensors
