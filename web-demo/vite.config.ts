@@ -6,7 +6,7 @@ import { defineConfig, type Plugin } from 'vite';
 
 const fables = fileURLToPath(new URL('../models/fables/', import.meta.url));
 
-/** The small model belongs to the site; the service worker gets the list of the site's own files. */
+/** Adds the built-in model to the site, and writes the list of the site's own files for the service worker. */
 const site: Plugin = {
   name: 'site',
   generateBundle() {
@@ -19,7 +19,7 @@ const site: Plugin = {
     const names = files.map((entry) => relative(dir!, join(entry.parentPath, entry.name)).replaceAll('\\', '/'));
     const own = names.filter((name) => !/^(sw\.js|files\.json|models\/.*)$/.test(name));
     writeFileSync(join(dir!, 'files.json'), JSON.stringify(['./', ...own]));
-    // A new site is a new worker, which keeps the new files and lets go of the old.
+    // Every change of the site changes the service worker. The new worker stores the new files and removes the old ones.
     const hash = createHash('sha256');
     for (const name of own.sort()) hash.update(name).update(readFileSync(join(dir!, name)));
     const worker = join(dir!, 'sw.js');
@@ -28,7 +28,7 @@ const site: Plugin = {
 };
 
 export default defineConfig({
-  // Any folder of any host.
+  // Relative addresses, so that the site works in any folder of any host.
   base: './',
   build: { target: 'es2022', assetsInlineLimit: 0, modulePreload: { polyfill: false } },
   worker: { format: 'es' },

@@ -9,7 +9,7 @@ use serde::Serialize;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-/// What ended an answer, for the speed line.
+/// Why an answer ended, for the speed line.
 fn words(end: End) -> &'static str {
     match end {
         End::Eos => "the text ended",
@@ -25,9 +25,9 @@ fn words(end: End) -> &'static str {
 pub struct Answer {
     /// The answer.
     pub said: nemoflash::Answer,
-    /// From the prompt to the first token.
+    /// Time from the prompt to the first token.
     pub first: Duration,
-    /// From the first token to the last.
+    /// Time from the first token to the last.
     pub rest: Duration,
 }
 
@@ -48,12 +48,12 @@ fn rate(tokens: usize, time: Duration) -> Option<f64> {
 }
 
 impl Answer {
-    /// Tokens of the prompt that had to be read.
+    /// Tokens of the prompt that the model read. Those that an earlier turn has left in memory are not read again.
     fn read(&self) -> usize {
         self.said.prompt_tokens - self.said.cached_tokens
     }
 
-    /// Times and speeds. Decode is counted from the first token on, because prefill computes that token.
+    /// Times and speeds. Decode counts from the first token on, because prefill computes that token.
     pub fn timings(&self, load: Duration) -> Timings {
         let decoded = self.said.ids.len().saturating_sub(1);
         let read = self.read();
@@ -68,7 +68,7 @@ impl Answer {
         }
     }
 
-    /// One line for people.
+    /// Times and speeds as one line of text.
     pub fn speed(&self, load: Option<Duration>, adapter: &str, seed: u64) -> String {
         let plural = |n: usize| if n == 1 { "1 token".to_owned() } else { format!("{n} tokens") };
         let speed = |rate: Option<f64>| rate.map(|rate| format!(" at {rate:.1}/s")).unwrap_or_default();
@@ -85,26 +85,26 @@ impl Answer {
     }
 }
 
-/// Times a turn of a conversation, shows its text as it comes, and lets Ctrl-C stop it.
+/// Measures a turn of a conversation, shows its text as it comes, and lets Ctrl-C stop it.
 pub struct Show<'a> {
     answering: Answering,
     show: &'a mut dyn FnMut(&str) -> Result<()>,
     failed: Option<anyhow::Error>,
     bar: Option<ProgressBar>,
     start: Instant,
-    /// When the prompt was read, or the first token came.
+    /// When the first token came.
     first: Option<Instant>,
     last: Instant,
 }
 
 impl<'a> Show<'a> {
-    /// At the beginning of a turn. `show` gets the text as it comes.
+    /// Begins a turn. `show` gets the text as it comes.
     pub fn begin(show: &'a mut dyn FnMut(&str) -> Result<()>) -> Show<'a> {
         let (answering, start) = (Answering::begin(), Instant::now());
         Show { answering, show, failed: None, bar: None, start, first: None, last: start }
     }
 
-    /// Hears of the turn.
+    /// Handles an event of the turn, and says whether the turn goes on.
     pub fn on_event(&mut self, event: ChatEvent) -> ControlFlow<()> {
         match event {
             ChatEvent::Prefill { done, total } => self.read(done, total),
@@ -139,7 +139,7 @@ impl<'a> Show<'a> {
         }
     }
 
-    /// The turn with its times.
+    /// Ends the turn: its answer with the times.
     ///
     /// # Errors
     /// Those of the turn and of `show`.

@@ -6,18 +6,18 @@ use std::path::Path;
 /// A name and a `config.json`.
 #[derive(Clone, Debug)]
 pub struct Arch {
-    /// The published name, or the file's without its ending.
+    /// The name of the published shape, or the file's name without its extension.
     pub name: String,
-    /// What `config.json` says.
+    /// The text of `config.json`.
     pub config: Vec<u8>,
-    /// What the option said.
+    /// The value of the option.
     pub given: String,
 }
 
-/// The published shape of that name, or what a file describes.
+/// Reads the option: the name of a published shape, or the path of a `.json` file that describes one.
 ///
 /// # Errors
-/// If there is neither.
+/// If there is no such shape and no such file.
 pub fn arch(text: &str) -> Result<Arch, String> {
     if let Some((_, config)) = nemoflash::ARCHS.iter().find(|(name, _)| *name == text) {
         return Ok(Arch { name: text.into(), config: config.as_bytes().to_vec(), given: text.into() });

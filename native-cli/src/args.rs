@@ -22,7 +22,7 @@ const EXAMPLES: &str = "\
 Examples:
   nemoflash \"Once upon a time\"                      tell a story with the built-in model
   nemoflash --seed 7 \"Once upon a time\"             the same story every time
-  echo \"Once upon a time\" | nemoflash > story.txt   the continuation alone, for scripts
+  echo \"Once upon a time\" | nemoflash > story.txt   only the continuation, for scripts
   nemoflash chat --model ./Nemotron-Flash-3B-Instruct
   nemoflash chat --model nvidia/Nemotron-Flash-3B-Instruct   the same, downloaded from the Hugging Face hub
   nemoflash --model ./Nemotron-Flash-3B-Instruct --format instruct \"Why is the sky blue?\"
@@ -52,15 +52,21 @@ pub enum Command {
     #[command(after_help = EXIT_CODES)]
     Generate(Generate),
     /// Talk to a model, or write a story together with it
+    ///
+    /// On a terminal, a line editor reads your turns. Otherwise, each line of stdin is a turn. The commands are /help, /reset
+    /// and /exit; any other text that begins with a slash is an ordinary turn. With --json, each line of stdin is a turn and
+    /// gives a line of JSON: the answer, or an object with `error` if the turn does not fit. The chat then goes on, and the
+    /// exit code is 1.
     #[command(after_help = EXIT_CODES)]
     Chat(Chat),
     /// Compare results of `bench`, from any machines
     ///
-    /// Reads JSON and JSON lines, and prints a table with a line for each test and a column for each device and runtime. Each
-    /// cell shows the median with its 95 % interval (bootstrap of the raw samples), and how many times as fast it is as the first
-    /// column. Where the interval of this ratio includes 1, the cell says "no difference". Fewer than 4 samples are not compared.
-    /// Times of the host's clock and of a device's clock are never in one column. --html writes the same as a page with charts,
-    /// which needs no network. --json prints the same as data.
+    /// The files hold JSON or JSON lines. The output is a table with a line for each test and a column for each device and
+    /// runtime. Each cell shows the median with its 95 % interval (bootstrap of the raw samples), and how many times as fast it
+    /// is as the first column. Where the interval of this ratio includes 1, the cell says "no difference". With fewer than 4
+    /// samples, the cell says that they are too few to tell. A column never mixes times of the host's clock with times of the
+    /// device's clock. --html also writes an HTML report with charts, which needs no network. --json prints JSON instead of the
+    /// table.
     #[command(after_help = EXIT_CODES)]
     Compare(crate::compare::Compare),
     /// List the GPU adapters of this machine
@@ -68,64 +74,69 @@ pub enum Command {
     Devices,
     /// Check that this machine computes correct results, in a few seconds
     ///
-    /// Runs every operator on the GPU and compares it with the same computation on the CPU, smallest examples first, until the
-    /// time is up. Then the built-in model must produce the tokens of the reference. With --model, also checks that model: its
-    /// files are complete, no weight is NaN or infinite, it loads and answers, and a small model answers as on the CPU. The exit
-    /// code is 1 if a check fails. For a bug report, add the output of `nemoflash doctor --json`.
+    /// Runs every operator on the GPU and compares it with the same computation on the CPU. Each operator runs its smallest
+    /// example, and larger ones while a few seconds last. Then the built-in model must produce the tokens of the reference.
+    /// With --model, that model is checked, too: its files are complete, no weight is NaN or infinite, it loads and answers,
+    /// and if it is small, it answers as on the CPU. The lengths of its vocabulary rows are printed. The exit code is 1 if a
+    /// check fails. For a bug report, add the output of `nemoflash doctor --json`.
     #[command(after_help = EXIT_CODES)]
     Doctor,
     /// Show how a model would run here: memory, GPU dispatches per token, which kernels and why
     ///
     /// This is a dry run: it reads config.json and the headers of the weight files, loads no weights and allocates nothing on
-    /// the device. `nemoflash doctor --model` checks the weights themselves.
+    /// the device. `nemoflash doctor --model` reads the weights: it checks them, and tells the lengths of the vocabulary rows.
     #[command(after_help = EXIT_CODES)]
     Explain,
     /// Measure the speed of a model, with the test names of llama-bench
     ///
-    /// Measures loading, compilation of the kernels, the first token, prefill (pp), decode (tg), and with --pg both together. -d
-    /// puts tokens in front of what is timed, and -b runs several sequences at a time. Each test first runs --warm-up times
-    /// uncounted, then -r times counted. Times are those of the host's clock, read when the device has finished; the JSON also
-    /// has the GPU's own time of each operator. First, the built-in model must produce the golden tokens of the reference on the
-    /// same device; if it does not, the rows are marked. Each row holds what the measured model says to a fixed prompt, and the
-    /// last line tells whether all devices say the same.
+    /// Measures loading, compilation of the kernels, the first token, prefill (pp) and decode (tg). --pg measures prefill and
+    /// decode together, -d puts tokens in front of what is timed, and -b runs several sequences at a time. Each test first runs
+    /// --warm-up times uncounted, then -r times counted. Times are those of the host's clock, read when the device has
+    /// finished; the JSON also has the GPU's own time of each operator.
     ///
-    /// `bench --all-backends --browser --html report.html` measures all that this machine can do, each adapter, the CPU
-    /// and the built page in a Chromium, and writes one page that compares them.
+    /// Before the tests comes the golden check: the built-in model must produce the tokens of the reference on the same device.
+    /// If it does not, all rows are marked. Each row also holds the tokens that the measured model gives after a fixed prompt.
+    /// The last line says whether these tokens are the same on all devices.
     ///
-    /// A row has everything that its numbers depend on, so rows of several machines can stand in one file. Ctrl-C keeps the
-    /// rows so far. While it measures, they stand in FILE.part as JSON lines, which `compare` reads, also after a crash. The
-    /// exit code is 1 if a row has no result or a marked one.
+    /// `bench --all-backends --browser --html report.html` measures everything that this machine offers: each GPU adapter, the
+    /// CPU, and the web demo in an installed Chromium. It writes one HTML report that compares them.
+    ///
+    /// A row says everything that its numbers depend on, so one file may hold rows of several machines. Ctrl-C keeps the rows
+    /// so far. While --file FILE is not complete, the rows are in FILE.part as JSON lines. `compare` reads that file, also
+    /// after a crash. The exit code is 1 if a row has no result or is marked.
     #[command(after_help = EXIT_CODES)]
     Bench(Box<Bench>),
     /// Repeat the paper's two studies of latency: a look-up table of blocks, and depth against width
     #[command(after_help = EXIT_CODES)]
     Profile(Box<Profile>),
-    /// Write the logits of token ids to a file (needs no tokenizer)
+    /// Write a model's logits after each of the given token ids to a file (needs no tokenizer)
     #[command(after_help = EXIT_CODES)]
     Logits(Logits),
     /// Quantise a model to 4 or 8 bits, into a new folder in the layout of MLX
     ///
-    /// The folder gets its name when it is complete. A run that was killed leaves a folder `.OUT.partial` beside it, which the
-    /// next run with the same OUT removes.
+    /// The model is a folder or a model of the hub whose weights are not quantised yet. A matrix whose rows do not divide into
+    /// whole groups stays as it is. The folder is written as `.OUT.partial` and gets the name OUT when it is complete. If a run
+    /// was killed, the next run with the same OUT removes what it left.
     #[command(after_help = EXIT_CODES)]
     Quantize(Quantize),
     /// Write a folder of random weights with the shape of --arch, in the layout of a published model
     ///
-    /// The folder gets its name when it is complete, as with `quantize`.
+    /// The folder is written as `.OUT.partial` and gets the name OUT when it is complete, as with `quantize`.
     #[command(after_help = EXIT_CODES)]
     Synthesize(Synthesize),
     /// Measure how well a model predicts a text file
     ///
-    /// The text is cut into windows of --context tokens (default: 2048, or what the model allows). The windows do not overlap and
-    /// share no state; the last one may be shorter. Each begins like a prompt: with the model's meta tokens, and with <s> if
-    /// tokenizer.json says so. With p the probability of a token given all tokens before it in its window, perplexity is e to the
-    /// mean of -ln p. The first token of a window does not count. Compare only numbers of the same text, tokenizer and window.
+    /// The text is cut into windows of --context tokens (default: 2048, or what the model allows). The windows do not overlap
+    /// and share no state; the last one may be shorter. Each begins like a prompt: with the model's meta tokens, and with <s>
+    /// if tokenizer.json says so. Perplexity is e to the mean of -ln p, where p is the probability that the model gives to a
+    /// token after all tokens before it in its window. The first token of a window does not count. Perplexities can only be
+    /// compared if the text, the tokenizer and the length of the windows are the same.
     #[command(after_help = EXIT_CODES)]
     Perplexity(Perplexity),
     /// Check a model's files: checksums of a download, headers, lengths, tensors
     #[command(after_help = EXIT_CODES)]
     Verify,
-    /// Print the completions of a shell: commands and options, as its Tab key completes them
+    /// Print a script with which a shell's Tab key completes commands and options
     ///
     /// In bash: nemoflash completions bash > ~/.local/share/bash-completion/completions/nemoflash
     #[command(after_help = EXIT_CODES)]
@@ -152,7 +163,8 @@ pub struct Common {
     /// How matrices are kept: as stored, or quantised to 8 or 4 bits while they are loaded [default: as stored]
     #[arg(long, global = true)]
     pub weights: Option<Weights>,
-    /// Leave out the division that Nemotron-Flash models apply to each logit, by the length of its row of the vocabulary
+    /// Leave logits as they are. Nemotron-Flash models divide each logit by the length of its row of the vocabulary matrix;
+    /// this option leaves that division out
     #[arg(long, global = true)]
     pub keep_logits: bool,
     /// Branch, tag or commit of a model on the hub [default: main]. A copy in the cache is used without asking the hub
@@ -161,7 +173,7 @@ pub struct Common {
     /// Accept the model's licence and download without asking
     #[arg(long, global = true)]
     pub accept_license: bool,
-    /// Where to run [default: the first GPU that is not software, or the CPU if there is none]
+    /// Where to run [default: the fastest kind of GPU that is not software, or the CPU if there is none]
     #[arg(long, global = true)]
     pub device: Option<Device>,
     /// Graphics interface of the GPU
@@ -218,14 +230,14 @@ pub enum KvArg {
 pub enum Weights {
     /// As stored: bf16, or quantised already
     Bf16,
-    /// 8 bits, a scale and a bias for 64 of them
+    /// 8 bits per weight; each group of 64 weights shares a scale and a bias
     Q8,
-    /// 4 bits, a scale and a bias for 64 of them
+    /// 4 bits per weight; each group of 64 weights shares a scale and a bias
     Q4,
 }
 
 impl Common {
-    /// What to make of the checkpoint.
+    /// How the core loads the checkpoint with these options.
     pub fn load(&self) -> LoadOptions {
         let quantise = match self.weights {
             None | Some(Weights::Bf16) => None,
@@ -260,8 +272,9 @@ impl Common {
 
 #[derive(Debug, Args)]
 pub struct Generate {
-    /// The text to continue, or with --format the question. Without it, or with `-`, it is read from stdin, less its last line break. A terminal
-    /// shows prompt and continuation; a pipe or a file gets the continuation alone
+    /// The text to continue, or the question if --format is instruct or template. If it is missing or `-`, stdin is read,
+    /// without its last line break. A terminal shows a text in front of its continuation; a pipe or a file gets only what the
+    /// model writes
     #[arg(value_name = "PROMPT", help_heading = "Arguments")]
     pub prompt: Option<String>,
     #[command(flatten)]
@@ -286,10 +299,10 @@ pub struct Quantize {
     /// The folder to write; it must not exist or be empty
     #[arg(value_name = "OUT", help_heading = "Arguments")]
     pub out: PathBuf,
-    /// Bits of a weight
+    /// Bits per weight
     #[arg(long, value_name = "4|8", default_value_t = 4)]
     pub bits: u32,
-    /// Weights that share a scale and a bias
+    /// How many neighbouring weights of a row share a scale and a bias
     #[arg(long, value_name = "32|64|128", default_value_t = defaults::GROUP_SIZE)]
     pub group_size: u32,
 }
@@ -306,7 +319,7 @@ pub struct Perplexity {
     /// The text: a UTF-8 file of at most 64 MiB
     #[arg(long, value_name = "FILE")]
     pub text: PathBuf,
-    /// Take only this many tokens from the beginning of the text
+    /// Read only the first N tokens of the text
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]
     pub max_tokens: Option<u32>,
 }
@@ -315,12 +328,12 @@ impl Cli {
     /// Reads the command line.
     ///
     /// # Errors
-    /// clap's, help and version among them.
+    /// Those of clap. A request for help or for the version is one of them.
     pub fn read() -> Result<Cli, clap::Error> {
         Cli::parse_strictly(std::env::args_os())
     }
 
-    /// As clap's, and refuses options that would do nothing.
+    /// Reads arguments as clap does, and refuses options that would do nothing.
     fn parse_strictly<T: Into<std::ffi::OsString> + Clone>(
         arguments: impl IntoIterator<Item = T>,
     ) -> Result<Cli, clap::Error> {
@@ -335,7 +348,8 @@ impl Cli {
     }
 }
 
-/// A word too many is most often a prompt without quotes; behind a command that takes no prompt, it is something else.
+/// Adds advice to the error about an unexpected word. Most often it is a prompt without quotes; behind a command that takes no
+/// prompt, it is something else.
 fn a_word_too_many<T: Into<std::ffi::OsString> + Clone>(error: clap::Error, arguments: Vec<T>) -> clap::Error {
     let word = [ContextKind::InvalidArg, ContextKind::InvalidSubcommand].into_iter().find_map(|kind| error.get(kind));
     match (error.kind(), word) {
@@ -382,7 +396,7 @@ mod tests {
         }
     }
 
-    /// What the help promises is what the core does.
+    /// The defaults that the help names are those of the core.
     #[test]
     fn help_tells_the_defaults_of_the_core() {
         let mut command = Cli::command();
@@ -404,7 +418,7 @@ mod tests {
         for word in [format!("[default: {}]", defaults::MAX_TOKENS), format!("[default: {}, or", defaults::CONTEXT)] {
             assert!(help.contains(&word), "{word}");
         }
-        // Without options, nothing is chosen here but the seed.
+        // Without options, the command chooses only the seed. All else is left to the core.
         let Some(Command::Chat(Chat { writing })) = parse(&["chat"]).unwrap().command else { panic!("a chat") };
         let options = writing.options();
         assert_eq!(options, ChatOptions { seed: options.seed, ..ChatOptions::default() });
@@ -428,7 +442,7 @@ mod tests {
         ] {
             let error = parse(line).unwrap_err().to_string();
             assert!(words.iter().all(|word| error.contains(word)), "{line:?}: {error}");
-            // Negative control: each advice stands with its own mistake alone.
+            // Negative control: the advice about quotes comes only with its own mistake.
             assert!(words[0] == "`upon`" || !error.contains("in quotes"), "{line:?}: {error}");
         }
     }

@@ -1,4 +1,5 @@
-//! `nemoflash bench`: measures a model on a device, in rows that can be understood alone.
+//! `nemoflash bench`: measures a model on one or several devices. Each row of the result says everything that its numbers
+//! depend on.
 
 mod browser;
 mod children;
@@ -25,8 +26,8 @@ use output::Output;
 /// Runs the command.
 ///
 /// # Errors
-/// What is wrong with an option, the model or the device; after all rows have been written, if one of them has no result
-/// or the golden tokens did not come out.
+/// If an option, the model or the device cannot be used. After all rows have been written: if a row has no result, or if the
+/// golden check failed on a device.
 pub async fn run(common: &Common, bench: &Bench) -> Result<Exit> {
     let mut used = outfile::inputs(common);
     if let Some(file) = &bench.file {

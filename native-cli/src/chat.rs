@@ -1,4 +1,4 @@
-//! `nemoflash chat`: turn by turn, with a line editor on a terminal and plain lines in a pipe.
+//! `nemoflash chat`: a conversation turn by turn, with a line editor on a terminal and plain lines in a pipe.
 
 use crate::answer::Show;
 use crate::args::{self, Common};
@@ -23,8 +23,8 @@ Ctrl-C stops an answer. Pasted text may have several lines.";
 /// Runs the command.
 ///
 /// # Errors
-/// See [`open`] and [`Chat::say`]. A turn that cannot be put to the model, such as one that does not fit any more, is told,
-/// and the chat goes on: `/reset` may come. Where nobody sits at the terminal, the exit code is 1 then.
+/// See [`open`] and [`Chat::say`]. If a turn cannot be put to the model, for example because it does not fit into the context,
+/// the error is printed and the chat goes on, because `/reset` may follow. The exit code is then 1, but 0 with the line editor.
 pub async fn run(common: &Common, args: &args::Chat) -> Result<Exit> {
     args.writing.options().sampling(&defaults::SAMPLING).validate()?;
     let (opened, text, options) = open::to_write(common, &args.writing, true).await?;
@@ -35,7 +35,7 @@ pub async fn run(common: &Common, args: &args::Chat) -> Result<Exit> {
     interrupt::install(if input.is_editor() { Idle::Editor } else { Idle::Exit })?;
     if terminal::watched() && input.is_editor() {
         let what = match plain {
-            true => "Write the beginning of a text; the model goes on. An empty line lets it go on again.",
+            true => "Write the beginning of a text, and the model continues it. An empty line continues it further.",
             false => "Ask something.",
         };
         terminal::note(&format!("{name} on {adapter}. {what} /help for help, Ctrl-D to leave."));
@@ -49,9 +49,10 @@ pub async fn run(common: &Common, args: &args::Chat) -> Result<Exit> {
                 chat.reset(&mut engine);
                 terminal::note("[a new conversation]");
             }
-            // In plain text, an empty line means "go on".
+            // In plain text, an empty line lets the model continue its text.
             "" if !plain || !chat.has_begun() => {}
-            // Any other word with a slash in front is a turn: `/no_think` means something to a model, `/etc/passwd` is a path.
+            // Any other text that begins with a slash is a turn: `/no_think` means something to a model, `/etc/passwd` is a
+            // path.
             _ => {
                 let mut show = |text: &str| if common.json { Ok(()) } else { terminal::print(text) };
                 let mut shown = Show::begin(&mut show);
@@ -88,7 +89,7 @@ pub async fn run(common: &Common, args: &args::Chat) -> Result<Exit> {
         }
     }
     input.close();
-    // A person at the editor has seen it.
+    // A person at the line editor has seen the error.
     Ok(if failed && !input.is_editor() { Exit::Failed } else { Exit::Done })
 }
 
@@ -98,7 +99,7 @@ fn is_prompt(error: &anyhow::Error) -> bool {
 
 /// Where the user's turns come from.
 enum Input {
-    /// A terminal, and the file that keeps its history, if it can be written.
+    /// A line editor on the terminal, and the file that keeps its history, if that file can be written.
     Editor(Box<DefaultEditor>, Option<PathBuf>),
     Lines,
 }
@@ -112,11 +113,11 @@ impl Input {
         let config = Config::builder().behavior(Behavior::PreferTerm).auto_add_history(true).max_history_size(1000);
         let config = config.map(rustyline::config::Builder::build).map_err(editor)?;
         let mut editor_ = DefaultEditor::with_config(config).map_err(editor)?;
-        // Without it the chat goes on; only a kill leaves the terminal as the editor wants it.
+        // If this fails, the chat still works. But a program that is killed then leaves the terminal in the editor's mode.
         #[cfg(unix)]
         let _ = interrupt::give_terminal_back();
         let history = history_file().filter(|path| {
-            // A first run has no file to load; what matters is whether one can be written.
+            // A first run has no file to load. The history is used if the file can be written.
             let _ = editor_.load_history(path);
             editor_.save_history(path).is_ok()
         });
@@ -147,7 +148,7 @@ impl Input {
 
     fn close(&mut self) {
         if let Input::Editor(editor, Some(path)) = self {
-            // A history that cannot be kept is no reason to fail at the end.
+            // The chat does not fail at its end because the history cannot be written.
             let _ = editor.save_history(path);
         }
     }
@@ -157,7 +158,7 @@ fn editor(error: ReadlineError) -> anyhow::Error {
     anyhow!("cannot read from the terminal: {error}. Pipe the turns in instead, one on each line")
 }
 
-/// The history's place in the platform's state folder.
+/// The path of the history file, in the platform's folder for state.
 fn history_file() -> Option<PathBuf> {
     let folders = etcetera::choose_base_strategy().ok()?;
     let folder = folders.state_dir().unwrap_or_else(|| folders.data_dir()).join("nemoflash");

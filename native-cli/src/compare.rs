@@ -1,4 +1,4 @@
-//! `nemoflash compare`: benchmark rows of any machines side by side, on the terminal, as data and as a page.
+//! `nemoflash compare`: compares benchmark rows from any machines, as a table on the terminal, as JSON and as an HTML report.
 
 mod agree;
 mod columns;
@@ -18,10 +18,10 @@ use anyhow::{Result, bail};
 use nemoflash_bench::report::Row;
 use std::path::{Path, PathBuf};
 
-/// Most columns that anybody can read.
+/// Most columns of a comparison. Nobody can read a wider table.
 const MAX_COLUMNS: usize = 64;
 
-/// The options.
+/// The options of the command.
 #[derive(Debug, clap::Args)]
 pub struct Compare {
     /// Files that `nemoflash bench` wrote (json or jsonl), at most 64 MiB each. All columns are compared with the
@@ -36,7 +36,7 @@ pub struct Compare {
 /// Runs the command.
 ///
 /// # Errors
-/// If a file cannot be read or is of another schema, or the page cannot be written.
+/// If a file cannot be read or has another schema, or the HTML report cannot be written.
 pub fn run(common: &Common, args: &Compare) -> Result<Exit> {
     if let Some(html) = &args.html {
         crate::html::named(html)?;
@@ -62,15 +62,15 @@ pub fn run(common: &Common, args: &Compare) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// What `bench` has to say of the rows that it has just measured, beside its table: whether the devices say the same tokens. The
-/// page is written too, if `html` names it. `file` is what the page calls the place of the rows, and `notes` tell what is missing.
+/// For `bench`: says whether all devices gave the same tokens in the rows that were just measured, and writes the HTML report
+/// to `html`, if it is given. In the report, `file` is the name of the rows' file, and `notes` say what is missing.
 ///
 /// # Errors
-/// If the page cannot be written.
+/// If the HTML report cannot be written.
 pub fn measured(rows: Vec<Row>, file: &str, mut notes: Vec<String>, html: Option<&Path>) -> Result<String> {
     let mut fit = vec![];
     for row in rows {
-        // The same bounds as for a file, of which one row must not cost the others.
+        // The bounds are those of rows from files. A row beyond them is left out, and the others are kept.
         match read::fit(&row, &row.test.name) {
             Ok(()) => fit.push((0, row)),
             Err(why) => notes.push(format!("left out: {why:#}")),
@@ -85,7 +85,7 @@ fn write(comparison: &table::Comparison, path: &Path) -> Result<()> {
     outfile::write(path, html::page(comparison)?.as_bytes())
 }
 
-/// A file's name without its folder: what a page may show.
+/// A file's name without its folder. A report that is passed on must not show folders of this machine.
 pub fn name(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }

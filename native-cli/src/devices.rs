@@ -1,4 +1,4 @@
-//! `nemoflash devices`: what could run a model here.
+//! `nemoflash devices`: lists the devices that could run a model here.
 
 use crate::args::Common;
 use crate::open::INSTALL;
@@ -10,7 +10,7 @@ use serde_json::json;
 
 const HEAD: [&str; 9] = ["#", "NAME", "BACKEND", "KIND", "F16", "SUBGROUPS", "COOPMAT", "LARGEST BINDING", "DRIVER"];
 
-/// Runs the command. No adapter is no failure: the CPU is always there.
+/// Runs the command. It is not an error if there is no adapter, because the CPU is always there.
 ///
 /// # Errors
 /// If the output cannot be written.
@@ -70,7 +70,7 @@ pub fn object(info: &AdapterInfo) -> serde_json::Value {
     })
 }
 
-/// Columns as wide as their widest cell; no spaces at the ends of lines.
+/// A table whose columns are as wide as their widest cell. Lines have no spaces at the end.
 pub fn table(rows: &[impl AsRef<[String]>]) -> String {
     let mut widths = vec![0; rows.first().map_or(0, |row| row.as_ref().len())];
     for row in rows {

@@ -13,13 +13,13 @@ use report::Report;
 pub use report::{Item, Verdict};
 use std::time::{Duration, Instant};
 
-/// Time for the operators. Each runs its smallest example in any case.
+/// Time for checking the operators. The smallest example of each runs even after that.
 const OPERATORS: Duration = Duration::from_secs(4);
 
 /// Runs the command.
 ///
 /// # Errors
-/// If a check fails, after the report has been printed; if the device that the options name is not there.
+/// If there is no such device as the options name. After the report has been printed: if a check failed.
 pub async fn run(common: &Common) -> Result<Exit> {
     let start = Instant::now();
     let (mut exec, _) = open::device(common).await?;
@@ -42,12 +42,12 @@ pub async fn run(common: &Common) -> Result<Exit> {
             (report.operators, lost) = operators::check(&mut exec, ops::seeded(), OPERATORS, &again).await;
         }
         Exec::Cpu(_) | Exec::Dry(_) => {
-            report.checks.push(Item::not_run("operators", "no GPU is used, so there is no kernel to check"))
+            report.checks.push(Item::not_run("operators", "no GPU is used, so there are no kernels to check"))
         }
     }
     match lost {
         Some(why) => {
-            let detail = format!("the GPU was lost, and what was left could not be checked: {why}");
+            let detail = format!("the GPU was lost, and the checks that were left could not run: {why}");
             report.checks.push(Item::fail("device", detail));
         }
         None => {

@@ -1,4 +1,5 @@
-//! `nemoflash explain`: how a model would run here. It is a dry run: no weights are read, nothing is allocated on the device.
+//! `nemoflash explain`: says how a model would run here. It is a dry run: no weights are read, and nothing is allocated on the
+//! device.
 
 use crate::args::Common;
 use crate::devices::table;
@@ -59,7 +60,7 @@ fn page(name: &str, explain: &Explain) -> String {
     let divided = if explain.divide_logits { "is" } else { "is not" };
     format!(
         "{name} on {device}: {}\n\
-         Each logit {divided} divided by the length of its row of the vocabulary (`nemoflash doctor` tells the lengths)\n\
+         Each logit {divided} divided by the length of its vocabulary row (`nemoflash doctor --model` tells the lengths)\n\
          \nMemory on the device\n{}\nOne token of an answer\n{}\nKernels\n{}",
         how.join(", "),
         table(&memory),

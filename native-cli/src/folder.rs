@@ -1,5 +1,5 @@
-//! Writing a model's folder as such folders are published: safetensors files of at most 5 GB, an index where there are
-//! several, and the small files beside them.
+//! Writes a model's folder in the usual layout: safetensors files of at most 5 GB, an index if there are several, and the small
+//! files beside them.
 
 use crate::terminal;
 use anyhow::{Context as _, Result, bail};
@@ -30,23 +30,23 @@ impl Entry {
     }
 }
 
-/// A model's folder that is being written. Until it is whole, it lies beside its place under another name, so that a run
-/// which was killed leaves nothing behind that looks like a model.
+/// A model's folder that is being written. Until it is complete, it lies beside its place under another name. So a run that was
+/// killed leaves nothing behind that looks like a model.
 #[derive(Debug)]
 pub struct Folder {
     /// Where it will be.
     path: PathBuf,
-    /// Where it is until then.
+    /// Where it is until it is complete.
     partial: PathBuf,
-    /// Keeps others from writing the same folder.
+    /// Keeps other runs from writing the same folder.
     _lock: Lock,
 }
 
 impl Folder {
-    /// Begins a folder. What an earlier run left of the same folder is removed.
+    /// Begins a folder at `path`. What an earlier run left of the same folder is removed.
     ///
     /// # Errors
-    /// If the place is the `input` that is read, is not empty, cannot be written, or is being written by another run.
+    /// If `path` is the `input` that is read, is not empty, cannot be written, or is being written by another run.
     pub fn create(path: &Path, input: Option<&Path>) -> Result<Folder> {
         let shown = path.display();
         let whole = |path: &Path| path.canonicalize().ok();
@@ -54,7 +54,7 @@ impl Folder {
             bail!("{shown} is the model that is read. Choose another folder");
         }
         free(path)?;
-        // A name with `..` or a link in it is resolved first, so that "beside" is on the same disk.
+        // `..` and links in the path are resolved first, so that the temporary folder is on the same disk.
         let path = whole(path).map_or_else(|| std::path::absolute(path), Ok)?;
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
             bail!("{shown} is not a folder that can be written. Choose another one");
@@ -76,10 +76,10 @@ impl Folder {
         Ok(Folder { path, partial, _lock: lock })
     }
 
-    /// Gives the folder its name: it is whole.
+    /// Gives the complete folder its name.
     ///
     /// # Errors
-    /// If there is something in its place by now, or renaming fails.
+    /// If something has appeared at its place in the meantime, or renaming fails.
     pub fn finish(self) -> Result<()> {
         free(&self.path)?;
         if self.path.exists() {
@@ -96,7 +96,8 @@ impl Folder {
         self.whole(name, &mut |file| Ok(file.write_all(bytes)?))
     }
 
-    /// Writes all tensors. `put` writes the bytes of one, by its place in the list; it is asked in order.
+    /// Writes all tensors. `put` gets the index of a tensor and writes the tensor's bytes. It is called for each tensor in
+    /// order.
     ///
     /// # Errors
     /// If writing fails, and those of `put`.
@@ -127,7 +128,7 @@ impl Folder {
         Ok(())
     }
 
-    /// Writes a file, until it is on the disk.
+    /// Writes a file and waits until it is on the disk.
     fn whole(&self, name: &str, write: &mut dyn FnMut(&mut dyn Write) -> Result<()>) -> Result<()> {
         let done = File::create_new(self.partial.join(name)).map_err(anyhow::Error::from).and_then(|file| {
             let mut file = BufWriter::with_capacity(1 << 20, file);
@@ -136,7 +137,7 @@ impl Folder {
             Ok(file.get_ref().sync_all()?)
         });
         match done {
-            // What is read is at fault, and not the disk.
+            // Such an error is about the model that is read, and not about writing.
             Err(error) if error.is::<nemoflash::Error>() => Err(error),
             done => done.with_context(|| cannot_write(&self.path.join(name))),
         }
@@ -144,14 +145,14 @@ impl Folder {
 }
 
 impl Drop for Folder {
-    /// Without [`Folder::finish`], nothing stays.
+    /// Removes the folder, unless [`Folder::finish`] has given it its name.
     fn drop(&mut self) {
-        // What cannot be removed now is removed by the next run.
+        // If removing fails now, the next run removes the folder.
         let _ = remove(&self.partial);
     }
 }
 
-/// A file that one run holds at a time.
+/// A lock file, which one run holds at a time.
 #[derive(Debug)]
 struct Lock {
     path: PathBuf,
@@ -160,26 +161,26 @@ struct Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // A file that stays keeps nobody out.
+        // A lock file that stays does no harm: only a running program holds its lock.
         let _ = fs::remove_file(&self.path);
     }
 }
 
 impl Lock {
-    /// Nothing if another run holds it.
+    /// Takes the lock. None if another run holds it.
     fn take(path: PathBuf) -> Result<Option<Lock>> {
         let file = File::create(&path)?;
         match file.try_lock() {
             Err(TryLockError::WouldBlock) => return Ok(None),
-            // A file system without locks cannot tell.
+            // A file system without locks cannot tell whether another run holds it.
             Ok(()) | Err(TryLockError::Error(_)) => {}
         }
-        // The run that held it may just have removed it: then it keeps nobody out.
+        // The run that held it may just have removed the file. A lock on a removed file keeps no other run out.
         Ok(path.exists().then_some(Lock { path, _file: file }))
     }
 }
 
-/// Refuses a place with something in it.
+/// Refuses a place that is not an empty folder.
 fn free(path: &Path) -> Result<()> {
     let shown = path.display();
     match fs::read_dir(path).map(|mut entries| entries.next()) {
@@ -190,7 +191,7 @@ fn free(path: &Path) -> Result<()> {
     }
 }
 
-/// Removes a folder of files. One with folders in it is none of ours, and stays.
+/// Removes a folder of files. A folder with folders in it was not written by this program, and stays.
 fn remove(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         fs::remove_file(entry?.path())?;
@@ -202,7 +203,7 @@ fn cannot_write(path: &Path) -> String {
     format!("cannot write {}. Check that the disk has room", path.display())
 }
 
-/// How many tensors go into each file: as many as fit.
+/// How many tensors go into each file. Each file takes as many as fit.
 fn shards(tensors: &[Entry]) -> Vec<usize> {
     let mut shards = vec![0];
     let mut bytes = 0;
@@ -217,7 +218,7 @@ fn shards(tensors: &[Entry]) -> Vec<usize> {
     shards
 }
 
-/// Length and table of a safetensors file; the data that follow begin at a multiple of 8 bytes.
+/// The header of a safetensors file: its length and its table. It is padded, so that the data begin at a multiple of 8 bytes.
 fn header(tensors: &[Entry]) -> Result<Vec<u8>> {
     let (mut table, mut end) = (Map::new(), 0);
     table.insert("__metadata__".into(), json!({ "format": "pt" }));

@@ -1,4 +1,4 @@
-//! `nemoflash generate`: continue a text, or answer one question.
+//! `nemoflash generate`: continues a text, or answers one question.
 
 use crate::answer::{Answer, Show};
 use crate::args::{Common, Generate};
@@ -16,7 +16,7 @@ use std::time::Duration;
 /// See [`open`], [`lines`] and [`Chat::answer`].
 pub async fn run(common: &Common, args: &Generate) -> Result<Exit> {
     args.writing.options().sampling(&defaults::SAMPLING).validate()?;
-    // The prompt comes first: whoever forgot it should not wait for the model.
+    // The prompt is read before the model loads, so that a missing prompt is reported at once.
     let prompt = match args.prompt.as_deref() {
         Some(text) if text != "-" => text.to_owned(),
         None if io::stdin().is_terminal() => {

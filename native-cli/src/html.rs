@@ -1,4 +1,4 @@
-//! Pages that need nothing else: one file, no script, and a policy that allows its own style and nothing besides.
+//! HTML reports: each is one file without scripts. Its content security policy allows only its own style.
 
 pub mod chart;
 pub mod units;
@@ -13,17 +13,17 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use std::path::Path;
 
-/// Its name ends in `.html`, so everything that is put in is escaped.
+/// The template's name ends in `.html`, so minijinja escapes every value.
 const NAME: &str = "page.html";
 const STYLE: &str = include_str!("html/style.css");
-/// What every page begins with: macros of charts, then the head.
+/// What the template of every report begins with: the macros of charts, then the head.
 const BEGIN: &str = concat!(include_str!("html/charts.html"), include_str!("html/head.html"));
 const END: &str = "</body>\n</html>\n";
 
 #[derive(Serialize)]
 struct Page<T> {
     style: &'static str,
-    /// Of `style`, for the policy.
+    /// The hash of `style`, for the policy.
     hash: String,
     title: String,
     version: &'static str,
@@ -31,13 +31,14 @@ struct Page<T> {
     body: T,
 }
 
-/// A page with this title, whose body is a template with the charts' macros, `version` and what `body` has.
+/// Renders a report with this title. Its body is a template that can use the macros of charts, `version` and the fields of
+/// `body`.
 ///
 /// # Errors
-/// None that a file could cause; a fault in the template.
+/// If the template has a fault. No input file can cause that.
 pub fn render(title: String, template: &str, body: impl Serialize) -> Result<String> {
     let mut templates = Environment::new();
-    let fault = "this is a bug in nemoflash: the page's template";
+    let fault = "this is a bug in nemoflash: the template of the HTML report";
     templates.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().context(fault)?);
     templates.add_template_owned(NAME, [BEGIN, template, END].concat()).context(fault)?;
     let hash = BASE64_STANDARD.encode(Sha256::digest(STYLE));
@@ -45,7 +46,7 @@ pub fn render(title: String, template: &str, body: impl Serialize) -> Result<Str
     templates.get_template(NAME).and_then(|template| template.render(Serde(page))).context(fault)
 }
 
-/// Whether a page may have this name, asked before anything is measured.
+/// Checks, before anything is measured, whether a report may have this name.
 ///
 /// # Errors
 /// If it does not end in `.html`.
@@ -53,5 +54,5 @@ pub fn named(path: &Path) -> Result<()> {
     if path.extension().is_some_and(|kind| kind.eq_ignore_ascii_case("html")) {
         return Ok(());
     }
-    Err(Usage(format!("--html {} does not end in .html. Give the page a name that does", path.display())).into())
+    Err(Usage(format!("--html {} does not end in .html. Give the report a name that does", path.display())).into())
 }

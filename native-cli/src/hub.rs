@@ -1,8 +1,8 @@
 //! Models from the Hugging Face hub, kept in the cache that its other tools use.
 //!
-//! A model that is in the cache runs from there, without a connection. What is missing is downloaded into `blobs/`,
-//! checked against the length and checksum that the hub lists, and only then linked into a snapshot: a file in a
-//! snapshot is whole.
+//! A model that is in the cache runs from there, without a connection. A missing file is downloaded into `blobs/` and checked
+//! against the length and checksum that the hub lists. Only then is it linked into a snapshot. So a file in a snapshot is
+//! complete.
 
 mod cache;
 mod download;
@@ -33,9 +33,9 @@ use retry::TRIES;
 use settings::Settings;
 use std::path::{Path, PathBuf};
 
-/// The revision where none is given.
+/// The default revision.
 pub const MAIN: &str = "main";
-/// What the bar says.
+/// The text of the progress bar.
 const DOWNLOADING: &str = "downloading";
 
 /// The names of the files that a model needs, by an answer of the hub (the fuzz target). Nothing else is asked.
@@ -50,11 +50,11 @@ pub fn listed(answer: &[u8]) -> Result<Vec<String>> {
     Ok(listing.files.into_iter().map(|file| file.name).collect())
 }
 
-/// The folder of a model's files, downloaded if they are not in the cache. `accepted`: the model's licence is. `reads`:
-/// the small files that a run needs beside the weights.
+/// The folder of a model's files. They are downloaded if they are not in the cache. `accepted` says whether the user has
+/// already accepted the model's licence. `reads` says which small files the run needs beside the weights.
 ///
 /// # Errors
-/// If it is not in the cache and cannot be downloaded, or if nobody accepts its licence.
+/// If the model is not in the cache and cannot be downloaded, or if nobody accepts its licence.
 pub fn folder(id: &Id, revision: &str, accepted: bool, reads: Reads) -> Result<PathBuf> {
     let settings = Settings::read()?;
     let repo = Repo::new(&settings, id);
@@ -72,10 +72,10 @@ pub fn folder(id: &Id, revision: &str, accepted: bool, reads: Reads) -> Result<P
     fetch(&settings, &repo, id, revision, accepted)
 }
 
-/// The folder of a model's files in the cache, whatever state they are in.
+/// The folder of a model's files in the cache. The files may be incomplete or damaged.
 ///
 /// # Errors
-/// If there is none.
+/// If the model is not in the cache.
 pub fn cached(id: &Id, revision: &str) -> Result<PathBuf> {
     let settings = Settings::read()?;
     let repo = Repo::new(&settings, id);
@@ -89,12 +89,12 @@ pub fn cached(id: &Id, revision: &str) -> Result<PathBuf> {
     }
 }
 
-/// Adds the small files that a run reads and a model in the cache lacks, or says what is left out.
+/// Downloads the small files that the run reads and the cache lacks. If that is not possible, a note says what is missing.
 fn complete(settings: &Settings, repo: &Repo, id: &Id, commit: &Commit, reads: Reads) {
     let mut lacks = repo.lacks(commit);
     lacks.retain(|name| reads.file(name));
     let is_broken = |name: &&str| repo.snapshot(commit).join(name).is_symlink();
-    // That a broken link's file exists is known.
+    // If a file has a broken link, the model has that file, so asking for it is worth a connection.
     let asks = lacks.iter().any(|name| reads.asks_for(name) || is_broken(name));
     if !asks {
         if !lacks.is_empty() {
@@ -118,17 +118,17 @@ fn complete(settings: &Settings, repo: &Repo, id: &Id, commit: &Commit, reads: R
     }
     if let Some(names) = worth_a_note(&missing) {
         terminal::note(&format!(
-            "note: the cache has no {names} of {id}, and the hub was not asked whether the model has them: {why:#}. What they \
-             would say (how a chat is written, how tokens are chosen, where a text ends) is left out"
+            "note: the cache has no {names} of {id}, and the hub was not asked whether the model has them: {why:#}. Such files \
+             say how a chat is written, how tokens are chosen and where a text ends. This run does without them"
         ));
     }
 }
 
-/// Adds the small files that a model in the cache lacks. Whatever the cache holds, a commit's files never change, so
-/// what is found out here is found out once.
+/// Downloads the small files that a model in the cache lacks, and marks those that the model does not have. The files of a
+/// commit never change, so this is necessary only once.
 fn add(settings: &Settings, repo: &Repo, id: &Id, commit: &Commit) -> Result<()> {
     let client = Client::new(settings, id)?;
-    // The model runs without an answer, so one try is enough.
+    // The model also runs without these files, so one try is enough.
     let listing = Listing::fetch(&client, id, commit.as_str(), 1)?;
     let small = listing.files.iter().filter(|file| source::SMALL.contains(&file.name.as_str()));
     let missing: Vec<_> = small.filter(|file| !repo.has(commit, file)).collect();
@@ -139,7 +139,7 @@ fn add(settings: &Settings, repo: &Repo, id: &Id, commit: &Commit) -> Result<()>
     listing.absent.iter().try_for_each(|name| repo.mark_absent(commit, name))
 }
 
-/// The names of missing files that may change an answer. Current models do without the other two.
+/// The names of those missing files that may change an answer. Only old models have the other two files.
 fn worth_a_note(lacks: &[&str]) -> Option<String> {
     let old = |name: &&&str| ["special_tokens_map.json", "chat_template.json"].contains(*name);
     let names: Vec<&str> = lacks.iter().filter(|name| !old(name)).copied().collect();
@@ -178,7 +178,7 @@ fn fetch(settings: &Settings, repo: &Repo, id: &Id, revision: &str, accepted: bo
     Ok(repo.snapshot(commit))
 }
 
-/// Refuses what the disk cannot hold, where it tells.
+/// Refuses a download that is larger than the free space of the disk, if the system tells how much is free.
 fn room(cache: &Path, missing: u64) -> Result<()> {
     let there = cache.ancestors().find(|folder| folder.exists());
     match there.and_then(|folder| fs4::available_space(folder).ok()) {

@@ -1,4 +1,4 @@
-//! Ctrl-C: stops an answer or a measurement first, and the program only when there is none to stop.
+//! Ctrl-C: stops a running answer or measurement, and ends the program if none is running.
 
 use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
 
@@ -12,14 +12,14 @@ static STATE: AtomicU8 = AtomicU8::new(IDLE);
 pub enum Idle {
     /// It ends the program.
     Exit,
-    /// Nothing here: a line editor reads it as a key, and one that comes just after an answer must not end the chat.
+    /// It does nothing: the line editor reads it as a key, and a Ctrl-C that comes just after an answer must not end the chat.
     Editor,
 }
 
-/// Takes Ctrl-C over from the system. Asked for the second time during one answer, it ends the program.
+/// Handles Ctrl-C from now on. A second Ctrl-C during one answer ends the program.
 ///
 /// # Errors
-/// If the system does not let it.
+/// If the system does not permit it.
 pub fn install(idle: Idle) -> anyhow::Result<()> {
     ctrlc::set_handler(move || match STATE.compare_exchange(ANSWERING, STOPPED, SeqCst, SeqCst) {
         Ok(_) => {}
@@ -29,11 +29,11 @@ pub fn install(idle: Idle) -> anyhow::Result<()> {
     .map_err(|error| anyhow::anyhow!("cannot watch for Ctrl-C: {error}. Run nemoflash from an ordinary terminal"))
 }
 
-/// Gives the terminal back as it is now if the program is told to end while a line editor holds it: by `kill` (SIGTERM), by a
-/// terminal that closes (SIGHUP), by SIGQUIT. The program then ends as by that signal.
+/// Restores the terminal's present mode if a signal ends the program while the line editor has changed it. The signals are
+/// SIGTERM (`kill`), SIGHUP (the terminal closes) and SIGQUIT. The program then ends as that signal ends any program.
 ///
 /// # Errors
-/// If there is no terminal, or the system does not let it.
+/// If there is no terminal, or the system does not permit it.
 #[cfg(unix)]
 pub fn give_terminal_back() -> std::io::Result<()> {
     use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
@@ -45,16 +45,16 @@ pub fn give_terminal_back() -> std::io::Result<()> {
     let mut signals = signal_hook::iterator::Signals::new([SIGHUP, SIGQUIT, SIGTERM])?;
     std::thread::spawn(move || {
         let Some(signal) = signals.forever().next() else { return };
-        // Where the terminal is gone, there is nothing to give back.
+        // An error means that the terminal is gone. Then there is nothing to restore.
         let _ = tcsetattr(&terminal, OptionalActions::Now, &before);
-        // The editor had asked for pasted text to be marked.
+        // The line editor had switched on the marking of pasted text. This switches it off.
         let _ = terminal.write_all(b"\x1b[?2004l\r\n");
         let _ = signal_hook::low_level::emulate_default_handler(signal);
     });
     Ok(())
 }
 
-/// While it lives, Ctrl-C stops the answer; afterwards it ends the program again.
+/// While this exists, Ctrl-C stops the answer. Afterwards Ctrl-C does what [`Idle`] says.
 #[derive(Debug)]
 pub struct Answering(());
 

@@ -1,7 +1,7 @@
 //! The nemoflash command: files, terminal and exit codes around the `nemoflash` library. This is a library only so that the
 //! fuzz targets reach the readers of files; use the crate `nemoflash` from Rust.
 #![forbid(unsafe_code)]
-// Both panic when nobody reads the pipe; `terminal` and `report` do not.
+// These macros panic if the reader of a pipe has gone. `terminal` and `report` do not.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod answer;

@@ -1,4 +1,4 @@
-//! Text from stdin and from files: bounded, and UTF-8 or refused.
+//! Reads text from stdin and from files. Its length is bounded, and it must be UTF-8.
 
 use anyhow::{Context as _, Result, bail};
 use nemoflash::Error;
@@ -11,7 +11,7 @@ const MAX_TEXT: u64 = 2 << 20;
 /// The byte order mark of UTF-8.
 const MARK: &[u8] = "\u{feff}".as_bytes();
 
-/// Everything up to the end, without its last line break.
+/// Reads everything up to the end, without the last line break.
 ///
 /// # Errors
 /// [`Error::Prompt`] if it is too long or not UTF-8.
@@ -21,7 +21,7 @@ pub fn whole(input: &mut dyn BufRead) -> Result<String> {
     text(bytes)
 }
 
-/// The next line without its break, or `None` at the end.
+/// Reads the next line without its line break. `None` at the end.
 ///
 /// # Errors
 /// As [`whole`].
@@ -42,12 +42,12 @@ fn text(mut bytes: Vec<u8>) -> Result<String> {
     utf8(bytes, "stdin")
 }
 
-/// The text of an ordinary file of at most `most` bytes, which messages call `shown`.
+/// Reads the text of an ordinary file of at most `most` bytes. Error messages call the file `shown`.
 ///
 /// # Errors
-/// If it is no file, cannot be read, is too long, or is not UTF-8.
+/// If it is not an ordinary file, cannot be read, is too long, or is not UTF-8.
 pub fn file(path: &Path, shown: &str, most: u64) -> Result<String> {
-    // Anything else (a folder, a pipe that never ends) is refused unopened.
+    // A folder, or a pipe that may never end, is refused before it is opened.
     match fs::metadata(path) {
         Ok(data) if data.is_file() => {}
         Ok(_) => bail!("{shown} is not a file. Give a UTF-8 text file"),
@@ -63,7 +63,7 @@ pub fn file(path: &Path, shown: &str, most: u64) -> Result<String> {
     utf8(bytes, shown)
 }
 
-/// Bytes of `what` as text, without the byte order mark that some editors write in front.
+/// Turns the bytes of `what` into text, without the byte order mark that some editors write in front.
 ///
 /// # Errors
 /// [`Error::Prompt`] with the place of the first byte that is not UTF-8.

@@ -1,4 +1,4 @@
-//! `nemoflash logits`: ids in, logits and the greedy continuation out, as safetensors.
+//! `nemoflash logits`: reads token ids, and writes their logits and the greedy continuation to a safetensors file.
 
 use crate::args::Common;
 use crate::report::Exit;
@@ -14,16 +14,17 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Args)]
 #[command(group(clap::ArgGroup::new("input").required(true)))]
 pub struct Logits {
-    /// Token ids, separated by commas
+    /// The token ids that the model reads, separated by commas
     #[arg(long, value_name = "1,2,3", value_delimiter = ',', group = "input")]
     pub ids: Vec<u32>,
-    /// A safetensors file whose tensor `ids` holds them (I32)
+    /// A safetensors file with the token ids that the model reads, in an I32 tensor `ids`
     #[arg(long, value_name = "FILE", group = "input")]
     pub ids_file: Option<PathBuf>,
-    /// Also continue greedily by this many tokens
+    /// Also continue the ids by N tokens, each the most probable one
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub greedy: u32,
-    /// The safetensors file to write: `logits` (ids x vocabulary, F32) and `greedy` (N, I32)
+    /// The safetensors file to write. It holds `logits` (F32, a row for each id, a column for each token of the vocabulary) and
+    /// `greedy` (I32, the N ids of --greedy)
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
 }
@@ -31,7 +32,7 @@ pub struct Logits {
 /// Runs the command.
 ///
 /// # Errors
-/// What is wrong with the ids, the model or the file that is written.
+/// If the ids, the model or the device cannot be used, or the file cannot be written.
 pub async fn run(common: &Common, args: &Logits) -> Result<Exit> {
     let inputs: Vec<_> = outfile::inputs(common).into_iter().chain(args.ids_file.clone()).collect();
     outfile::check(&args.out, &inputs)?;
@@ -41,7 +42,7 @@ pub async fn run(common: &Common, args: &Logits) -> Result<Exit> {
     };
     let mut engine = open::without_tokenizer(common).await?.engine;
     let vocab = engine.config().vocab_size as usize;
-    // The last token of the continuation is not read again, so it may stand behind the context.
+    // The last token of the continuation is not read again, so it needs no room in the context.
     let (context, room) = (engine.context(), (engine.context() as usize + 1).saturating_sub(ids.len()));
     if ids.len() <= context as usize && args.greedy as usize > room {
         bail!("--greedy {}: only {room} fit into the context of {context}. Ask for fewer", args.greedy);

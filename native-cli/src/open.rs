@@ -1,4 +1,4 @@
-//! From options to an engine that is ready.
+//! Opens the device and the model that the options name.
 
 use crate::args::{Common, Device, Writing};
 use crate::report::Usage;
@@ -11,7 +11,7 @@ use nemoflash::{
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-/// What to install where a GPU has no driver.
+/// Advice for a machine without a usable GPU driver.
 pub const INSTALL: &str = if cfg!(target_os = "linux") {
     "To use a GPU, install its Vulkan driver (on Debian and Ubuntu: apt install mesa-vulkan-drivers)"
 } else if cfg!(target_os = "windows") {
@@ -20,13 +20,13 @@ pub const INSTALL: &str = if cfg!(target_os = "linux") {
     "To use a GPU, run on a system with Metal, Vulkan or DX12"
 };
 
-/// The engine's clock: seconds since it was first asked.
+/// The engine's clock: seconds since the first call.
 pub fn seconds() -> f64 {
     static BEGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
     BEGIN.elapsed().as_secs_f64()
 }
 
-/// The date and time here, which chat templates may ask for.
+/// The local date and time, which chat templates may ask for.
 fn now() -> Option<LocalTime> {
     let now = jiff::ZonedDateTime::now().datetime();
     let [year, month, day, hour, minute, second] =
@@ -38,21 +38,21 @@ fn now() -> Option<LocalTime> {
 /// A model that is ready to run.
 #[derive(Debug)]
 pub struct Opened {
-    /// Model, memory and device.
+    /// The engine, with model, memory and device.
     pub engine: Engine,
-    /// The device, for people.
+    /// Name of the device, to be shown.
     pub adapter: String,
-    /// The model's name: its folder's or its repository's.
+    /// The model's name: that of its folder or of its repository.
     pub name: String,
-    /// Time from the first file to now.
+    /// Time from opening the first file until the engine was ready.
     pub load: Duration,
 }
 
-/// Opens the model with its text side, and completes the options: without a format, a `chat` takes the one that fits the
-/// model, and a text is plain.
+/// Opens the model with its text side, and completes the options: without a format, `chat` uses the one that fits the model,
+/// and `generate` uses plain text.
 ///
 /// # Errors
-/// What is wrong with a file, an option or the device.
+/// If a file, an option or the device cannot be used.
 pub async fn to_write(common: &Common, writing: &Writing, chat: bool) -> Result<(Opened, ModelText, ChatOptions)> {
     let start = Instant::now();
     let mut options = writing.options();
@@ -89,7 +89,7 @@ pub async fn to_write(common: &Common, writing: &Writing, chat: bool) -> Result<
     Ok((opened, text, options))
 }
 
-/// Where no chat template says how to talk to a model, its name decides. That is a guess, so it is told.
+/// Tells the user that the format is a guess from the model's name, because the model has no chat template.
 fn note_guess(name: &str, format: ChatFormat) {
     let guess = match format {
         ChatFormat::Instruct => {
@@ -103,7 +103,7 @@ fn note_guess(name: &str, format: ChatFormat) {
 /// Opens the model with its tokenizer.
 ///
 /// # Errors
-/// What is wrong with a file, an option or the device.
+/// If a file, an option or the device cannot be used.
 pub async fn with_tokenizer(common: &Common) -> Result<(Opened, Tokenizer)> {
     let start = Instant::now();
     let source = Source::open(common)?;
@@ -111,10 +111,10 @@ pub async fn with_tokenizer(common: &Common) -> Result<(Opened, Tokenizer)> {
     Ok((engine(common, source, 1, common.context, start).await?, tokenizer))
 }
 
-/// Opens the model; a tokenizer need not be there.
+/// Opens the model without its tokenizer, which need not exist.
 ///
 /// # Errors
-/// What is wrong with a file, an option or the device.
+/// If a file, an option or the device cannot be used.
 pub async fn without_tokenizer(common: &Common) -> Result<Opened> {
     let start = Instant::now();
     engine(common, Source::open(common)?, 1, common.context, start).await
@@ -129,11 +129,11 @@ pub async fn with_slots(common: &Common, slots: u32, context: Option<u32>) -> Re
     engine(common, Source::open(common)?, slots, context, start).await
 }
 
-/// Opens the model for a dry run: its config.json and the headers of its files are read, no weights are, and nothing is
+/// Opens the model for a dry run: config.json and the headers of the weight files are read, but no weights, and nothing is
 /// allocated on the device.
 ///
 /// # Errors
-/// What is wrong with a file, an option or the device.
+/// If a file, an option or the device cannot be used.
 pub async fn dry_run(common: &Common) -> Result<Opened> {
     let start = Instant::now();
     let source = Source::open(common)?;
@@ -167,14 +167,14 @@ async fn engine(common: &Common, source: Source, slots: u32, context: Option<u32
 
 fn options(common: &Common, loaded: &Loaded, slots: u32, context: Option<u32>) -> Result<EngineOptions> {
     let context = match (&common.arch, context) {
-        // Random weights were made for no length of text.
+        // Random weights were trained on no text, so no length is too long for them.
         (Some(_), Some(context)) => context,
         _ => loaded.model().config.context(context)?,
     };
     Ok(EngineOptions { slots, context, kv: common.kv(), clock: Some(seconds), ..Default::default() })
 }
 
-/// The device that the options name, and its name for people. A note tells if the CPU runs instead of a GPU.
+/// Opens the device that the options name. Returns it with its name. A note says if the CPU is used because there is no GPU.
 ///
 /// # Errors
 /// If there is no such device.
@@ -188,11 +188,11 @@ pub async fn device(common: &Common) -> Result<(Exec, String)> {
         }
         (Some(Device::Cpu), None) => cpu(),
         (device, _) => match quiet::during(common.verbose, Gpu::new(&common.gpu())).await {
-            // A GPU in software is slower than the CPU twins: it runs when it is asked for.
+            // A GPU in software is slower than the CPU twins, so it is used only on request.
             Ok(gpu) if gpu.info().kind == "cpu" && device.is_none() && asked.is_none() => {
                 let name = &gpu.info().name;
                 terminal::note(&format!(
-                    "note: the only GPU adapter is software ({name}), so the CPU runs the model; --device gpu uses it all the same. {INSTALL}"
+                    "note: the only GPU adapter is software ({name}), so the CPU runs the model; --device gpu uses it. {INSTALL}"
                 ));
                 cpu()
             }

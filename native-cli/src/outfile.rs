@@ -1,5 +1,5 @@
-//! Files that commands write. A file is written beside its place and renamed when it is whole, so an old one stays until then,
-//! whatever happens. What a long run has measured so far stands in `FILE.part`.
+//! Files that commands write. A file is written beside its place and renamed when it is complete. So an old file of that name
+//! stays until then, whatever happens. `FILE.part` holds what a long run has measured so far.
 
 use crate::args::Common;
 use crate::report::Usage;
@@ -9,10 +9,10 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
-/// Most unfinished runs that are kept beside one file.
+/// Most `.part` files of unfinished runs beside one file.
 const MOST_PARTS: u32 = 100;
 
-/// Where a path leads: links followed, also of a file that does not exist yet.
+/// The real path of a file, with links resolved. The file itself need not exist.
 fn place(path: &Path) -> io::Result<PathBuf> {
     match fs::canonicalize(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -27,7 +27,7 @@ fn folder(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// A terminal, a pipe or a device: it cannot be replaced, so it is written into.
+/// Whether a path is a terminal, a pipe or a device. Such a file cannot be replaced, so it is written directly.
 fn special(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|data| !data.is_file() && !data.is_dir())
 }
@@ -39,7 +39,7 @@ fn cannot(path: &Path) -> String {
 /// The files of `--model` and `--arch`, which no output may replace.
 pub fn inputs(common: &Common) -> Vec<PathBuf> {
     let entries = common.model.iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten().flatten();
-    // Others may lie there too, such as logits that were written before.
+    // Other files in the folder may be replaced, such as logits that an earlier run wrote.
     let known = |path: &PathBuf| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let weights = name.starts_with("model") && name.ends_with(".safetensors");
@@ -49,10 +49,10 @@ pub fn inputs(common: &Common) -> Vec<PathBuf> {
     entries.map(|entry| entry.path()).filter(known).chain(arch).collect()
 }
 
-/// Asks, before anything is computed, whether a file can be written. Nothing of it is changed.
+/// Checks, before anything is computed, whether a file can be written. The file is not changed.
 ///
 /// # Errors
-/// If it cannot, or if it is one of the `inputs`, or of the other outputs that are named among them.
+/// If it cannot be written, or if it is one of the `inputs`. Callers also put the run's other outputs among the `inputs`.
 pub fn check(path: &Path, inputs: &[impl AsRef<Path>]) -> Result<()> {
     if special(path) {
         return Ok(());
@@ -72,7 +72,7 @@ pub fn check(path: &Path, inputs: &[impl AsRef<Path>]) -> Result<()> {
     beside(&target).map(drop).with_context(|| cannot(path))
 }
 
-/// An empty file beside `target`, with the permissions of the one that it will replace.
+/// Makes an empty file beside `target`, with the permissions of the file that it will replace.
 fn beside(target: &Path) -> io::Result<tempfile::NamedTempFile> {
     let mut builder = tempfile::Builder::new();
     #[cfg(unix)]
@@ -91,12 +91,13 @@ fn replace(target: &Path, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
     file.persist(target).map_err(|error| error.error)?;
-    // The new name, too, survives a loss of power. Where folders cannot be opened, the system sees to it.
+    // This writes the new name to the disk, too, so that it survives a loss of power. Systems where folders cannot be opened do
+    // that by themselves.
     let _ = File::open(folder(target)).and_then(|folder| folder.sync_all());
     Ok(())
 }
 
-/// Writes a whole file: the old one stays if that fails.
+/// Writes a file completely. If that fails, the old file stays.
 ///
 /// # Errors
 /// If it cannot be written.
@@ -108,9 +109,9 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     written.with_context(|| cannot(path))
 }
 
-/// A file that a long run will write, and what it knows so far, line by line ([`Growing::add`]) or as a whole text
-/// ([`Growing::keep`]): in `FILE.part`, or `FILE.part2` where an earlier run that was
-/// killed left the first one behind.
+/// A file that a long run will write at its end. Until then, its results so far are in `FILE.part`, line by line
+/// ([`Growing::add`]) or as a whole text ([`Growing::keep`]). If a run that was killed has left a `FILE.part`, this one is
+/// `FILE.part2`, and so on.
 #[derive(Debug)]
 pub struct Growing {
     path: PathBuf,
@@ -122,12 +123,12 @@ pub struct Growing {
 struct Part {
     path: PathBuf,
     file: File,
-    /// Bytes that are whole.
+    /// Length of the complete lines, in bytes.
     len: u64,
 }
 
 impl Growing {
-    /// Makes the part. [`check`] comes first.
+    /// Makes the `.part` file. Call [`check`] first.
     ///
     /// # Errors
     /// If it cannot be made.
@@ -146,17 +147,18 @@ impl Growing {
                 Err(error) => return Err(error).with_context(|| cannot(&path)),
             }
         }
-        bail!("{MOST_PARTS} unfinished runs stand beside {} (.part). Remove those that you do not need", path.display())
+        bail!("{MOST_PARTS} unfinished runs lie beside {} (.part). Remove those that you do not need", path.display())
     }
 
-    /// Adds a line to the part. A line is in it as a whole or not at all.
+    /// Adds a line to the `.part` file, completely or not at all.
     ///
     /// # Errors
     /// If it cannot be written.
     pub fn add(&mut self, line: &str) -> Result<()> {
         let Some(Part { path, file, len }) = &mut self.part else { return Ok(()) };
         if let Err(error) = file.write_all(line.as_bytes()) {
-            // Half a line would be taken for a damaged file. If cutting it fails too, `compare` still leaves it out.
+            // Half a line would make the file look damaged, so it is cut off. If that fails, too, `compare` ignores the half
+            // line.
             let _ = file.set_len(*len);
             return Err(error).with_context(|| cannot(path));
         }
@@ -164,7 +166,7 @@ impl Growing {
         Ok(())
     }
 
-    /// Puts a whole text in the place of what the part holds.
+    /// Replaces the contents of the `.part` file.
     ///
     /// # Errors
     /// If it cannot be written.
@@ -175,7 +177,7 @@ impl Growing {
         Ok(())
     }
 
-    /// Writes the file and removes the part, which stays if that fails.
+    /// Writes the file and removes the `.part` file. If writing fails, the `.part` file stays.
     ///
     /// # Errors
     /// If it cannot be written.
@@ -189,7 +191,7 @@ impl Growing {
 }
 
 impl Drop for Growing {
-    /// A run that failed: what it knew is kept, and nothing is left of one that knew nothing.
+    /// After a run that failed: keeps the `.part` file if it holds results, and removes it if it is empty.
     fn drop(&mut self) {
         match &self.part {
             Some(Part { path, len: 0, .. }) => drop(fs::remove_file(path)),
@@ -220,7 +222,7 @@ mod tests {
         assert_eq!((names(folder.path()), fs::read_to_string(&path).unwrap().as_str()), (vec!["rows".into()], "old"));
         let mut first = Growing::new(&path).unwrap();
         first.add("1\n").unwrap();
-        // A run beside it, or after it was killed.
+        // A second run at the same time, or after the first was killed.
         let mut second = Growing::new(&path).unwrap();
         second.keep("a whole\n").unwrap();
         second.keep("text\n").unwrap();
@@ -237,7 +239,7 @@ mod tests {
             (vec!["rows".into(), "rows.part".into()], "new")
         );
         fs::remove_file(part).unwrap();
-        // Who knew nothing leaves nothing.
+        // An empty `.part` file is removed.
         drop(Growing::new(&path).unwrap());
         assert_eq!(names(folder.path()), ["rows"]);
     }
@@ -249,7 +251,7 @@ mod tests {
         fs::create_dir(folder.path().join("sub")).unwrap();
         fs::write(&input, "").unwrap();
         assert!(check(&folder.path().join("sub/../in"), &[&input]).unwrap_err().is::<Usage>());
-        // Two outputs of one name, neither of which exists.
+        // Two outputs of the same name, neither of which exists.
         assert!(check(&folder.path().join("out"), &[&other]).unwrap_err().is::<Usage>());
         check(&folder.path().join("out"), &[&input]).unwrap();
         assert!(check(folder.path(), &[&input]).is_err(), "a folder");
@@ -269,7 +271,7 @@ mod tests {
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert_eq!(fs::read_to_string(&file).unwrap(), "new");
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o640);
-        // A new file has what the user's mask leaves of the usual permissions.
+        // A new file gets the usual permissions, less those that the user's umask removes.
         let [new, usual] = ["new", "usual"].map(|name| folder.path().join(name));
         fs::write(&usual, "").unwrap();
         write(&new, b"").unwrap();

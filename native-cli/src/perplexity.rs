@@ -1,8 +1,8 @@
-//! `nemoflash perplexity`: how well a model predicts a text.
+//! `nemoflash perplexity`: measures how well a model predicts a text.
 //!
-//! The text is cut into windows of `--context` tokens that share nothing: a stride as long as the window. A window
-//! begins like a prompt, with meta tokens and the tokenizer's prefix (`<s>`, where it has one), and every token of the
-//! text that has another token in front of it in its window is scored. Perplexity is `exp(Σ -ln p / scored tokens)`.
+//! The text is cut into windows of `--context` tokens that do not overlap and share no state. A window begins like a prompt,
+//! with the meta tokens and the tokenizer's prefix (`<s>`, if it has one). Every token of the text that has another token in
+//! front of it in its window is scored. Perplexity is `exp(Σ -ln p / scored tokens)`.
 
 use crate::args::{Common, Perplexity};
 use crate::report::Exit;
@@ -11,19 +11,19 @@ use anyhow::Result;
 use nemoflash::{Engine, Error, Sampling, Tokenizer};
 use std::time::Instant;
 
-/// Longest text in bytes: it is held in memory.
+/// Longest text in bytes. The text is held in memory.
 const MAX_TEXT: u64 = 64 << 20;
 /// Bytes that are tokenised at a time; the tokenizer takes up to 2 MiB.
 const PART: usize = 1 << 20;
-/// Tokens of a window where nobody asks for another length.
+/// Default length of a window in tokens.
 const WINDOW: u32 = 2048;
-/// Tokens between two movements of the progress bar: the rows whose logits the engine computes at a time.
+/// Tokens that are scored at a time. The progress bar moves after each such piece.
 const PIECE: usize = 64;
 
 /// Runs the command.
 ///
 /// # Errors
-/// What is wrong with the text, an option or the model.
+/// If the text, an option or the model cannot be used.
 pub async fn run(common: &Common, args: &Perplexity) -> Result<Exit> {
     let text = lines::file(&args.text, &format!("--text {}", args.text.display()), MAX_TEXT)?;
     let (mut opened, tokenizer) = open::with_tokenizer(common).await?;
@@ -72,8 +72,8 @@ fn tokenize(tokenizer: &Tokenizer, mut text: &str, part: usize, most: usize) -> 
     Ok(ids)
 }
 
-/// Where a part of up to `part` bytes ends: in front of its last space between two letters, which begins a piece of its
-/// own in every split pattern of the family; without one, between two characters.
+/// Where a part of up to `part` bytes ends: in front of its last space between two letters. Every split pattern of the family
+/// begins a new piece there, so the cut changes no token. If there is no such space, the part ends between two characters.
 fn cut(text: &str, part: usize) -> usize {
     if text.len() <= part {
         return text.len();
@@ -84,7 +84,7 @@ fn cut(text: &str, part: usize) -> usize {
     text[..end].rmatch_indices(' ').map(|(at, _)| at).find(between).unwrap_or(end)
 }
 
-/// The sum over all windows.
+/// The scores of all windows together.
 struct Score {
     /// Sum of `-ln p`.
     nats: f64,
@@ -102,8 +102,8 @@ async fn score(engine: &mut Engine, ids: &[u32], prefix: &[u32], window: usize) 
             return Err(Error::Parameter { name: "--context", why }.into());
         }
     };
-    // Without a prefix, the first token has none in front of it. Of a longer prefix, all but the first are scored by
-    // the engine and dropped here.
+    // Without a prefix, the first token of the text has none in front of it and is not scored. If the prefix has several
+    // tokens, the engine scores all but its first one, and these scores are dropped here.
     let (first, dropped) = (usize::from(prefix.is_empty()), prefix.len().saturating_sub(1));
     let windows: Vec<&[u32]> = ids.chunks(each).filter(|text| text.len() > first).collect();
     if windows.is_empty() {
@@ -152,7 +152,7 @@ mod tests {
             assert_eq!(tokenize(&tokenizer, TEXT, part, usize::MAX).unwrap(), whole, "{part}");
         }
         assert_eq!(tokenize(&tokenizer, TEXT, 100, 77).unwrap(), whole[..77]);
-        // Cut anywhere, they are others.
+        // Negative control: a cut at any other place changes the tokens.
         let middle = TEXT.split_at(1003);
         let two = [middle.0, middle.1].map(|half| tokenizer.encode(half, false).unwrap()).concat();
         assert_ne!(two, whole);
@@ -162,7 +162,7 @@ mod tests {
     fn cuts_are_in_front_of_a_space_between_letters() {
         assert_eq!(cut("ab cd. ef\n gh", 12), 2);
         assert_eq!(cut("ab cd", 5), 5);
-        // No such space: between two characters.
+        // Without such a space, the cut is between two characters.
         assert_eq!(cut("a\u{e4}\u{e4}", 4), 3);
         assert_eq!(cut(&" ".repeat(10), 7), 7);
     }

@@ -1,4 +1,4 @@
-//! `nemoflash profile`: the two latency studies of the paper, for this device.
+//! `nemoflash profile`: repeats the paper's two studies of latency on this device.
 
 mod depth_width;
 mod lab;
@@ -25,8 +25,8 @@ use std::path::PathBuf;
 /// Runs the command.
 ///
 /// # Errors
-/// What is wrong with an option or the device; after everything has been written, if nothing was measured or the table predicts
-/// a held-out stack worse than it promises.
+/// If an option or the device cannot be used. After everything has been written: if nothing was measured, or if the error of a
+/// prediction for a held-out stack is above the limit.
 pub async fn run(common: &Common, profile: &Profile) -> Result<Exit> {
     let output = profile.study.output();
     let mut used: Vec<PathBuf> = profile.study.points_file().into_iter().collect();

@@ -1,4 +1,4 @@
-//! `nemoflash quantize`: a model's folder with its matrices in 4 or 8 bits, in the layout of MLX.
+//! `nemoflash quantize`: writes a model's folder with its matrices in 4 or 8 bits, in the layout of MLX.
 
 use crate::args::{Common, Quantize};
 use crate::folder::{Entry, Folder};
@@ -14,14 +14,14 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hasher as _};
 use std::path::Path;
 
-/// Names in a checkpoint.
+/// Names of tensors in a checkpoint.
 const HEAD: &str = "lm_head.weight";
 const EMBED: &str = "model.embed_tokens.weight";
 
-/// What becomes of a tensor.
+/// A tensor that is read, and what is done with it.
 struct Job {
     tensor: Tensor,
-    /// Its file and its bytes there.
+    /// Its place: the index of its file, its first byte there, and the byte behind its last one.
     at: (usize, u64, u64),
     dtype: Dtype,
     quantise: bool,
@@ -30,7 +30,7 @@ struct Job {
 /// Runs the command.
 ///
 /// # Errors
-/// What is wrong with the model or the options, and if the folder cannot be written.
+/// If the model or the options cannot be used, or the folder cannot be written.
 pub fn run(common: &Common, args: &Quantize) -> Result<Exit> {
     let quant = Quant::new(args.bits, args.group_size);
     quant.validate()?;
@@ -40,13 +40,13 @@ pub fn run(common: &Common, args: &Quantize) -> Result<Exit> {
     let config = Config::resolve(&input.config, &input.headers)?;
     config.check(&input.headers)?;
     if config.quantization.is_some() {
-        bail!("{name} is quantised already. Quantise the original, in bf16");
+        bail!("{name} is quantised already. Quantise the original model");
     }
     let jobs = jobs(&mut input, &config, quant)?;
     let entries: Vec<Entry> = jobs.iter().flat_map(|job| outputs(job, quant)).collect();
     let folder = Folder::create(&args.out, place.as_deref())?;
     let bar = terminal::bar("quantising", jobs.iter().map(|job| job.at.2 - job.at.1).sum(), true);
-    // A quantised tensor is three: scales and biases come out of the pass that writes the integers.
+    // A quantised tensor becomes three tensors. Scales and biases are computed while the integers are written.
     let (mut scales, mut biases) = (vec![], vec![]);
     let order: Vec<(usize, Part)> = jobs
         .iter()
@@ -110,7 +110,7 @@ enum Part {
     Biases,
 }
 
-/// Every tensor that the model needs. A head that is the tied embedding once more is left out.
+/// Every tensor that the model needs. A head that repeats the tied embedding is left out.
 ///
 /// # Errors
 /// If reading fails.
@@ -145,7 +145,7 @@ fn jobs(input: &mut Tensors, config: &Config, quant: Quant) -> Result<Vec<Job>> 
     Ok(jobs.collect())
 }
 
-/// The tensors that are written for one that is read.
+/// The tensors that are written for one tensor that is read.
 fn outputs(job: &Job, quant: Quant) -> Vec<Entry> {
     let Tensor { name, shape, .. } = &job.tensor;
     if !job.quantise {
@@ -169,8 +169,8 @@ fn size_of(entries: &[Entry]) -> u64 {
     entries.iter().map(Entry::bytes).sum()
 }
 
-/// config.json with the block that MLX writes, under both of the names that it writes it. All else stays as it is, what
-/// only Python reads (`Infinity`) too.
+/// config.json with the block that MLX writes, under both names that MLX gives it. The text is otherwise unchanged, so numbers
+/// that only Python reads (`Infinity`) stay as they are.
 fn with_quantization(config: &[u8], quant: Quant) -> Result<String> {
     let text = lines::utf8(config.to_vec(), "config.json")?;
     let end = text.rfind('}').context("config.json does not end with }. Use the checkpoint's own file")?;

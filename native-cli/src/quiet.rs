@@ -1,9 +1,9 @@
-//! Silence while drivers are opened: Vulkan's loader and its layers write warnings of their own to stderr (without a
-//! desktop session, Mesa even prints a line that begins with `error:`), and nobody who runs a model needs them.
+//! Hides what drivers write to stderr while they are opened. Vulkan's loader and its layers write warnings that nobody who runs
+//! a model needs. Without a desktop session, Mesa even prints a line that begins with `error:`.
 
 use std::future::Future;
 
-/// Runs `task` with stderr closed to everyone; with `verbose`, as it is.
+/// Runs `task` while stderr leads to nowhere. With `verbose`, stderr stays as it is.
 pub async fn during<T>(verbose: bool, task: impl Future<Output = T>) -> T {
     if !verbose {
         stderr::begin();
@@ -13,7 +13,7 @@ pub async fn during<T>(verbose: bool, task: impl Future<Output = T>) -> T {
     result
 }
 
-/// Gives stderr back, if it is away.
+/// Restores stderr, if it is redirected.
 pub fn end() {
     stderr::end();
 }
@@ -25,10 +25,10 @@ mod stderr {
     use std::os::fd::{AsFd as _, OwnedFd};
     use std::sync::{Mutex, PoisonError};
 
-    /// The real stderr while it is away.
+    /// The real stderr while it is redirected.
     static AWAY: Mutex<Option<OwnedFd>> = Mutex::new(None);
 
-    // Where one of these calls fails, the noise is heard: no reason to stop.
+    // If one of these calls fails, the drivers' output is visible, which does no harm.
 
     pub fn begin() {
         let saved = io::stderr().as_fd().try_clone_to_owned();

@@ -14,14 +14,14 @@ Exit codes:
   101  a bug in nemoflash; please report the line on stderr
   130  stopped by Ctrl-C; what was written before is kept";
 
-/// Ends that are not errors.
+/// How a run ended without an error that stopped it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
     /// Everything was done.
     Done,
-    /// A part of it failed; each failure was told when it happened.
+    /// A part of the run failed. Each failure was printed when it happened.
     Failed,
-    /// Ctrl-C.
+    /// Ctrl-C stopped the run.
     Interrupted,
 }
 
@@ -30,7 +30,7 @@ pub enum Exit {
 #[error("{0}")]
 pub struct Usage(pub String);
 
-/// The exit code of a run, after its error has been printed.
+/// Prints the error of a run, if there is one, and returns the exit code.
 pub fn exit(result: anyhow::Result<Exit>) -> ExitCode {
     let error = match result {
         Ok(Exit::Done) => return ExitCode::SUCCESS,
@@ -62,15 +62,15 @@ fn cut(message: &str) -> String {
     format!("{} … {}", &message[..begin], &message[end..])
 }
 
-/// What clap has to say: help and version on stdout, mistakes on stderr.
+/// Prints what clap returns: help and version on stdout, errors on stderr.
 pub fn usage(error: &clap::Error) -> ExitCode {
-    // Nobody is left to hear of a failed write.
+    // If printing fails, there is no place to report that.
     let _ = error.print();
     let _ = io::stdout().flush();
     ExitCode::from(if error.use_stderr() { 2 } else { 0 })
 }
 
-/// A panic is a bug of ours: one line that can be reported, no backtrace.
+/// Prints a panic, which is a bug of this program, as one line that can be reported, without a backtrace.
 pub fn panics_in_one_line() {
     std::panic::set_hook(Box::new(|info| {
         let what = info.payload_as_str().unwrap_or("no message").replace('\n', " ");

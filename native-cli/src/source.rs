@@ -1,4 +1,4 @@
-//! Where a model comes from: built in, a folder, the hub, or nowhere (`--arch`).
+//! Where a model comes from: it is built in, in a folder, on the hub, or has random weights (`--arch`).
 
 mod tensors;
 
@@ -19,23 +19,23 @@ use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom};
 use std::iter;
 use std::path::{Path, PathBuf};
 
-/// Longest JSON file that is read; each reader has a bound of its own below it.
+/// Longest JSON file that is read, in bytes. Each reader has a lower limit of its own.
 pub const MAX_JSON: u64 = 64 << 20;
 /// Bytes of weights that are read at a time.
 ///
-/// Weights are read, not memory-mapped: the device gets a copy in any case, a file that shrinks or a disk that fails
-/// is then an error and not a signal, and the program needs no `unsafe`.
+/// Weights are read and not memory-mapped. The device gets a copy in any case. If a file shrinks or a disk fails, that is an
+/// error and not a signal that kills the process. And the program needs no `unsafe`.
 const PIECE: usize = 8 << 20;
 
-/// The files of a model.
+/// The file with the model's shape.
 pub const CONFIG: &str = "config.json";
-/// Not needed where ids go in and come out.
+/// The tokenizer. It is not needed for runs on token ids.
 pub const TOKENIZER: &str = "tokenizer.json";
-/// All weights, or else
+/// All weights, if they are in one file.
 pub const WEIGHTS: &str = "model.safetensors";
-/// the list of the files that hold them.
+/// The list of weight files, if there are several.
 pub const INDEX: &str = "model.safetensors.index.json";
-/// What ends a text, and how tokens are chosen.
+/// The tokens that end a text, and defaults of sampling.
 pub const GENERATION: &str = "generation_config.json";
 
 /// The small files of a model, beside config.json.
@@ -47,15 +47,16 @@ pub const SMALL: [&str; 6] = [
     "chat_template.json",
     "special_tokens_map.json",
 ];
-/// What goes along with a model wherever it goes.
+/// Files that are copied with a model, such as its licence.
 const PAPERS: [&str; 2] = ["LICENSE", "README.md"];
 
-/// Which of the small files a run reads. The others need not be there, and none of them is fetched.
+/// Which of the small files a run reads. The others need not exist, and are not downloaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reads {
-    /// All that the model has.
+    /// All small files of the model.
     All,
-    /// Text without a chat template. `greedy`: whatever the model says, the most probable token is taken.
+    /// Only those for text without a chat template. `greedy` says that the most probable token is always taken, so the model's
+    /// own defaults of sampling are not needed.
     Plain { greedy: bool },
 }
 
@@ -65,8 +66,8 @@ impl Reads {
         self == Reads::All || [TOKENIZER, GENERATION].contains(&name)
     }
 
-    /// Whether the run opens a connection to learn if the model has this file. Greedy text runs without: config.json
-    /// names its end, too.
+    /// Whether the run asks the hub if the model has this file. Greedy text does without generation_config.json, because
+    /// config.json also names the token that ends a text.
     pub fn asks_for(self, name: &str) -> bool {
         self.file(name) && !(self == Reads::Plain { greedy: true } && name == GENERATION)
     }
@@ -75,9 +76,9 @@ impl Reads {
 /// A model's files.
 #[derive(Debug)]
 pub struct Source {
-    /// For people: the folder's name, or the repository's.
+    /// The model's name: that of its folder or of its repository.
     pub name: String,
-    /// Where it lies, unless it is built in.
+    /// Its folder, unless it is built in.
     folder: Option<PathBuf>,
     /// `config.json`.
     config: Vec<u8>,
@@ -87,7 +88,7 @@ pub struct Source {
 
 #[derive(Debug)]
 enum Weights {
-    /// None: they are made on the device.
+    /// Random weights, which are made on the device.
     Random,
     BuiltIn(&'static [u8]),
     File {
@@ -105,7 +106,8 @@ pub enum Place<'a> {
 }
 
 impl Place<'_> {
-    /// A folder that exists comes first. Nothing is the built-in model.
+    /// Reads `--model`. A folder that exists has precedence over a model of the hub. Without `--model` the result is `None`:
+    /// the built-in model.
     ///
     /// # Errors
     /// If it is neither a folder nor an id.
@@ -134,15 +136,15 @@ impl Place<'_> {
 }
 
 impl Source {
-    /// The model that `--model` names, downloaded if it must be, or the built-in one.
+    /// Opens the model that `--model` names, or the built-in one. A model of the hub is downloaded if it is not in the cache.
     ///
     /// # Errors
-    /// If a file is missing, is no file, or cannot be read or downloaded.
+    /// If a file is missing, is not an ordinary file, or cannot be read or downloaded.
     pub fn open(common: &Common) -> Result<Source> {
         Source::open_for(common, Reads::All)
     }
 
-    /// As [`Source::open`], for a run that reads these files.
+    /// As [`Source::open`], for a run that reads only these of the small files.
     ///
     /// # Errors
     /// The same.
@@ -160,7 +162,7 @@ impl Source {
         }
     }
 
-    /// The folder of its files, unless they are built in or made.
+    /// The folder of its files. None if the model is built in or has random weights.
     pub fn place(&self) -> Option<&Path> {
         self.folder.as_deref()
     }
@@ -183,7 +185,7 @@ impl Source {
         Ok(Source { name, folder: Some(folder.to_owned()), config, weights, reads })
     }
 
-    /// The small files beside config.json and the weights: name and bytes of those that are there.
+    /// Names and bytes of the small files that exist beside config.json and the weights.
     ///
     /// # Errors
     /// If one cannot be read.
@@ -241,7 +243,7 @@ impl Source {
     /// Prepares a dry run of the model on a device with these limits and features, see [`Loaded::dry_run`].
     ///
     /// # Errors
-    /// As there, and if a header cannot be read.
+    /// As [`Loaded::dry_run`], and if a header cannot be read.
     pub async fn dry_run(self, caps: &Caps, options: LoadOptions) -> Result<Loaded> {
         let (config, headers) = match self.weights[..] {
             [Weights::Random] => (self.config, vec![]),
@@ -253,7 +255,7 @@ impl Source {
         Ok(Loaded::dry_run(caps, &config, &headers, options).await?)
     }
 
-    /// Loads the weights onto a device, and tells bytes done and bytes in all.
+    /// Loads the weights onto a device. `on_progress` gets the bytes that are loaded and the total number of bytes.
     ///
     /// # Errors
     /// As the loader's, and if reading fails.
@@ -273,7 +275,7 @@ impl Source {
             let weights = &mut self.weights[file];
             let bytes = weights.at(file, offset, &mut window)?;
             if bytes.is_empty() {
-                // The file ends here; the loader says what is missing.
+                // The file ends too early. `finish` says what is missing.
                 break;
             }
             let progress = loader.push(bytes).await.map_err(|error| weights.name_in(error))?;
@@ -306,7 +308,7 @@ impl Weights {
         }
     }
 
-    /// Says which file a broken checkpoint's error is about.
+    /// Adds the file's name to an error about a damaged checkpoint.
     fn name_in(&self, error: Error) -> anyhow::Error {
         match (self, &error) {
             (Weights::File { name, .. }, Error::Checkpoint { .. }) => anyhow::Error::new(error).context(name.clone()),
@@ -339,9 +341,9 @@ impl Window {
     }
 }
 
-/// What the model in a folder is called: as the folder is, or as the repository is whose snapshot it is in the hub's
-/// cache. A chat format may hang on that name, so a link must not hide it: a name on the way that tells the format is
-/// taken before a real one that does not.
+/// The name of the model in a folder: the name of the folder, or of the repository if the folder is a snapshot in the hub's
+/// cache. The chat format may depend on the name, so a link must not hide it. If the real folder's name does not tell the
+/// format, but the name of a link to it does, the link's name is taken.
 fn called(folder: &Path) -> String {
     let whole = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
     let name = |path: &Path| match hub::repository(path) {
@@ -349,19 +351,20 @@ fn called(folder: &Path) -> String {
         None => Some(path.file_name()?.to_string_lossy().into_owned()),
     };
     let real = name(&whole).unwrap_or_else(|| whole.display().to_string());
-    // Behind a slash, a link is no link. No system follows more than 40 of them.
+    // `components` removes a slash at the end, with which a link would not be read as a link. No system follows more than 40
+    // links.
     let given = folder.components().as_path().to_owned();
     let links = iter::successors(Some(given), |link| Some(link.parent()?.join(fs::read_link(link).ok()?))).take(40);
     let mut names = iter::once(real.clone()).chain(links.filter_map(|link| name(&link)));
     names.find(|name| ChatFormat::by_name(name) != ChatFormat::Text).unwrap_or(real)
 }
 
-/// Whether a folder has something of this name. A link to nothing is something: what it should lead to is missed.
+/// Whether there is anything at this path. A broken link counts, too: the file that it should lead to is missing.
 fn is_there(path: &Path) -> bool {
     !path.symlink_metadata().is_err_and(|error| error.kind() == ErrorKind::NotFound)
 }
 
-/// The files that hold a folder's weights, whether they are there or not.
+/// The names of the files that hold a folder's weights. The files themselves may be missing.
 ///
 /// # Errors
 /// If the list of them cannot be read.
@@ -373,7 +376,8 @@ pub fn weight_names(folder: &Path) -> Result<Vec<String>> {
     }
 }
 
-/// Opens an ordinary file. Anything else (a folder, a pipe that never ends) is refused unopened.
+/// Opens an ordinary file, and returns it with its length. A folder, or a pipe that may never end, is refused before it is
+/// opened.
 pub fn open(path: &Path) -> Result<(File, u64)> {
     let shown = path.display();
     let next = "A model folder holds config.json, tokenizer.json, and model.safetensors or \

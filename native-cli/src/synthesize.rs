@@ -1,4 +1,4 @@
-//! `nemoflash synthesize`: a folder with random weights, of a published shape.
+//! `nemoflash synthesize`: writes a folder of random weights with the shape of `--arch`.
 
 use crate::args::{Common, Synthesize};
 use crate::folder::{Entry, Folder};
@@ -8,13 +8,13 @@ use anyhow::Result;
 use nemoflash::checkpoint::Dtype;
 use nemoflash::{Config, Synthetic, tokenizer_json};
 
-/// Words that are made at a time.
+/// 32-bit words that are made at a time. Each holds two bf16 numbers.
 const PIECE: usize = 1 << 20;
 
 /// Runs the command.
 ///
 /// # Errors
-/// Without `--arch`, and if the folder cannot be written.
+/// If `--arch` is missing, or the folder cannot be written.
 pub fn run(common: &Common, args: &Synthesize) -> Result<Exit> {
     let Some(shape) = &common.arch else {
         return Err(Usage(

@@ -1,18 +1,18 @@
-//! stdout and stderr: the only place that writes to them.
+//! The only module that writes to stdout and stderr.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::borrow::Cow;
 use std::io::{self, BufRead as _, ErrorKind, IsTerminal as _, Read as _, Write as _};
 
-/// Nobody reads stdout any more.
+/// The reader of stdout has closed the pipe.
 #[derive(Debug, thiserror::Error)]
 #[error("the reader of the output went away")]
 pub struct Closed;
 
-/// Writes to stdout, at once.
+/// Writes to stdout without buffering.
 ///
 /// # Errors
-/// [`Closed`] if the pipe is closed; other failures with a message.
+/// [`Closed`] if the reader has closed the pipe. Other errors have a message.
 pub fn print(text: &str) -> anyhow::Result<()> {
     let text = if io::stdout().is_terminal() { harmless(text) } else { Cow::Borrowed(text) };
     let mut stdout = io::stdout().lock();
@@ -22,12 +22,12 @@ pub fn print(text: &str) -> anyhow::Result<()> {
     })
 }
 
-/// Writes a line to stderr. That nobody reads it is no reason to stop.
+/// Writes a line to stderr. A failure to write is ignored.
 pub fn note(line: &str) {
     let _ = writeln!(io::stderr(), "{}", harmless(line));
 }
 
-/// Whether a person reads stderr.
+/// Whether stderr is a terminal, so that a person reads it.
 pub fn watched() -> bool {
     io::stderr().is_terminal()
 }
@@ -39,7 +39,7 @@ pub fn note_if_watched(line: &str) {
     }
 }
 
-/// Asks a person; nothing where there is none.
+/// Asks the user a question that is answered by yes or no. None if nobody can answer.
 pub fn confirm(question: &str) -> Option<bool> {
     if !watched() || !io::stdin().is_terminal() {
         return None;
@@ -50,8 +50,8 @@ pub fn confirm(question: &str) -> Option<bool> {
     Some(read.is_ok() && matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
 }
 
-/// Text from a model or a file must not steer the terminal: control characters other than line breaks and tabs are
-/// shown as what they are.
+/// Makes text from a model or a file harmless for the terminal: control characters other than line breaks and tabs are replaced
+/// by visible ones.
 fn harmless(text: &str) -> Cow<'_, str> {
     let steers = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
     if !text.contains(steers) {

@@ -1,13 +1,13 @@
-//! Options that a command would ignore: it refuses them, because whoever gives one expects something of it.
+//! Refuses options that a command would ignore, because whoever gives an option expects that it does something.
 
 use crate::args::Generate;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args as _, Command, Error};
 
-/// Of the options of every command, those that say which model and what becomes of its weights,
+/// Those options of every command that choose the model and the format of its weights.
 const MODEL: [&str; 6] = ["model", "arch", "weights", "keep_logits", "revision", "accept_license"];
-/// and those that say where and how it runs.
+/// Those options of every command that say where and how the model runs.
 const RUN: [&str; 6] = ["device", "backend", "adapter", "deny", "kv", "context"];
 
 /// The options of every command that this one ignores.
@@ -15,18 +15,18 @@ fn ignored(name: &str) -> Vec<&'static str> {
     match name {
         "devices" => [&MODEL[..], &RUN].concat().into_iter().filter(|id| *id != "backend").collect(),
         "compare" | "completions" | "man" => [&MODEL[..], &RUN].concat(),
-        // The weights are looked at in the files, where they lie.
+        // `verify` reads only the files.
         "verify" => [&["arch", "weights", "keep_logits", "accept_license"][..], &RUN].concat(),
-        // It asks a few tokens only, of the built-in model and of `--model`.
+        // `doctor` asks the built-in model and the one of `--model` only for a few tokens.
         "doctor" => vec!["arch", "context"],
-        // It makes its stacks itself.
+        // `profile` makes its own stacks.
         "profile" => vec!["model", "arch", "revision", "accept_license"],
         _ => vec![],
     }
 }
 
-/// Refuses options that would do nothing: options of `generate` in front of another command, and those of every command that
-/// this one ignores.
+/// Refuses options that would do nothing: options of `generate` in front of another command, and options of every command that
+/// this command ignores.
 ///
 /// # Errors
 /// Names the first such option.

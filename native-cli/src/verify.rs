@@ -1,4 +1,4 @@
-//! `nemoflash verify`: whether a model's files are what they should be.
+//! `nemoflash verify`: checks whether a model's files are complete and undamaged.
 
 use crate::args::Common;
 use crate::devices::table;
@@ -16,14 +16,14 @@ use std::fs::{self, File};
 use std::io::{Read as _, Seek as _};
 use std::path::{Path, PathBuf};
 
-/// What was found about a file.
+/// The result for one file.
 #[derive(Debug, Serialize)]
 struct Check {
     file: String,
     state: State,
-    /// Where its bytes are.
+    /// The real path of its bytes, with links resolved.
     path: PathBuf,
-    /// The checksum that it was held against: only downloads have one.
+    /// The checksum that it was compared with. Only downloads have one.
     checksum: Option<String>,
     why: Option<String>,
 }
@@ -68,7 +68,8 @@ pub fn run(common: &Common) -> Result<Exit> {
     }
 }
 
-/// Checks the files of a folder; in the cache (`linked`), all of them, and against the checksums in their links.
+/// Checks the files of a folder. In the hub's cache (`linked`), all files are checked, and compared with the checksums in their
+/// links.
 fn check(folder: &Path, linked: bool) -> Result<Vec<Check>> {
     let there = || fs::read_dir(folder)?.collect::<Result<Vec<_>, _>>();
     let there = there().with_context(|| format!("cannot list {}. Check its permissions", folder.display()))?;
@@ -99,7 +100,7 @@ fn check(folder: &Path, linked: bool) -> Result<Vec<Check>> {
         checks.push(Check { file: name, state, path, checksum, why: found.err().map(|error| format!("{error:#}")) });
     }
     bar.finish_and_clear();
-    // Each file may be good and they still do not belong together.
+    // Even if each file is good, the files may not belong together.
     let known = weights.is_ok() && checks.iter().all(|check| check.state == State::Ok);
     if let (true, Some(config)) = (known, checks.iter_mut().find(|check| check.file == CONFIG)) {
         let json = source::read(&folder.join(CONFIG))?;
@@ -115,7 +116,7 @@ fn checksum(place: &Path) -> Option<Etag> {
     Etag::new(fs::read_link(place).ok()?.file_name()?.to_str()?)
 }
 
-/// Checks one file by its checksum and by what its kind must hold.
+/// Checks one file: its checksum, if there is one, and the contents that a file of its kind must have.
 fn one(place: &Path, name: &str, etag: Option<&Etag>, bar: &ProgressBar) -> Result<Option<Header>> {
     let (mut file, len) = source::open(place)?;
     if let Some(etag) = etag {

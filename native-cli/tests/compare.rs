@@ -156,27 +156,27 @@ fn agreement(said: &[(&[u32], Gate)]) -> (String, String) {
 #[test]
 fn devices_are_held_against_each_other() {
     use Gate::{Failed, NotRun, Passed};
-    // One that had a shorter context says as many of them as it can.
+    // A device with a shorter context gives fewer tokens. Only those are compared.
     let (out, page) = agreement(&[(&[5, 6, 7, 8], Passed), (&[5, 6, 7], Passed), (&[5, 6, 7, 8], NotRun)]);
     assert!(out.contains("\nAll 3 devices say the same 3 tokens.\n"), "{out}");
     for words in ["<td>right</td><td>4 tokens</td>", "<td>right</td><td>the same 3 as A</td>", "<td>not checked</td>"] {
         assert!(page.contains(words), "no {words}");
     }
-    assert!(!page.contains("OTHER than") && page.contains("<li>All 3 devices say the same 3 tokens.</li>"));
+    assert!(!page.contains("DIFFERENT from") && page.contains("<li>All 3 devices say the same 3 tokens.</li>"));
     // Negative control: another token, first at the end and then before it; and wrong golden tokens, which nobody is held against.
     let (out, page) = agreement(&[(&[9, 9], Failed), (&[5, 6, 7], Passed), (&[5, 6, 8], Passed)]);
-    let words = "Not all devices say the same tokens: others than llvmpipe, vulkan, native say NVIDIA H100 80GB HBM3, vulkan, \
-                 native from token 1 on, CPU, native from token 3 on.";
+    let words = "Not all devices say the same tokens. These differ from llvmpipe, vulkan, native: NVIDIA H100 80GB HBM3, \
+                 vulkan, native from token 1 on, CPU, native from token 3 on.";
     assert!(out.contains(words), "{out}");
-    assert!(page.contains("<td class=\"bad\">WRONG</td><td class=\"bad\">OTHER than B, from token 1 of 2 on</td>"));
-    assert!(page.contains("<td>right</td><td class=\"bad\">OTHER than B, from token 3 of 3 on</td>"));
-    // Files of before tell nothing, and one alone agrees with nobody.
+    assert!(page.contains("<td class=\"bad\">WRONG</td><td class=\"bad\">DIFFERENT from B, from token 1 of 2 on</td>"));
+    assert!(page.contains("<td>right</td><td class=\"bad\">DIFFERENT from B, from token 3 of 3 on</td>"));
+    // Older files have no tokens, and one device alone has no other to agree with.
     let (out, page) = agreement(&[(&[], NotRun), (&[], NotRun)]);
     assert!(!out.contains("devices say") && !page.contains("The same tokens"), "{out}");
     let (out, _) = agreement(&[(&[], NotRun), (&[1, 2], NotRun)]);
     assert!(
         out.contains(
-            "Only llvmpipe, vulkan, native told its tokens: there is nothing to hold them against; 1 told none."
+            "Only llvmpipe, vulkan, native gave tokens: there are no others to compare them with; 1 gave none."
         ),
         "{out}"
     );

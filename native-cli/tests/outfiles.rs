@@ -119,8 +119,8 @@ fn a_missing_page_or_browser_is_told_first() {
     let folder = tempfile::tempdir().unwrap();
     let page = text(folder.path());
     let bench = ["bench", "-p0", "-n4", "-r1", "--skip=gate,load", "--browser=/no/such/browser", "--page", page];
-    cpu(&bench).refused(1, &["holds no built page"]);
+    cpu(&bench).refused(1, &["holds no built web demo"]);
     fs::write(folder.path().join("index.html"), "").unwrap();
     cpu(&bench).refused(1, &["cannot start /no/such/browser"]);
-    cpu(&[&bench[..], &["--arch", "qwen3-0.6b"]].concat()).refused(1, &["a page has no random weights"]);
+    cpu(&[&bench[..], &["--arch", "qwen3-0.6b"]].concat()).refused(1, &["the web demo has no random weights"]);
 }

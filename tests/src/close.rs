@@ -1,8 +1,8 @@
-//! Comparison of numbers that no operator's check holds.
+//! Comparison of numbers that are not the output of a single operator.
 
 use nemoflash::check::rms_ratio;
 
-/// [`rms_ratio`], and one line that tells it.
+/// Computes [`rms_ratio`] and prints it in one line.
 ///
 /// # Errors
 /// As [`rms_ratio`].

@@ -1,4 +1,4 @@
-//! Every device of the machine, with everything it can do and with everything denied.
+//! Every device of the machine, with all of its features and with fewer.
 
 use crate::spoil::spoil;
 use nemoflash::{AdapterInfo, Caps, Deny, Error, Exec, Gpu, GpuOptions};
@@ -9,13 +9,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// How much of an adapter is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Everything, and products of many rows by cooperative matrices, which round to f16: where the adapter has them.
+    /// All features, for adapters with cooperative matrices. Products of many rows use these, which round to f16.
     Coopmat,
-    /// Everything else it offers: exact arithmetic.
+    /// All features except cooperative matrices, so that arithmetic is exact.
     Full,
-    /// Its limits, but neither f16 nor subgroups.
+    /// The adapter's limits, but neither f16 nor subgroups.
     Plain,
-    /// Neither of these, and the limits that every WebGPU device has.
+    /// Neither f16 nor subgroups, and only the limits that every WebGPU device has.
     Floor,
 }
 
@@ -43,16 +43,16 @@ impl fmt::Display for Target {
 /// An open device.
 #[derive(Debug)]
 pub struct Device {
-    /// What it is.
+    /// Its name, for messages.
     pub label: String,
     /// How it is used.
     pub mode: Mode,
-    /// Itself.
+    /// The device itself.
     pub exec: Exec,
 }
 
 impl Target {
-    /// Opens the device; on it, workgroup memory begins as NaN.
+    /// Opens the device. Kernels on it begin by filling their workgroup memory with NaN (see `spoil`).
     ///
     /// # Errors
     /// As [`Gpu::new`].
@@ -72,14 +72,15 @@ impl Target {
     }
 }
 
-/// Held while a driver is opened. Test threads that opened NVIDIA's driver (580.159.04) at once made it crash.
+/// A lock that is held while a driver is opened. NVIDIA's driver (580.159.04) crashed when several test threads opened it at
+/// once.
 fn one_at_a_time() -> MutexGuard<'static, ()> {
     static OPENING: Mutex<()> = Mutex::new(());
     OPENING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Device {
-    /// The device's capabilities in a few words.
+    /// The device's capabilities as a short text.
     pub fn summary(&self) -> String {
         let Caps { f16, subgroup, coopmat, max_binding, .. } = self.exec.caps();
         format!(
@@ -90,11 +91,10 @@ impl Device {
     }
 }
 
-/// Every adapter in every mode. Where the machine has no adapter, `suite` says that it was not run, and
-/// fails if the variable `CI` is set.
+/// Every adapter in every mode. If the machine has no adapter, a line says that `suite` was not run.
 ///
 /// # Panics
-/// Without an adapter under `CI`.
+/// If there is no adapter and the variable `CI` is set.
 pub fn targets(suite: &str) -> Vec<Target> {
     let adapters = {
         let _one = one_at_a_time();
@@ -116,8 +116,8 @@ pub fn targets(suite: &str) -> Vec<Target> {
     }
 }
 
-/// The targets in one of these modes. Where adapters have none of them, that is told and counts as not run: a check that ran on
-/// nothing is not a pass.
+/// The targets in one of these modes. If there are adapters but none has such a mode, a line says that `suite` was not run: a
+/// check that ran on no device has not passed.
 ///
 /// # Panics
 /// As [`targets`].
@@ -126,22 +126,22 @@ pub fn targets_in(suite: &str, modes: &[Mode]) -> Vec<Target> {
     let adapters = !all.is_empty();
     let some: Vec<Target> = all.into_iter().filter(|target| modes.contains(&target.mode)).collect();
     if some.is_empty() && adapters {
-        // No machine has every mode, so this is no failure under `CI`.
+        // No machine has every mode, so this is not a failure even if `CI` is set.
         loud(&format!("not run: {suite}: no adapter here has the mode {modes:?}"));
     }
     some
 }
 
-/// Says on stderr, past the capture of test output, that something could not be tested here.
+/// Prints on stderr, even if the test runner captures output, that something could not be tested here.
 ///
 /// # Panics
-/// If the variable `CI` is set: there, everything must run.
+/// If the variable `CI` is set, because then everything must run.
 pub fn not_run(suite: &str, why: &str) {
     loud(&format!("not run: {suite}: {why}"));
     assert!(std::env::var_os("CI").is_none(), "{suite}: not run ({why}), and CI is set");
 }
 
-/// A line on stderr that the test runner does not hide.
+/// Prints a line on stderr that the test runner does not hide.
 pub fn loud(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }

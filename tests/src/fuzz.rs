@@ -1,4 +1,4 @@
-//! What the fuzz targets do with bytes (`fuzz/`), so that the suites can do it with the corpus. A fault is a panic.
+//! What the fuzz targets (`fuzz/`) do with their input. The suites do the same with the corpus. A fault is a panic.
 
 use nemoflash::checkpoint::{Header, MAX_FILES, MAX_RANK, MAX_TENSORS};
 use nemoflash::config::BlockKind;
@@ -12,15 +12,15 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::OnceLock;
 
-/// The most data that is put behind a header, in bytes.
+/// Most data that is put behind a header, in bytes.
 const MOST_DATA: u64 = 1 << 16;
-/// What stands for the tokens of all bytes in the vocabulary of a `tokenizer.json`.
+/// Placeholder for the 256 tokens of single bytes in the vocabulary of a `tokenizer.json`.
 const BYTES: &str = r#""@bytes@":0"#;
 
-/// Name, dtype, shape, begin and end of each tensor of a header, by name.
+/// The tensors of a header, sorted by name: name, dtype, shape, begin and end.
 pub type Table = Vec<(String, String, Vec<u64>, u64, u64)>;
 
-/// Messages go to terminals and logs: what a file says in them is cut.
+/// Checks that an error message is short. Messages go to terminals and logs, so texts of a file are cut in them.
 fn short(error: &Error) {
     let text = error.to_string();
     let most = if matches!(error, Error::Tensors(_)) { 60_000 } else { 4000 };
@@ -48,13 +48,13 @@ fn their_table(metadata: &Metadata) -> Table {
     table
 }
 
-/// The text of a header: alone, as a whole file, and in front of as much data as it promises, a byte more and less.
-/// It must be read or refused as by the `safetensors` crate, but for what is refused on purpose.
+/// Reads the text of a header: alone, as a whole file, in front of as much data as it states, and with a byte more and less. It
+/// must be accepted or refused as by the `safetensors` crate, except for what is refused on purpose.
 pub fn header(data: &[u8]) {
     header_by(data, |json, file_len| accepted(Header::parse(json, file_len)).map(table));
 }
 
-/// As [`header`], with another reader of (text, length of the file).
+/// As [`header`], with another function that reads (text, length of the file).
 pub fn header_by(data: &[u8], parse: impl Fn(&[u8], Option<u64>) -> Option<Table>) {
     let metadata = std::str::from_utf8(data).ok().and_then(|text| serde_json::from_str::<Metadata>(text).ok());
     let promised = metadata.as_ref().map_or(0, |m| m.data_len() as u64);
@@ -83,13 +83,14 @@ fn agree(json: &[u8], ours: Option<Table>, theirs: Option<Table>) {
     assert!(fine, "disagreement:\n  ours {ours:?}\n  theirs {theirs:?}");
 }
 
-/// The five things that the `safetensors` crate lets pass and [`Header::parse`] does not, found without the latter.
+/// Whether a header has one of the five faults that the `safetensors` crate accepts and [`Header::parse`] refuses. They are
+/// found here without the latter.
 fn refused_on_purpose(json: &[u8]) -> bool {
     let Ok(Fields(fields)) = serde_json::from_slice(json) else { return false };
     let mut names = HashSet::new();
     let twice = fields.iter().any(|(name, _)| !names.insert(name));
     let mut tensors = fields.iter().filter(|(name, _)| name != "__metadata__");
-    // Each may be written as an object or as a list.
+    // serde reads a tensor's entry from an object or from a list.
     let field = |tensor: &Value, name: &str, place: usize| tensor.get(name).or(tensor.get(place)).cloned();
     json.first() != Some(&b'{')
         || twice
@@ -100,7 +101,7 @@ fn refused_on_purpose(json: &[u8]) -> bool {
         })
 }
 
-/// An object, with what it has twice.
+/// A JSON object that keeps keys that come twice.
 struct Fields(Vec<(String, Value)>);
 
 impl<'de> Deserialize<'de> for Fields {
@@ -123,12 +124,12 @@ impl<'de> Deserialize<'de> for Fields {
     }
 }
 
-/// A `model.safetensors.index.json`: whatever it says, its files lie in its own folder.
+/// Reads a `model.safetensors.index.json`. Whatever it says, its files must lie in its own folder.
 pub fn index(data: &[u8]) {
     index_by(data, |json| accepted(checkpoint::index(json)));
 }
 
-/// As [`index`], with another reader.
+/// As [`index`], with another function that reads it.
 pub fn index_by(data: &[u8], read: impl Fn(&[u8]) -> Option<Vec<String>>) {
     let Some(files) = read(data) else { return };
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
@@ -143,8 +144,8 @@ pub fn index_by(data: &[u8], read: impl Fn(&[u8]) -> Option<Vec<String>>) {
     assert!(named.all(|(_, file)| distinct.contains(file.as_str().expect("a name"))), "a file is missing");
 }
 
-/// A `config.json` and the texts of any number of headers, with zeros between them: what is accepted is consistent,
-/// and what passes the check is what the tensors are.
+/// Reads a `config.json` and the texts of any number of headers, separated by zero bytes. A configuration that is accepted must
+/// be consistent. If it passes the check against the headers, its tensors must be those of the headers.
 pub fn config(data: &[u8]) {
     let mut parts = data.split(|&b| b == 0);
     let json = parts.next().unwrap_or_default();
@@ -187,7 +188,7 @@ pub fn consistent(config: &Config) {
     assert!(bytes.is_some(), "{tensors:?}");
 }
 
-/// Panics unless every tensor of the model is there once, as it should be, and no other.
+/// Panics unless the headers have every tensor of the model once, with the right shape and type, and no others.
 pub fn checked(config: &Config, tables: &[Header]) {
     let found: Vec<_> = tables.iter().flat_map(|table| &table.tensors).collect();
     let mut known = 0;
@@ -199,13 +200,13 @@ pub fn checked(config: &Config, tables: &[Header]) {
         assert!(found.iter().filter(|t| same(t)).count() == 1 && biases <= scales, "{} passed", tensor.name);
         known += 1 + scales + biases;
     }
-    // A tied head may be there all the same, in three parts if it is quantised.
+    // The files may have a tied head, too. If it is quantised, it is three tensors.
     let head = found.iter().filter(|t| config.tie_word_embeddings && t.name.starts_with("lm_head.")).count();
     assert_eq!(known + head, found.len(), "a tensor is not part of the model");
 }
 
-/// A `tokenizer.json`, in which `"@bytes@":0` stands for the tokens of all bytes: texts can be encoded, and a stream
-/// gives what decoding all at once does.
+/// Reads a `tokenizer.json`, in which `"@bytes@":0` stands for the tokens of all bytes. Texts must be encoded without a fault,
+/// and decoding token by token must give the same text as decoding all at once.
 pub fn tokenizer(data: &[u8]) {
     static ENTRIES: OnceLock<String> = OnceLock::new();
     let entries = ENTRIES.get_or_init(|| {
@@ -229,7 +230,7 @@ pub fn tokenizer(data: &[u8]) {
     streams(&tokenizer, &ids, |ids, skip| tokenizer.decode(ids, skip));
 }
 
-/// Panics unless the stream of `ids` gives what `decode` does.
+/// Panics unless decoding `ids` token by token gives the same text as `decode`.
 pub fn streams(tokenizer: &Tokenizer, ids: &[u32], decode: impl Fn(&[u32], bool) -> String) {
     for skip_special in [false, true] {
         let mut stream = tokenizer.stream(skip_special);
@@ -239,16 +240,16 @@ pub fn streams(tokenizer: &Tokenizer, ids: &[u32], decode: impl Fn(&[u32], bool)
     }
 }
 
-/// A chat template, or a `tokenizer_config.json` with one, and messages, with zeros between them. A message's first
-/// letter is the role: `s`, `a`, otherwise the user. What the model gets is the text as rendered, without a control
-/// token that the template did not write.
+/// Reads a chat template, or a `tokenizer_config.json` with one, and messages, separated by zero bytes. The first letter of a
+/// message is its role: `s` is the system, `a` the assistant, and any other letter the user. The ids must be those of the
+/// rendered text, and must have no control token that the template did not write.
 pub fn template(data: &[u8]) {
     template_by(data, |template, tokenizer, messages| {
         accepted(template.encode(tokenizer, messages, true, &TemplateOptions::default()))
     });
 }
 
-/// As [`template`], with another way to the ids.
+/// As [`template`], with another function that makes the ids.
 pub fn template_by(data: &[u8], encode: impl Fn(&ChatTemplate, &Tokenizer, &[Message]) -> Option<Vec<u32>>) {
     static TOKENIZER: OnceLock<Tokenizer> = OnceLock::new();
     let tokenizer = TOKENIZER.get_or_init(|| Tokenizer::from_bytes(&tokenizer_json(300)).expect("a tokenizer"));
@@ -270,7 +271,7 @@ pub fn template_by(data: &[u8], encode: impl Fn(&ChatTemplate, &Tokenizer, &[Mes
         assert!(text.len() <= 1 << 20, "{} bytes", text.len());
         let Some(ids) = encode(&template, tokenizer, &messages) else { continue };
         assert_eq!(tokenizer.decode(&ids, false), text);
-        // Only a template that writes a `<`, in whatever way, can write a control token of this tokenizer.
+        // All control tokens of this tokenizer begin with `<`. So only a template with a `<`, plain or escaped, can write one.
         let forged = !source.iter().any(|b| b"<\\".contains(b)) && ids.iter().any(|&id| tokenizer.is_special(id));
         assert!(!forged, "a message forged a control token: {ids:?}");
     }

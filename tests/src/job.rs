@@ -1,4 +1,4 @@
-//! One example of an operator on a device of the machine, against its CPU twin.
+//! Compares one example of an operator, on a device of the machine, with its CPU twin.
 
 use crate::devices::Device;
 use nemoflash::check::{Check, Outcome, input};
@@ -15,10 +15,10 @@ pub struct Job {
 }
 
 impl Job {
-    /// Makes inputs and runs the twin.
+    /// Makes inputs and runs the CPU twin.
     ///
     /// # Errors
-    /// The twin fails or wrote where it must not, or the comparison would not have found a single wrong value.
+    /// If the twin fails or writes where it must not, or if the comparison would not find a single wrong value.
     pub fn new(case: Case, seed: u64) -> Result<Job, String> {
         let name = format!("{:?}", case.op);
         let check = block_on(Check::new(case, seed)).map_err(|e| format!("{name} on the CPU: {e}"))?;
@@ -26,10 +26,10 @@ impl Job {
         Ok(Job { kernel: check.kernel, check })
     }
 
-    /// Runs the kernel and holds everything it writes against the twin. Returns the largest RMS ratio.
+    /// Runs the kernel and compares everything that it writes with the twin. Returns the largest RMS ratio.
     ///
     /// # Errors
-    /// What differs, or the device's error.
+    /// Says what differs, or is the device's error.
     pub fn check(&mut self, device: &mut Device) -> Result<f64, String> {
         let outcome = block_on(self.check.run(&mut device.exec));
         let Outcome { ratio, faults, .. } =
@@ -37,7 +37,7 @@ impl Job {
         passed(&device.label, faults).map(|()| ratio)
     }
 
-    /// The bindings that the kernel reads and whose change alone the comparison finds.
+    /// The bindings that the kernel reads and for which the comparison finds a change of this binding alone.
     ///
     /// # Errors
     /// The device's.
@@ -60,10 +60,10 @@ fn passed(place: &str, faults: Vec<String>) -> Result<(), String> {
     if faults.is_empty() { Ok(()) } else { Err(format!("on {place}: {}", faults.join("; "))) }
 }
 
-/// [`Job::new`] and [`Job::check`] in one.
+/// Calls [`Job::new`] and [`Job::check`].
 ///
 /// # Errors
-/// As these.
+/// Those of both.
 pub fn check_case(device: &mut Device, case: Case) -> Result<f64, String> {
     Job::new(case, 1)?.check(device)
 }

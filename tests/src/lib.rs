@@ -1,8 +1,8 @@
-//! Harness of the test suites: every device of the machine, the golden models, and the runs of operators against their
-//! CPU twins.
+//! Harness of the test suites: every device of the machine, the golden models, and comparisons of operators with their CPU
+//! twins.
 //!
-//! `NEMOFLASH_OPS=name,name` restricts the operator suite to these kernels, `NEMOFLASH_DEVICES=text` to the
-//! devices whose label contains the text; both say so loudly.
+//! `NEMOFLASH_OPS=name,name` restricts the operator suite to these kernels. `NEMOFLASH_DEVICES=text` restricts suites to
+//! devices whose label contains the text. A line on stderr says so.
 #![forbid(unsafe_code)]
 
 mod close;
@@ -30,7 +30,7 @@ pub use spoil::spoil;
 pub use synthetic::load_synthetic;
 pub use tensors::{Tensors, file, tensors};
 
-/// The Rust of README.md: a documentation test compiles it. It does not run, since it reads files of the root.
+/// The Rust code of README.md, which a documentation test compiles. It does not run, because it reads files of the root.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;

@@ -1,17 +1,17 @@
-//! The golden models and what the float64 reference says of them.
+//! The golden models, and what the float64 reference computes for them.
 
 use nemoflash::{Exec, LoadOptions, Loaded, Loader, Result, Want};
 use safetensors::SafeTensors;
 use std::path::PathBuf;
 
-/// The golden models, each with the tensors' prefix of every prompt in its `expected` file.
+/// The golden models. Each comes with the prefixes of tensor names in its `expected` file, one for every prompt.
 pub const GOLDEN: [(&str, &[&str]); 7] = [
     ("mixed", &[""]),
     ("wide-heads", &[""]),
     ("variants", &[""]),
     ("attention-only", &[""]),
     ("qwen3", &[""]),
-    // The same in 4 bits, written by mlx-lm 0.32 (group 64).
+    // The same model in 4 bits, written by mlx-lm 0.32 (group 64).
     ("qwen3-mlx", &[""]),
     ("fables", &["0.", "1.", "2."]),
 ];
@@ -25,7 +25,7 @@ pub struct Expected {
     pub logits: Vec<f32>,
     /// The greedy continuation.
     pub greedy: Vec<u32>,
-    /// Distance between the best and the second-best logit at each step of it.
+    /// Distance between the largest and the second largest logit at each step of the continuation.
     pub gap: Vec<f32>,
 }
 
@@ -38,7 +38,7 @@ pub fn model_dir(name: &str) -> PathBuf {
     if name == "fables" { root().join("../models/fables") } else { root().join("golden").join(name) }
 }
 
-/// What the reference says of a model's prompt.
+/// Reads what the reference computes for a prompt of a model.
 pub fn expected(name: &str, prefix: &str) -> Expected {
     let file = match name {
         "fables" => root().join("golden/fables.safetensors"),
@@ -80,20 +80,20 @@ pub fn checkpoint(name: &str) -> (Vec<u8>, Vec<u8>) {
     (read("config.json"), read("model.safetensors"))
 }
 
-/// Loads a checkpoint of several files in pieces of the lengths that `piece` gives. A file that ends too early is
-/// left to [`Loader::finish`].
+/// Loads a checkpoint of several files in pieces of the lengths that `piece` gives. If a file ends too early,
+/// [`Loader::finish`] says so.
 ///
 /// # Errors
 /// As [`Loader`].
 ///
 /// # Panics
-/// If the loader takes nothing of a piece: it would be fed for ever.
+/// If the loader takes nothing of a piece, because the loop would never end.
 pub fn load_files(exec: Exec, config: &[u8], files: &[Vec<u8>], piece: &mut dyn FnMut() -> usize) -> Result<Loaded> {
     let lens: Vec<_> = files.iter().map(|bytes| Some(bytes.len() as u64)).collect();
     load_lens(exec, config, files, &lens, piece)
 }
 
-/// [`load_files`] with the lengths that the loader is told.
+/// As [`load_files`], but the loader gets these lengths of the files.
 ///
 /// # Errors
 /// As [`Loader`].
@@ -110,7 +110,7 @@ pub fn load_lens(
     push_all(files, Loader::new(exec, config, lens)?, piece)
 }
 
-/// [`load_files`] with options.
+/// As [`load_files`], with options.
 ///
 /// # Errors
 /// As [`Loader`].

@@ -1,4 +1,4 @@
-//! What a kernel's text says, held against what the Rust side says.
+//! Compares a kernel's text with what the Rust side says about the kernel.
 
 use crate::shader::Shader;
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
@@ -10,7 +10,7 @@ use nemoflash::kernel::{Access, Bind};
 /// Parses and validates a kernel's text for its device.
 ///
 /// # Errors
-/// naga's words, with the place in the text.
+/// naga's message, with the place in the text.
 pub fn parse(shader: &Shader) -> Result<(Module, ModuleInfo), String> {
     let module = naga::front::wgsl::parse_str(&shader.text).map_err(|e| e.emit_to_string(&shader.text))?;
     // Every WebGPU device packs and unpacks halves; not all compute with them.
@@ -23,7 +23,7 @@ pub fn parse(shader: &Shader) -> Result<(Module, ModuleInfo), String> {
     Ok((module, info))
 }
 
-/// Holds entry point, numbers, bindings and sizes against the kernel, and the sizes against the device.
+/// Compares entry point, numbers, bindings and sizes with the kernel, and the sizes with the limits of the device.
 ///
 /// # Errors
 /// The first difference.
@@ -46,7 +46,7 @@ pub fn reflect(shader: &Shader, module: &Module, info: &ModuleInfo) -> Result<()
     for (handle, global) in module.global_variables.iter() {
         let name = global.name.as_deref().unwrap_or("?");
         match global.space {
-            // As WebGPU counts: what the entry point uses.
+            // WebGPU counts only the variables that the entry point uses.
             AddressSpace::WorkGroup if info.get_entry_point(0)[handle].is_empty() => {}
             AddressSpace::WorkGroup => workgroup += module.types[global.ty].inner.size(module.to_ctx()),
             AddressSpace::Private => {}
@@ -104,7 +104,7 @@ fn numbers(shader: &Shader, module: &Module, ty: naga::Handle<naga::Type>) -> Re
     same("bytes of the numbers", *span as usize, 4 * shader.fields.len())
 }
 
-/// The kinds of number in a type, and its size in bytes if that is fixed.
+/// The kinds of numbers in a type, and its size in bytes if that is fixed.
 struct Leaves {
     kinds: Vec<(ScalarKind, u8)>,
     fixed: Option<u32>,

@@ -1,4 +1,4 @@
-//! Token choice over logits of choice: both of its operators, on any device.
+//! Runs the two operators that choose a token, with given logits, on any device.
 
 use crate::{Mode, targets};
 use nemoflash::batch::{Batch, Size};
@@ -8,12 +8,12 @@ use nemoflash::plan::Plan;
 use nemoflash::sampling::seen;
 use nemoflash::{Buf, Exec, Sampling};
 
-/// One segment for each element: its logits, its settings, the tokens it has seen, its position.
+/// The inputs of a choice. Each list has an element for each segment.
 #[derive(Clone, Debug, Default)]
 pub struct Scene {
     /// The segment's logits.
     pub logits: Vec<Vec<f32>>,
-    /// Its slot's settings.
+    /// The settings of its slot.
     pub how: Vec<Sampling>,
     /// The tokens that its slot has seen.
     pub seen: Vec<Vec<u32>>,
@@ -24,7 +24,7 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// One more segment, of one row.
+    /// Adds a segment of one row.
     ///
     /// # Panics
     /// If the settings are out of range.
@@ -37,14 +37,14 @@ impl Scene {
         self.rows.push(1);
     }
 
-    /// The same logits once for each of these settings and positions.
+    /// A scene with the same logits for each of these settings and positions.
     pub fn of(logits: &[f32], each: impl IntoIterator<Item = (Sampling, u32)>) -> Scene {
         let mut scene = Scene::default();
         each.into_iter().for_each(|(how, position)| scene.add(logits, how, &[], position));
         scene
     }
 
-    /// Tokens.
+    /// Number of tokens of the vocabulary.
     ///
     /// # Panics
     /// If there is no segment.
@@ -70,10 +70,10 @@ impl Scene {
         self.buffers_of(Pick { rows, vocab, slots }, exec)
     }
 
-    /// [`Scene::buffers`] with another operator of the same bindings in place of [`Pick`].
+    /// As [`Scene::buffers`], with another operator that has the same bindings instead of [`Pick`].
     ///
     /// # Panics
-    /// As that.
+    /// As [`Scene::buffers`].
     pub fn buffers_of(&self, pick: impl Op, exec: &mut Exec) -> (Plan, Vec<Buf>, Size) {
         let [rows, vocab, slots] = [self.how.len() as u32, self.vocab(), self.how.len() as u32];
         let batch = self.batch();
@@ -101,7 +101,7 @@ impl Scene {
         (plan, bufs, batch.size())
     }
 
-    /// What a step leaves, in the order of the segments.
+    /// Runs a step and returns its result, in the order of the segments.
     ///
     /// # Panics
     /// If the device fails.
@@ -110,10 +110,10 @@ impl Scene {
         Self::run_made(made, exec)
     }
 
-    /// [`Scene::run`] of a plan with its buffers, which are freed.
+    /// As [`Scene::run`], for a plan with its buffers, which are then freed.
     ///
     /// # Panics
-    /// As that.
+    /// As [`Scene::run`].
     pub fn run_made((plan, bufs, size): (Plan, Vec<Buf>, Size), exec: &mut Exec) -> Outcome {
         let (tokens, seen, batch) = pollster::block_on(async {
             let ticket = exec.submit(&[(&plan, size)], None)?;
@@ -127,12 +127,12 @@ impl Scene {
     }
 }
 
-/// What a step leaves.
+/// The result of a step.
 #[derive(Debug, PartialEq)]
 pub struct Outcome {
     /// The tokens that were chosen, in the order of the segments.
     pub tokens: Vec<u32>,
-    /// The bits of the tokens seen, slot by slot.
+    /// The bits of the tokens that were seen, slot by slot.
     pub seen: Vec<u32>,
     /// The batch.
     pub batch: Batch,
@@ -150,17 +150,17 @@ pub fn on_devices(suite: &str, mut each: impl FnMut(&str, &mut Exec)) {
     }
 }
 
-/// The same, and on the CPU.
+/// As [`on_devices`], and also on the CPU.
 ///
 /// # Panics
-/// As that.
+/// As [`on_devices`].
 pub fn everywhere(suite: &str, mut each: impl FnMut(&str, &mut Exec)) {
     each("CPU", &mut Exec::cpu());
     on_devices(suite, each);
 }
 
-/// The largest logit.
+/// Settings that choose the largest logit.
 pub const GREEDY: Sampling =
     Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, repetition_penalty: 1.0, seed: 0 };
-/// A draw from all tokens.
+/// Settings that draw from all tokens.
 pub const WARM: Sampling = Sampling { temperature: 1.0, ..GREEDY };

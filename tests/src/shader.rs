@@ -1,11 +1,11 @@
-//! The text of every kernel on every kind of device.
+//! The text of every kernel for every kind of device.
 
 use nemoflash::Caps;
 use nemoflash::kernel::Kernel;
 use nemoflash::ops::examples;
 use std::collections::BTreeMap;
 
-/// A kernel's text for one kind of device, with what the Rust side says about it.
+/// A kernel's text for one kind of device, with what the Rust side says about the kernel.
 #[derive(Clone, Debug)]
 pub struct Shader {
     /// The kernel.
@@ -20,8 +20,9 @@ pub struct Shader {
     pub fields: &'static [(&'static str, &'static str)],
 }
 
-/// The kinds of devices: the floor, and what a GPU without subgroups of one size, SwiftShader, lavapipe, a Vulkan GPU and
-/// one with cooperative matrices offer. The least comes first: a text that several share is held against that.
+/// The kinds of devices: the floor, and the capabilities of a GPU without subgroups of one size, of SwiftShader, of lavapipe,
+/// of a Vulkan GPU, and of one with cooperative matrices. The kind with the least capabilities comes first. If several kinds
+/// share a text, it is checked against the first of them.
 pub fn kinds() -> [(&'static str, Caps); 7] {
     let with = |f16, subgroup| Caps { f16, subgroup, ..Caps::FLOOR };
     [
@@ -55,12 +56,12 @@ pub fn shaders() -> Vec<Shader> {
 }
 
 impl Shader {
-    /// Whether it uses cooperative matrices, which only Vulkan has in the shape that is asked for.
+    /// Whether it uses cooperative matrices, which only Vulkan has in the shape that the kernels use.
     pub fn coopmat(&self) -> bool {
         self.text.contains("enable wgpu_cooperative_matrix;")
     }
 
-    /// The text as a browser wants it, which asks for every extension by name.
+    /// The text for a browser, where every extension must be enabled by name.
     pub fn browser_text(&self) -> String {
         match self.text.contains("subgroup") {
             true => format!("enable subgroups;\n{}", self.text),

@@ -1,9 +1,10 @@
-//! Workgroup memory that begins as anything but zero, as it may on a GPU: pipelines are made without clearing it.
+//! Makes workgroup memory begin with other values than zero, as it may on a GPU, because pipelines are made without clearing
+//! it.
 
 use naga::{ArraySize, ScalarKind, Type, TypeInner, UniqueArena};
 
-/// The text of a kernel with lines at the start of its entry point that fill all its workgroup memory with NaN and with
-/// integers out of every range. A text that is not valid comes back as it is.
+/// Adds lines to the start of a kernel's entry point that fill all of its workgroup memory with NaN and with integers out of
+/// every range. A text that is not valid is returned unchanged.
 ///
 /// # Panics
 /// If a workgroup variable has a type that this does not know.
@@ -17,7 +18,7 @@ pub fn spoil(text: String) -> String {
     if lines.is_empty() {
         return text;
     }
-    // The only function with attributes is the entry point; none of its parameters holds a brace.
+    // The entry point is the only function with attributes, and its parameters contain no brace.
     let entry = text.find("@compute").expect("a kernel has an entry point");
     let body = entry + text[entry..].find('{').expect("a function has a body") + 1;
     let (head, rest) = text.split_at(body);
@@ -25,7 +26,7 @@ pub fn spoil(text: String) -> String {
     format!("{head}\n{nan}\nif local == 0u {{\n{lines}}}\nworkgroupBarrier();\n{rest}")
 }
 
-/// WGSL that fills what stands at `place`.
+/// WGSL that fills the variable or the element at `place`.
 fn fill(types: &UniqueArena<Type>, ty: &Type, place: &str, depth: u32) -> String {
     let scalar = |scalar: naga::Scalar| match (scalar.kind, scalar.width) {
         (ScalarKind::Float, 4) => "bitcast<f32>(spoil_nan)",

@@ -1,15 +1,15 @@
-//! Models of any shape with random weights, streamed to the loader as they are made.
+//! Models of any shape with random weights, which are passed to the loader as they are made.
 
 use half::bf16;
 use nemoflash::check::Random;
 use nemoflash::{Config, Exec, Loaded, Loader, Result};
 use serde_json::{Map, json};
 
-/// Values that are made at a time.
+/// Number of values that are made at a time.
 const PIECE: u64 = 1 << 20;
 
-/// Loads a model of this `config.json` with bf16 weights from a seed: norms near 1, embeddings small beside what the
-/// blocks add, so that the next token is not simply the last one.
+/// Loads a model of this `config.json` with random bf16 weights from a seed. Norms are near 1. Embeddings are small compared
+/// with what the blocks add, so that the next token is not simply the last one again.
 ///
 /// # Errors
 /// As [`Loader`].

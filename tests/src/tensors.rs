@@ -1,4 +1,4 @@
-//! Safetensors files that tests take apart and put together, through the `safetensors` crate.
+//! Reads and writes safetensors files for tests, with the `safetensors` crate.
 
 use safetensors::tensor::{TensorView, serialize};
 use safetensors::{Dtype, SafeTensors};
@@ -9,19 +9,19 @@ pub type Tensor = (Dtype, Vec<usize>, Vec<u8>);
 /// The tensors of a file by name.
 pub type Tensors = BTreeMap<String, Tensor>;
 
-/// The tensors of a file.
+/// Reads the tensors of a file.
 ///
 /// # Panics
-/// If it is none.
+/// If it is not a safetensors file.
 pub fn tensors(bytes: &[u8]) -> Tensors {
     let file = SafeTensors::deserialize(bytes).expect("safetensors");
     file.iter().map(|(name, t)| (name.to_string(), (t.dtype(), t.shape().to_vec(), t.data().to_vec()))).collect()
 }
 
-/// A file of these tensors.
+/// Makes a file of these tensors.
 ///
 /// # Panics
-/// If lengths and shapes do not fit.
+/// If lengths and shapes do not match.
 pub fn file(tensors: &Tensors) -> Vec<u8> {
     let views = tensors.iter().map(|(name, (dtype, shape, bytes))| {
         (name.as_str(), TensorView::new(*dtype, shape.clone(), bytes).expect("view"))

@@ -273,7 +273,7 @@ test('the command starts a browser, which sends its rows', commands, async () =>
       for (const { model, gate, said, error } of rows) assert.deepEqual([model.name, gate, model.weights, model.kv, said?.join(), error], [...about, null]);
     }
     // Negative controls: no page or no browser is known before anything is measured; one that ends owes its rows.
-    for (const [more, words] of [[['--browser', '--page', folder], /holds no built page/], [[`--browser=${folder}/none`], /cannot start/]]) {
+    for (const [more, words] of [[['--browser', '--page', folder], /holds no built web demo/], [[`--browser=${folder}/none`], /cannot start/]]) {
       const { code, stderr, rows } = await run(...more);
       assert.deepEqual([code, rows.length], [1, 0], stderr);
       assert.match(stderr, words);

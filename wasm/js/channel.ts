@@ -1,8 +1,8 @@
-// An answer as an async iterable, whoever produces its pieces.
+// An answer as an async iterable. Its pieces may come from an engine in this thread or in a worker.
 
 import type { Chunk, Generation, Usage } from './types.js';
 
-/** A queue from a producer to one consumer. `run` pushes pieces and resolves with the usage; `stop` ends it early. */
+/** A queue from a producer to one consumer. `run` pushes pieces and resolves with the usage. `stop` ends the answer early. */
 export function generation(run: (push: (chunk: Chunk) => void) => Promise<Usage>, stop: () => void): Generation {
   const waiting: Chunk[] = [];
   let wake: (() => void) | null = null;
@@ -30,7 +30,7 @@ export function generation(run: (push: (chunk: Chunk) => void) => Promise<Usage>
           await new Promise<void>((done) => (wake = done));
         }
       } finally {
-        // A consumer that breaks out of its loop wants no more.
+        // A consumer that leaves its loop early wants no more pieces.
         if (!over) stop();
       }
     },

@@ -1,4 +1,4 @@
-// The page's side of an engine in a worker.
+// An engine in a worker, as the page sees it.
 
 import { generation } from './channel.js';
 import { NemoflashError, type ErrorCode, aborted } from './errors.js';
@@ -43,7 +43,7 @@ export class WorkerEngine implements Engine {
       event.preventDefault();
       this.end(new NemoflashError('panic', `the worker stopped (${event.message ?? 'it did not start'}). Load the model again`));
     };
-    // Compiling does not listen, so the worker goes; what is stored stands, piece by piece.
+    // A worker that compiles hears no message, so it is terminated. The pieces of weights that are stored already are kept.
     const stop = () => this.end(aborted());
     signal?.addEventListener('abort', stop);
     const request: Request = { kind: 'load', source: this.source, options: this.options };
@@ -61,14 +61,14 @@ export class WorkerEngine implements Engine {
       this.open.delete(answer.id);
       const error = new NemoflashError(answer.code as ErrorCode, answer.message);
       call.reject(error);
-      // After a panic nothing in that worker is to be trusted; the next call makes another.
+      // After a panic, the worker's state is unreliable. The next call starts another worker.
       if (error.code === 'panic') this.end(error);
     } else {
       call.onNews?.(answer);
     }
   }
 
-  /** Ends the worker and every call that is open. */
+  /** Ends the worker, and every open call with this error. */
   private end(error: Error): void {
     this.worker?.terminate();
     this.worker = null;

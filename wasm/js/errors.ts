@@ -1,4 +1,4 @@
-/** Codes of the Rust core, and those that only a page has. */
+/** The error codes of the Rust core, and those that exist only in a page. */
 export type ErrorCode =
   | 'no_adapter'
   | 'device'
@@ -19,21 +19,21 @@ export type ErrorCode =
   | 'aborted'
   | 'panic';
 
-/** Every failure of this package: what, why and what next in the message, and a stable code. */
+/** Every failure of this package. Its message says what failed, why, and what to do next. Its code is stable. */
 export class NemoflashError extends Error {
   constructor(
     readonly code: ErrorCode,
     message: string,
   ) {
     super(message);
-    // As the platform calls it, so that `error.name === 'AbortError'` holds.
+    // `AbortError` is the platform's name for this error, so that `error.name === 'AbortError'` works.
     this.name = code === 'aborted' ? 'AbortError' : 'NemoflashError';
   }
 }
 
 export const aborted = () => new NemoflashError('aborted', 'stopped');
 
-/** From anything that was thrown. */
+/** Turns anything that was thrown into an error of this package. */
 export function typed(thrown: unknown): NemoflashError {
   if (thrown instanceof NemoflashError) return thrown;
   const { name, code, message } = (thrown ?? {}) as { name?: string; code?: unknown; message?: string };

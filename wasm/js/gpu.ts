@@ -1,8 +1,9 @@
-// What the browser offers, and the two things that wgpu does not ask it for.
+// What the browser's GPU offers, and two things that wgpu does not do in a browser: the feature `subgroups`, and compilation of
+// pipelines in the background.
 
 import type { Capabilities } from './types.js';
 
-/** What this browser and this adapter offer, as data. */
+/** What this browser and its adapter offer. */
 export async function capabilities(): Promise<Capabilities> {
   const { userAgent } = navigator;
   const storage = await storageState();
@@ -39,16 +40,16 @@ async function storageState(): Promise<Capabilities['storage']> {
 
 type Prototype = { requestDevice: GPUAdapter['requestDevice'] };
 
-/** Requests for devices come one after the other: `Devices.during` stands in the browser's own function for each. */
+/** Requests for devices run one after the other, because `Devices.during` replaces the browser's own function during each. */
 let turn: Promise<unknown> = Promise.resolve();
 
-/** The devices that one engine has. A device keeps its memory until it is destroyed: wgpu only forgets it. */
+/** The devices of one engine. They must be destroyed explicitly: wgpu only drops its handle, and a device keeps its memory. */
 export class Devices {
   private made: GPUDevice[] = [];
 
   /**
-   * wgpu's web backend does not know the feature `subgroups`. While `make` runs, a device that is asked for is also asked
-   * for that, if `wanted`; a device that could not be given it would not be given at all.
+   * wgpu's web backend does not know the feature `subgroups`. While `make` runs, this function adds it to requests for a device
+   * if `wanted` is set. Set it only if the adapter has the feature: a request for a feature that an adapter lacks fails.
    */
   during<T>(wanted: boolean, make: () => Promise<T>): Promise<T> {
     const prototype = (globalThis as { GPUAdapter?: { prototype: Prototype } }).GPUAdapter?.prototype;
@@ -80,9 +81,10 @@ export class Devices {
 }
 
 /**
- * wgpu's web backend makes pipelines one by one, and a browser compiles those in the way of everything else. While `ask`
- * runs, pipelines that are asked for are made in threads of the browser's own, and what `ask` gets in their place is of
- * no use. Resolves with all of them: as long as they are held, the browser gives the same ones out again at once.
+ * wgpu's web backend makes pipelines one by one, and everything else waits while the browser compiles each. While `ask` runs,
+ * the browser compiles the pipelines that are asked for in threads of its own; the objects that `ask` gets instead must not be
+ * used. Resolves with all pipelines. As long as they are held, the browser returns the same ones at once when they are asked
+ * for again.
  */
 export async function compiling(ask: () => Promise<void>): Promise<unknown> {
   const scope = globalThis as { GPUDevice?: { prototype: GPUDevice }; GPUComputePipeline?: { prototype: GPUComputePipeline } };
@@ -99,6 +101,6 @@ export async function compiling(ask: () => Promise<void>): Promise<unknown> {
   } finally {
     prototype.createComputePipeline = original;
   }
-  // One that fails will fail again where somebody listens.
+  // A pipeline that fails here fails again when the engine asks for it, and that error is reported.
   return Promise.allSettled(pipelines);
 }

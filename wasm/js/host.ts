@@ -1,4 +1,4 @@
-// What runs this: a browser or Node, with its version.
+// The program that runs this code: a browser or Node, with its version.
 
 interface Brand {
   brand: string;
@@ -10,14 +10,14 @@ interface Hints {
   getHighEntropyValues(names: string[]): Promise<{ fullVersionList?: Brand[] }>;
 }
 
-/** Its kind and its name. */
+/** Its kind, and its name with the version. */
 export async function host(): Promise<{ runtime: 'browser' | 'node'; host: string }> {
   const node = (globalThis as { process?: { versions?: { node?: string }; platform: string } }).process;
   if (node?.versions?.node) return { runtime: 'node', host: `Node ${node.versions.node}, ${node.platform}` };
   const { userAgent } = navigator;
   const hints = (navigator as { userAgentData?: Hints }).userAgentData;
   const full = await hints?.getHighEntropyValues(['fullVersionList']).catch(() => null);
-  // One of the brands means nothing, and Chromium is what the others are made of.
+  // One of the brands is meaningless on purpose. `Chromium` is also among the brands of browsers that are built from it.
   const brands = (full?.fullVersionList ?? hints?.brands ?? []).filter(({ brand }) => !/not.*brand/i.test(brand));
   const brand = brands.find(({ brand }) => brand !== 'Chromium') ?? brands[0];
   if (hints && brand) return { runtime: 'browser', host: [`${brand.brand} ${brand.version}`, hints.platform].filter(Boolean).join(', ') };

@@ -10,10 +10,9 @@ export * from './types.js';
 export const version = '0.1.0';
 
 /**
- * The memory plan of a model, found by a dry run: how much memory of this browser's GPU the model would take, before it is
- * loaded. Nothing is downloaded for a published shape
- * (`nemotron-flash-1b`, `nemotron-flash-3b`, `qwen3-0.6b`, `qwen3-1.7b`); else give its `config.json`. Fails with the
- * code `limit` where a buffer would be larger than the GPU allows.
+ * The memory plan of a model, found by a dry run: how much memory of this browser's GPU the model would take. Nothing is
+ * loaded. `model` is a published shape (`nemotron-flash-1b`, `nemotron-flash-3b`, `qwen3-0.6b`, `qwen3-1.7b`) or the bytes of a
+ * `config.json`. Fails with the code `limit` if a buffer would be larger than the GPU allows.
  */
 export async function plan(model: string | Uint8Array, options: Pick<LoadOptions, 'weights' | 'context' | 'kv'> = {}): Promise<Plan> {
   return (await import('./local.js')).plan(model, options);
@@ -21,7 +20,7 @@ export async function plan(model: string | Uint8Array, options: Pick<LoadOptions
 
 /** Loads a model: a folder's URL, an id on the Hugging Face hub, or files that the user has chosen. */
 export async function load(source: Source, options: LoadOptions = {}): Promise<Engine> {
-  // Asked for once and not waited for: some browsers ask the person.
+  // The result is not waited for, because some browsers ask the user.
   if (options.cache !== false) void navigator.storage?.persist?.().catch(() => {});
   if (options.where === 'page') return (await import('./local.js')).LocalEngine.load(source, options);
   return WorkerEngine.load(source, options);

@@ -1,4 +1,4 @@
-// The engine where the wasm is: in a worker, in the page, or in Node.
+// The engine in the thread where the wasm runs: in a worker, in the page, or in Node.
 
 import init, {
   Device, Loading, SelfCheck, type Session, Text, index_files, last_panic, pause_with, dry_run as dryRun, published, version,
@@ -18,7 +18,7 @@ import { Weights } from './weights.js';
 
 let started: Promise<WebAssembly.Memory> | null = null;
 
-/** Compiles the wasm, once. It lies beside this file, unless its bytes are given (Node). */
+/** Compiles the wasm once. Its file lies beside this one. In Node, its bytes are given instead. */
 export function start(bytes?: BufferSource): Promise<WebAssembly.Memory> {
   return (started ??= init(bytes ? { module_or_path: bytes } : undefined).then((exports) => {
     pause_with(pause);
@@ -28,7 +28,7 @@ export function start(bytes?: BufferSource): Promise<WebAssembly.Memory> {
 
 const now = () => performance.now() / 1000;
 const WEIGHT_LIST = 'weights.json';
-/** Lets everything else in this thread run. */
+/** Lets other tasks of this thread run. */
 const pause = () =>
   new Promise<void>((done) => {
     const { port1, port2 } = new MessageChannel();
@@ -38,7 +38,7 @@ const pause = () =>
 
 type Held = { free(): void };
 
-/** After a panic nothing of the wasm is to be relied on, and what it held goes with it. */
+/** Frees an object of the wasm. Errors are ignored: after a panic the wasm is unreliable, and all its memory goes with it. */
 function free(held: Held | null): void {
   try {
     held?.free();
@@ -47,7 +47,7 @@ function free(held: Held | null): void {
 
 type State = 'free' | 'busy' | 'spoilt' | 'closed' | 'dead';
 
-/** The wasm's options for loading. */
+/** The options for loading, as the wasm takes them. */
 export const loadingOptions = ({ weights = 'bf16', context, slots = 1, kv }: Pick<LoadOptions, 'weights' | 'context' | 'slots' | 'kv'>) =>
   JSON.stringify({ weights, context: context ?? null, slots, kv_f32: kv === 'f32' });
 
@@ -57,7 +57,7 @@ export async function plan(model: string | Uint8Array, options: Parameters<typeo
   const config = typeof model === 'string' ? published(model) : model;
   if (!config) throw new NemoflashError('parameter', `${model} is not a published shape. Give its config.json`);
   const { limits } = await capabilities();
-  // The CPU binds anything.
+  // The CPU has no limits of bindings and buffers.
   const [binding, buffer] = [limits?.maxStorageBufferBindingSize ?? 2 ** 40, limits?.maxBufferSize ?? 2 ** 40];
   try {
     const { device_bytes, context } = JSON.parse(await dryRun(config, binding, buffer, loadingOptions(options)));
@@ -94,13 +94,13 @@ export class LocalEngine implements Engine {
     return engine;
   }
 
-  /** Every call goes through here: one at a time, and errors with their code. */
+  /** Every call goes through this function. It permits one call at a time, and gives errors their code. */
   private async guard<T>(work: () => Promise<T>): Promise<T> {
     if (this.state === 'busy') throw new NemoflashError('busy', 'the engine is at work. Wait, or stop what it does');
     if (this.state === 'closed') throw new NemoflashError('closed', 'the engine is closed. Load the model again');
     if (this.state === 'dead') throw new NemoflashError('panic', 'the engine stopped. Load the model again');
     const spoilt = this.state === 'spoilt';
-    // Until something works again.
+    // After an error, the old state stays until a call succeeds.
     let next: State = this.state;
     this.state = 'busy';
     try {
@@ -117,7 +117,7 @@ export class LocalEngine implements Engine {
         next = 'dead';
         throw new NemoflashError('panic', `${error.message} (${last_panic() ?? 'no message'})`);
       }
-      // The device is opened again by the next call, and the model comes back from storage.
+      // The next call opens the device again and loads the model from storage.
       if (error.code === 'device') next = 'spoilt';
       throw error;
     } finally {
@@ -128,7 +128,7 @@ export class LocalEngine implements Engine {
   private async device(devices: Devices): Promise<Device> {
     const { device = 'auto', deny = [] } = this.options;
     this.offered = await capabilities();
-    // A GPU in software is slower than the CPU twins: it runs when it is asked for.
+    // A GPU in software is slower than the CPU twins, so it is used only on request.
     const cpu = device === 'cpu' || (device === 'auto' && (!this.offered.webgpu || this.offered.software));
     if (!cpu && !this.offered.webgpu) {
       throw new NemoflashError('no_adapter', `${this.offered.reason}. Use another browser, or the CPU (device: 'cpu')`);
@@ -149,7 +149,7 @@ export class LocalEngine implements Engine {
       onProgress?.(progress);
     });
     const parts: Weights[] = [];
-    // What the wasm holds on the way: what takes it in also frees it.
+    // The object of the wasm that must be freed if the next call fails. A call that takes such an object also frees it.
     let held: Held | null = null;
     try {
       meter.stage('device');
@@ -175,7 +175,7 @@ export class LocalEngine implements Engine {
         const { start, bytes } = await part.piece(offset);
         const [done, total] = await loading.push(file, start, bytes);
         meter.weights(done!, total!);
-        // What kernels there will be is known with the headers: they compile while the weights come.
+        // All kernels are known when the headers are read. They compile while the weights come.
         if (total! > 0) compiled ??= compiling(() => loading.announce());
       }
       meter.stage('compile');
@@ -183,7 +183,7 @@ export class LocalEngine implements Engine {
         files.name, small('tokenizer.json')!, small('generation_config.json'), small('tokenizer_config.json'),
         small('special_tokens_map.json'), small('chat_template.jinja'), small('chat_template.json'),
       );
-      // The pipelines are held until the engine has them too.
+      // The pipelines are held until the engine holds them, too.
       const pipelines = await compiled;
       held = null;
       this.session = await loading.finish(text);
@@ -201,7 +201,7 @@ export class LocalEngine implements Engine {
     }
   }
 
-  /** Gives back what the wasm and the GPU hold. */
+  /** Frees the memory of the wasm and of the GPU. */
   private release(): void {
     free(this.session);
     this.session = null;
@@ -219,7 +219,7 @@ export class LocalEngine implements Engine {
     }
   }
 
-  /** The small files: from where they come from, or what is kept of them if that cannot be reached. */
+  /** The small files, from their source. If it cannot be reached, the stored ones are used. */
   private async small(files: Files, store: ModelStore | null): Promise<(name: string) => Uint8Array | undefined> {
     const all = new Map<string, Uint8Array>();
     for (const name of SMALL) {
@@ -270,7 +270,7 @@ export class LocalEngine implements Engine {
     });
   }
 
-  /** The device; where the core has no name for it, in the browser's words. */
+  /** Name, features and limits of the device. If the core has no name for it, the browser's description is its name. */
   private described(): { name: string; caps: Record<string, unknown> } {
     const { name, caps } = JSON.parse(this.session!.describe()) as { name: string; caps: Record<string, unknown> };
     const { adapter } = this.offered;
@@ -293,7 +293,7 @@ export class LocalEngine implements Engine {
     const messages = typeof prompt === 'string' ? [{ role: 'user', content: prompt }] : prompt;
     const seed = Math.trunc(options.seed ?? crypto.getRandomValues(new Uint32Array(1))[0]!);
     const settings = {
-      // What is left open is decided in the core, as it is for the command.
+      // The core has the defaults of all options that are not given, so they are the same as those of the command.
       max_tokens: options.maxTokens ?? null,
       temperature: options.temperature ?? null,
       top_k: options.topK ?? null,
@@ -375,7 +375,7 @@ export class LocalEngine implements Engine {
       if (!cpu && !skip.includes('compile')) {
         onEvent('test', 0, 'compile');
         settings.compile_seconds = await this.compile(runs, Math.max(warmUp, 1), (run) => onEvent('run', run, runs));
-        // What comes next is no test yet.
+        // No test runs between this row and the next event of a test.
         test = '';
       }
       const report = await this.session!.bench(JSON.stringify(settings), onEvent);
@@ -384,7 +384,7 @@ export class LocalEngine implements Engine {
     });
   }
 
-  /** Seconds in which one fresh device after the other compiles the kernels; `stopped` hears of each and may end it. */
+  /** Seconds in which fresh devices compile the kernels, one after the other. `stopped` may end it before each. */
   private async compile(runs: number, warmUp: number, stopped: (run: number) => boolean): Promise<number[]> {
     const samples: number[] = [];
     for (let run = 0; run < warmUp + runs; run++) {
@@ -423,7 +423,7 @@ export class LocalEngine implements Engine {
   }
 }
 
-/** Every operator against its CPU twin on a device, which is spent afterwards. `most` bounds the examples of each. */
+/** Compares every operator with its CPU twin on a device, which this uses up. `most` bounds the examples of each. */
 async function checkOperators(
   device: Device,
   devices: Devices,
@@ -438,7 +438,7 @@ async function checkOperators(
     while (check.left() > 0) {
       if (signal?.aborted) throw aborted();
       const begun = now();
-      // An operator that spoils its device asks for another.
+      // After an error of an operator, the check opens another device.
       const json = await devices.during(subgroups, () => check.next());
       const result = { ...(JSON.parse(json!) as OperatorResult), seconds: now() - begun };
       results.push(result);

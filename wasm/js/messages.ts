@@ -1,4 +1,4 @@
-// What page and worker say to each other.
+// The messages between page and worker.
 
 import type {
   BenchOptions, BenchProgress, BenchReport, BenchRow, Chunk, GenerateOptions, Info, LoadOptions, Message, OperatorResult, Progress,
@@ -7,7 +7,7 @@ import type {
 
 type Plain<T> = Omit<T, 'signal' | 'onProgress' | 'onPrefill' | 'onResult' | 'onRow'>;
 
-/** From the page. Each has a number; answers carry it. */
+/** A message from the page. Each has a number, and its answers have the same number. */
 export type Request =
   | { kind: 'load'; source: Source; options: Plain<LoadOptions> }
   | { kind: 'info' }
@@ -15,13 +15,13 @@ export type Request =
   | { kind: 'bench'; options: Plain<BenchOptions> }
   | { kind: 'selfCheck'; options: Plain<SelfCheckOptions> }
   | { kind: 'loseDevice' }
-  /** A panic on purpose, so that what follows can be tried. */
+  /** Panics on purpose, for tests of what happens after a panic. */
   | { kind: 'panic' }
   | { kind: 'close' };
 
 export type Call = { id: number } & (Request | { kind: 'abort' });
 
-/** From the worker: any number of news, then a result or an error. */
+/** A message from the worker. For each request there are any number of events, and then a result or an error. */
 export type News =
   | { kind: 'progress'; progress: Progress }
   | { kind: 'prefill'; done: number; total: number }

@@ -1,9 +1,9 @@
-// One kind of progress event for everything that happens while a model is loaded.
+// Makes the progress events of everything that happens while a model is loaded.
 
 import type { Progress, Stage } from './types.js';
 import type { Counts } from './weights.js';
 
-/** The rate is that of the last seconds. */
+/** The rate is averaged over this time. */
 const WINDOW_MS = 3000;
 const EVERY_MS = 50;
 

@@ -1,9 +1,9 @@
-// One file on a server, read from any place on. What the server does is not trusted: it may ignore ranges, stop in the
-// middle, change the file, or answer with a page for people.
+// Reads a file of a server from any position on. The server is not trusted: it may ignore ranges, stop in the middle, change
+// the file, or answer with a web page.
 
 import { NemoflashError, aborted } from './errors.js';
 
-/** A request that brings nothing is tried again so often, each time after a longer wait. */
+/** Most tries in a row that bring no bytes. Each further try comes after a longer wait. */
 const TRIES = 5;
 const WAIT_MS = 300;
 
@@ -16,7 +16,7 @@ class DownloadError extends NemoflashError {
   constructor(
     url: string,
     why: string,
-    /** Whether it may go better the next time. */
+    /** Whether the next try may succeed. */
     readonly passing = false,
   ) {
     super('download', `${new URL(url).pathname.split('/').pop()}: ${why}. Try again: what came is kept`);
@@ -29,18 +29,18 @@ export class RemoteFile {
   fetched = 0;
   private head: Head | null = null;
   private reader: ReadableStreamDefaultReader<Uint8Array> | null = null;
-  /** Where the reader is, and what it gave too much. */
+  /** The reader's position in the file, and bytes that it gave beyond the last read. */
   private at = 0;
   private rest = new Uint8Array(0);
 
   constructor(
     readonly url: string,
     private readonly signal: AbortSignal | undefined,
-    /** The length that another source (the hub's list) promises. */
+    /** The length that another source, such as the hub's list, states. */
     private readonly promised?: number,
   ) {}
 
-  /** Its length and version; asks the server once. */
+  /** Length and version of the file. The server is asked only once. */
   async stat(): Promise<Head> {
     if (!this.head) await this.open(0);
     return this.head!;
@@ -91,13 +91,13 @@ export class RemoteFile {
     return bytes;
   }
 
-  /** Opens a stream that stands at `start`. */
+  /** Opens a stream that begins at `start`. */
   private async open(start: number): Promise<void> {
     await this.close();
     if (this.signal?.aborted) throw aborted();
     let response: Response;
     try {
-      // Not through the browser's cache, which would hold gigabytes a second time.
+      // The browser's HTTP cache is bypassed, because it would hold gigabytes a second time.
       response = await fetch(this.url, { headers: { Range: `bytes=${start}-` }, cache: 'no-store', signal: this.signal });
     } catch (error) {
       if (this.signal?.aborted) throw aborted();
@@ -114,23 +114,24 @@ export class RemoteFile {
     let at = 0;
     if (status === 206) {
       const range = /^bytes (\d+)-(\d+)\/(\d+)$/.exec(headers.get('content-range') ?? '');
-      // A server of another origin may hide its range; then the length is the rest.
+      // A server of another origin may hide the range. Then the file's length follows from the length of the answer.
       if (range) {
         at = Number(range[1]);
         length = Number(range[3]);
-        if (at !== start) await discard('the server sends another part than was asked for');
+        if (at !== start) await discard('the server sends another part of the file than was asked for');
       } else {
         at = start;
         length = start + Number(headers.get('content-length') ?? NaN);
       }
     } else {
-      // It ignores ranges: everything in front is read and dropped. A compressed answer's length is not the file's.
+      // The server ignores ranges, so everything in front of `start` is read and dropped. The length of a compressed answer is
+      // not that of the file.
       length = headers.get('content-encoding') ? NaN : Number(headers.get('content-length') ?? NaN);
     }
     if (Number.isNaN(length)) length = this.promised ?? this.head?.length ?? NaN;
     if (Number.isNaN(length)) await discard('the server does not tell its length');
     if (this.promised !== undefined && length !== this.promised) {
-      await discard(`it has ${length} bytes, but ${this.promised} were promised`);
+      await discard(`it has ${length} bytes on the server, but its length should be ${this.promised}`);
     }
     const etag = headers.get('etag');
     if (this.head && (this.head.length !== length || (etag && this.head.etag && this.head.etag !== etag))) {
@@ -146,7 +147,7 @@ export class RemoteFile {
   }
 }
 
-/** A small file as a whole; nothing if it is not there, which the statuses in `absent` say. */
+/** Reads a small file. Null if the server answers with a status in `absent`, which means that there is no such file. */
 export async function fetchSmall(url: string, signal?: AbortSignal, absent: readonly number[] = [404]): Promise<Uint8Array | null> {
   const MOST = 64 << 20;
   let response: Response;
@@ -162,7 +163,7 @@ export async function fetchSmall(url: string, signal?: AbortSignal, absent: read
     return null;
   }
   if (!response.ok) throw new DownloadError(url, `the server answers with status ${response.status}`);
-  // Its length is not believed: the reader counts.
+  // The length in the header may be wrong, so the bytes are counted.
   const parts: Uint8Array[] = [];
   let length = 0;
   for (const reader = response.body!.getReader(); ; ) {

@@ -1,7 +1,7 @@
-// What a benchmark tells, natively and in a page: `benches/report.schema.json` in types. benches/src/report.rs says what each
-// word means.
+// The report of a benchmark, native or in a page: the types of `benches/report.schema.json`. benches/src/report.rs explains
+// each field.
 
-/** Statistics of some numbers. The interval (95 %) is that of the median. */
+/** Statistics of a list of numbers. `low` and `high` are the 95 % interval of the median. */
 export interface BenchSummary {
   mean: number;
   sd: number;
@@ -11,7 +11,7 @@ export interface BenchSummary {
 }
 
 export interface BenchTest {
-  /** In llama-bench's words: `pp512`, `tg128`, `tg128 @ d4096`; or `load`, `compile`, `first token`. */
+  /** The name, as in llama-bench: `pp512`, `tg128`, `tg128 @ d4096`; or `load`, `compile`, `first token`. */
   name: string;
   kind: 'load' | 'compile' | 'first_token' | 'prefill' | 'decode' | 'end_to_end';
   prompt: number;
@@ -26,7 +26,7 @@ export interface BenchTime {
   samples: number[];
   seconds: BenchSummary | null;
   tokens_per_second: BenchSummary | null;
-  /** Seconds from each token to the next; empty where the browser's clock is too coarse for that. */
+  /** Seconds from each token to the next. Empty if the browser's clock is too coarse for that. */
   token_samples: number[];
   token_seconds: { p50: number; p90: number; p99: number; max: number } | null;
   bytes_per_second: number | null;
@@ -34,7 +34,7 @@ export interface BenchTime {
   busy_share: number | null;
 }
 
-/** One test on one device. A row can be understood alone. */
+/** One test on one device. A row says everything that its numbers depend on. */
 export interface BenchRow {
   schema: 'nemoflash-bench/1';
   date: string;
@@ -60,9 +60,9 @@ export interface BenchRow {
     arena_bytes: number;
     scratch_bytes: number;
   };
-  /** Whether `fables` gave its golden tokens on this device. */
+  /** The golden check: whether `fables` gave the tokens of the reference on this device. */
   gate: 'passed' | 'failed' | 'not_run';
-  /** What this model says on the device after a fixed prompt, greedily. All devices should say the same. */
+  /** The ids of the most probable tokens that this model gives after a fixed prompt. They should be the same on all devices. */
   said?: number[];
   test: BenchTest;
   time: BenchTime;

@@ -1,4 +1,4 @@
-// What a model's files are and where they lie, whatever names the model.
+// The files of a model and where they are, for every kind of source.
 
 import { NemoflashError } from './errors.js';
 import { fetchSmall } from './remote.js';
@@ -23,7 +23,7 @@ export interface WeightFile {
   name: string;
   url?: string;
   blob?: Blob;
-  /** Where somebody promises them. */
+  /** Length and checksum, if the hub states them. */
   length?: number;
   sha256?: string;
 }
@@ -31,11 +31,11 @@ export interface WeightFile {
 /** A model's files. */
 export interface Files {
   name: string;
-  /** What tells it from other models. */
+  /** A text that distinguishes the model from all others. */
   place: string;
-  /** Small files by name; nothing for those that a model may lack. */
+  /** Reads a small file by its name. Null if the model lacks this file and may lack it. */
   small: (name: string) => Promise<Uint8Array | null>;
-  /** Its weights, given what lists the parts of a model in several files. */
+  /** The weight files. `indexFiles` reads the list of files from the index of a model in several files. */
   weights: (indexFiles: (json: Uint8Array) => string[]) => Promise<WeightFile[]>;
 }
 
@@ -43,7 +43,7 @@ const missing = (name: string, where: string) =>
   new NemoflashError('files', `${name} is missing in ${where}. A model's folder holds config.json, tokenizer.json and ` +
     'model.safetensors, or model.safetensors.index.json with its parts');
 
-/** A part of an address for people. */
+/** A part of an address, decoded so that it can be read. */
 function readable(part: string): string {
   try {
     return decodeURIComponent(part);
@@ -52,10 +52,10 @@ function readable(part: string): string {
   }
 }
 
-/** Whether a text is an id on the hub: owner and name, with one slash. Everything else is an address. */
+/** Whether a text is the id of a model on the hub: owner and name, with one slash. Every other text is an address. */
 const isId = (text: string) => /^[\w.-]+\/[\w.-]+$/.test(text) && !text.startsWith('.');
 
-/** The same model for whoever reads it: a page's addresses are relative to the page, and a worker's would not be. */
+/** Makes the addresses of a source absolute. Relative ones refer to the page, and a worker would resolve them differently. */
 export function absolute(source: Source): Source {
   const base = globalThis.document?.baseURI ?? globalThis.location?.href;
   const address = (text: string) => {
@@ -66,7 +66,7 @@ export function absolute(source: Source): Source {
   return 'hub' in source && source.endpoint !== undefined ? { ...source, endpoint: address(source.endpoint) } : source;
 }
 
-/** Where a source leads; its addresses are absolute. */
+/** The files of a source, whose addresses must be absolute. */
 export function filesOf(source: Source, signal?: AbortSignal): Files {
   if (typeof source === 'object' && 'files' in source) return folder(source.files, source.name);
   if (typeof source === 'object') return hub(source, signal);
@@ -125,11 +125,11 @@ interface Listing {
 
 function hub({ hub: id, revision = 'main', endpoint = HUB }: Extract<Source, { hub: string }>, signal?: AbortSignal): Files {
   const base = endpoint.replace(/\/+$/, '');
-  // One request names every file with its length and checksum, and the commit that the others then come from.
+  // One request gives every file's name, length and checksum, and the commit from which all files are then read.
   let listing: Promise<Listing> | null = null;
   const list = () =>
     (listing ??= (async () => {
-      // To nobody in particular the hub says 401 for what it does not have, too.
+      // Without a login, the hub answers 401 also for a model that does not exist.
       const bytes = await fetchSmall(`${base}/api/models/${id}/revision/${encodeURIComponent(revision)}?blobs=true`, signal, [401, 404]);
       if (!bytes) throw new NemoflashError('files', `${id} (${revision}) is not on the hub, or not for everyone. Check its name`);
       return JSON.parse(new TextDecoder().decode(bytes)) as Listing;

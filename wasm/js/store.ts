@@ -1,16 +1,16 @@
-// Models in the browser's private file system (OPFS). One folder for each model; beside each file lies a journal with
-// the SHA-256 of every piece, so that what is read later is what came, byte for byte.
+// Models in the browser's private file system (OPFS). Each model has a folder. Beside each file of weights lies a journal with
+// the SHA-256 of every piece, so that damaged pieces are found when they are read.
 
 import type { CachedModel } from './types.js';
 
-/** Bytes of a piece: what is lost at most when a tab is closed, and what is fetched again if a byte is wrong. */
+/** Bytes of a piece. At most so much is lost when a tab is closed, and so much is downloaded again if a byte is wrong. */
 export const PIECE = 8 << 20;
 
 export interface Journal {
   url: string;
   length: number;
   etag: string | null;
-  /** SHA-256 of each piece that is there, in order. */
+  /** SHA-256 of each stored piece, in order. */
   pieces: string[];
 }
 
@@ -18,7 +18,7 @@ interface Meta {
   name: string;
 }
 
-/** What TypeScript's library has for workers only. */
+/** A type that TypeScript's library has only for workers. */
 interface SyncAccess {
   read(bytes: Uint8Array, options: { at: number }): number;
   write(bytes: Uint8Array, options: { at: number }): number;
@@ -36,7 +36,7 @@ export async function sha256(bytes: Uint8Array): Promise<string> {
   return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, '0')).join('');
 }
 
-/** A folder's name for a model: readable, and its own for each place. */
+/** The name of a model's folder. It is readable, and different for each source. */
 export async function keyOf(place: string, name: string): Promise<string> {
   const digest = await sha256(new TextEncoder().encode(place));
   return `${name.replace(/[^A-Za-z0-9._-]/g, '_').slice(0, 60)}-${digest.slice(0, 12)}`;
@@ -58,11 +58,11 @@ async function json<T>(folder: FileSystemDirectoryHandle, name: string): Promise
   try {
     return JSON.parse((await text(folder, name)) ?? 'null') as T | null;
   } catch {
-    return null; // torn by a crash: as good as not there
+    return null; // cut off by a crash: treated as missing
   }
 }
 
-/** Replaces a small file as a whole. */
+/** Replaces a small file completely or not at all. */
 async function put(folder: FileSystemDirectoryHandle, name: string, bytes: Uint8Array | string): Promise<void> {
   const data = typeof bytes === 'string' ? new TextEncoder().encode(bytes) : bytes;
   const stream = await (await folder.getFileHandle(name, { create: true })).createWritable();
@@ -70,7 +70,7 @@ async function put(folder: FileSystemDirectoryHandle, name: string, bytes: Uint8
   await stream.close();
 }
 
-/** A model's folder. */
+/** The folder of a model. */
 export class ModelStore {
   private constructor(private readonly folder: FileSystemDirectoryHandle) {}
 
@@ -80,7 +80,7 @@ export class ModelStore {
     return new ModelStore(folder);
   }
 
-  /** A small file, if it is there and whole. */
+  /** A small file, if it is stored and complete. */
   async small(name: string): Promise<Uint8Array | null> {
     const journal = await json<Journal>(this.folder, journalOf(name));
     const handle = journal && (await this.folder.getFileHandle(name).catch(() => null));
@@ -100,14 +100,14 @@ export class ModelStore {
     const handle = await this.folder.getFileHandle(name, { create: true });
     const journal = await json<Journal>(this.folder, journalOf(name));
     const valid = journal && Array.isArray(journal.pieces) && journal.length > 0;
-    // Another tab may hold it: then this one does without.
+    // This fails if another tab has opened the file. Then this tab uses no storage for it.
     const access = await (handle as unknown as { createSyncAccessHandle(): Promise<SyncAccess> }).createSyncAccessHandle();
     const save = (journal: Journal) => put(this.folder, journalOf(name), JSON.stringify(journal));
     return new StoredFile(access, valid ? journal : null, save);
   }
 }
 
-/** A large file, open in a worker. */
+/** A large file that is open in a worker. */
 export class StoredFile {
   constructor(
     private readonly access: SyncAccess,
@@ -115,14 +115,14 @@ export class StoredFile {
     private readonly save: (journal: Journal) => Promise<void>,
   ) {}
 
-  /** Begins anew if the journal is of another file. */
+  /** Discards everything if the journal belongs to another version of the file. */
   async begin(url: string, length: number, etag: string | null): Promise<void> {
     const old = this.journal;
     const same = old && old.length === length && (!old.etag || !etag || old.etag === etag);
     if (!same) await this.empty({ url, length, etag, pieces: [] });
   }
 
-  /** A piece, if it is there and every byte is right. */
+  /** A piece, if it is stored and its checksum is right. */
   async piece(i: number): Promise<Uint8Array | null> {
     const known = this.journal?.pieces[i];
     if (!known) return null;
@@ -132,7 +132,7 @@ export class StoredFile {
     return got === length && (await sha256(bytes)) === known ? bytes : null;
   }
 
-  /** Keeps a piece. The data is on the disk before the journal says so. */
+  /** Stores a piece. The data is on the disk before the journal lists the piece. */
   async put(i: number, bytes: Uint8Array): Promise<void> {
     const written = this.access.write(bytes, { at: i * PIECE });
     if (written !== bytes.length) throw new DOMException('the storage is full', 'QuotaExceededError');
@@ -141,12 +141,12 @@ export class StoredFile {
     await this.save(this.journal!);
   }
 
-  /** Forgets everything: what is stored is not the file that was promised. */
+  /** Discards everything, because the stored bytes do not have the file's checksum. */
   async reset(): Promise<void> {
     if (this.journal) await this.empty({ ...this.journal, pieces: [] });
   }
 
-  /** The journal goes first: it never promises what is not there. */
+  /** Empties the file. The journal is written first, so that it never lists pieces that are not there. */
   private async empty(journal: Journal): Promise<void> {
     this.journal = journal;
     await this.save(journal);
@@ -158,7 +158,7 @@ export class StoredFile {
   }
 }
 
-/** The models that are kept. */
+/** The models in the browser's storage. */
 export async function cachedModels(): Promise<CachedModel[]> {
   const list: CachedModel[] = [];
   const folder = await root(false).catch(() => null);
@@ -181,7 +181,7 @@ export async function cachedModels(): Promise<CachedModel[]> {
   return list;
 }
 
-/** Gives a model's storage back. */
+/** Removes a model from the browser's storage. */
 export async function removeModel(key: string): Promise<void> {
   await (await root(true)).removeEntry(key, { recursive: true });
 }

@@ -40,7 +40,7 @@ export interface LoadOptions {
   kv?: 'f16' | 'f32';
   /** Tokens of prompt and answer. Default 4096, or what the model allows. */
   context?: number;
-  /** Sequences at a time, for `bench`. Default 1. */
+  /** Largest number of sequences at a time, for `bench`. Default 1. */
   slots?: number;
   /** `auto` (default) takes the GPU, or the CPU if there is no GPU or only one in software. `cpu` runs the model in wasm. */
   device?: 'auto' | 'gpu' | 'cpu';
@@ -62,17 +62,23 @@ export interface GenerateOptions {
   signal?: AbortSignal;
   /** Longest answer in tokens. Default 200. */
   maxTokens?: number;
-  /** 0 always takes the most probable token. Default: as the model's generation_config.json says, or 0.8. */
+  /**
+   * How random the choice of a token is: 0 always takes the most probable one. Default: as the model's generation_config.json
+   * says, or 0.8.
+   */
   temperature?: number;
-  /** Choose among so many of the most probable tokens; 0 is off. Default: as generation_config.json says, or 40. */
+  /** Choose among this many of the most probable tokens; 0 is off. Default: as generation_config.json says, or 40. */
   topK?: number;
-  /** Choose among the most probable tokens that have this probability together. Default: as generation_config.json says, or 1. */
+  /** Choose among the most probable tokens whose probabilities sum to this. Default: as generation_config.json says, or 1. */
   topP?: number;
-  /** Leave out tokens below this fraction of the largest probability. Default: as generation_config.json says, or 0. */
+  /** Leave out tokens less probable than this times the most probable one. Default: as generation_config.json says, or 0. */
   minP?: number;
-  /** Make tokens that the text already holds less probable. Default: as generation_config.json says, or 1. */
+  /** Make tokens that the text already has less probable, by this factor. Default: as generation_config.json says, or 1. */
   repetitionPenalty?: number;
-  /** The same seed, prompt, model and device give the same text. Default: random, and told in `usage`. */
+  /**
+   * Seed of the random choices. The same seed, options, prompt, model and device give the same text. Default: random; `usage`
+   * has the seed that was used.
+   */
   seed?: number;
   /** Texts that end the answer. */
   stop?: readonly string[];
@@ -81,9 +87,9 @@ export interface GenerateOptions {
    * template if it has one, as `instruct` if its name contains "instruct", and as `text` otherwise.
    */
   format?: 'text' | 'instruct' | 'template';
-  /** Whether the model thinks before it answers: its chat template sees it as `enable_thinking`. Default: as the template says. */
+  /** Whether the model thinks before it answers: `enable_thinking` in its chat template. Default: as the template says. */
   thinking?: boolean;
-  /** Called while the prompt is read, with tokens read and tokens in all. */
+  /** Called while the prompt is read, with the number of tokens that were read and of all that must be read. */
   onPrefill?: (done: number, total: number) => void;
 }
 
@@ -109,7 +115,7 @@ export interface Usage {
   prefillTokensPerSecond: number | null;
   decodeTokens: number;
   decodeTokensPerSecond: number | null;
-  /** Seconds from the first token to each. */
+  /** Seconds from the first token to each token. */
   tokenSeconds: number[];
 }
 
@@ -123,7 +129,7 @@ export interface Capabilities {
   webgpu: boolean;
   /** Why there is no GPU, in one sentence. */
   reason?: string;
-  /** The browser's own words: vendor, architecture, device, description. */
+  /** The browser's description of the adapter: vendor, architecture, device, description. */
   adapter?: Record<string, string>;
   software?: boolean;
   features?: string[];
@@ -134,12 +140,12 @@ export interface Capabilities {
   userAgent: string;
 }
 
-/** Bytes on the GPU. */
+/** The memory that a model takes on the GPU, in bytes. */
 export interface Plan {
   weights: number;
-  /** Memory of a sequence of the whole context: keys, values, recurrent states. */
+  /** Memory of sequences of the whole context: keys, values, recurrent states. */
   arena: number;
-  /** Activations, logits, angle tables. */
+  /** Activations, logits, tables of rotary embeddings. */
   scratch: number;
   context: number;
 }
@@ -154,7 +160,7 @@ export interface Info {
   caps: Record<string, unknown>;
   capabilities: Capabilities;
   chatTemplate: boolean;
-  /** What holds where `generate` is not told otherwise; `format` is that of a list of messages. */
+  /** The defaults of `generate` for this model. `format` is that of a list of messages. */
   defaults: Required<Pick<GenerateOptions, 'temperature' | 'topK' | 'topP' | 'minP' | 'repetitionPenalty' | 'maxTokens' | 'format'>>;
   loadSeconds: number;
   /** Whether the files are stored for the next time. */
@@ -191,16 +197,19 @@ export interface BenchProgress {
 
 export interface BenchOptions {
   signal?: AbortSignal;
-  /** Prompt lengths whose prefill is timed (`pp`), and numbers of tokens whose decode is timed (`tg`); 0 for none. Default 512 and 128. */
+  /**
+   * Prompt lengths, in tokens, whose prefill is timed (`pp`), and numbers of tokens whose decode is timed (`tg`); 0 for none.
+   * Default 512 and 128.
+   */
   prompt?: number | readonly number[];
   tokens?: number | readonly number[];
   /** Prefill and decode timed together (`pp+tg`). */
   both?: readonly (readonly [prompt: number, tokens: number])[];
   /** Numbers of tokens in front of what is timed (`@ d`). Default 0. */
   depth?: number | readonly number[];
-  /** Numbers of sequences at a time (`b`), at most the `slots` that the model was loaded with. Default 1. */
+  /** Batch sizes: how many sequences run at a time (`b`), at most the `slots` that the model was loaded with. Default 1. */
   batch?: number | readonly number[];
-  /** Tests to leave out. `gate` is the check of the golden tokens and what the model says. */
+  /** Tests to leave out. `gate` is the golden check, and the tokens that the model gives after a fixed prompt (`said`). */
   skip?: readonly ('gate' | 'load' | 'compile' | 'first_token')[];
   /** Counted runs of each test, and uncounted runs before them. Default 5 and 1. */
   runs?: number;
@@ -218,7 +227,7 @@ export interface Engine {
   bench(options?: BenchOptions): Promise<BenchReport>;
   /** Compares every operator on this device with the same computation on the CPU. `onResult` gets each result at once. */
   selfCheck(options?: SelfCheckOptions): Promise<OperatorResult[]>;
-  /** Destroys the device, as a driver's crash would. The next call loads the model again from storage. */
+  /** For tests: destroys the device, as a driver's crash would. The next call loads the model again from storage. */
   loseDevice(): Promise<void>;
   close(): Promise<void>;
 }

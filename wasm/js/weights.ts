@@ -1,5 +1,5 @@
-// Pieces of the weights, from storage where they are there and intact, else from where they come from. At most a few
-// pieces are in memory at a time, however large the model is.
+// Reads the weights in pieces: from storage if a piece is stored and intact, or else from the source. Only a few pieces are in
+// memory at a time, however large the model is.
 
 import { Sha256 } from './pkg/nemoflash.js';
 import { NemoflashError } from './errors.js';
@@ -7,7 +7,7 @@ import { RemoteFile } from './remote.js';
 import type { WeightFile } from './source.js';
 import { PIECE, type ModelStore, type StoredFile } from './store.js';
 
-/** What is told while pieces come. */
+/** Counts bytes while pieces come. */
 export interface Counts {
   fetched: number;
   cached: number;
@@ -17,9 +17,9 @@ export class Weights {
   length = 0;
   private remote: RemoteFile | null = null;
   private stored: StoredFile | null = null;
-  /** The last piece: headers are asked for before the data behind them. */
+  /** The last piece. It is kept because the header and the data behind it are asked for one after the other. */
   private last: { i: number; bytes: Uint8Array } | null = null;
-  /** Of the whole file, as far as pieces came in order. */
+  /** The checksum of the whole file, as long as pieces come in order. */
   private hash: { sum: Sha256; next: number } | null = null;
 
   constructor(
@@ -29,7 +29,7 @@ export class Weights {
     private readonly onNotice: (text: string) => void,
   ) {}
 
-  /** Finds out its length; with a store, opens what is kept. */
+  /** Finds out the file's length. With a store, opens the stored file. */
   async open(store: ModelStore | null): Promise<void> {
     const { file } = this;
     if (file.blob) {
@@ -44,7 +44,7 @@ export class Weights {
         this.onNotice('The model is not kept for the next time: its storage is in use by another tab, or not available.');
       }
     }
-    // Without a network, what is kept says how long the file is.
+    // Without a network, the stored file's journal has the length.
     const head = await this.remote.stat().catch((error: unknown) => {
       if (!this.stored?.journal || this.signal?.aborted) throw error;
       return null;
@@ -54,7 +54,7 @@ export class Weights {
     if (file.sha256) this.hash = { sum: new Sha256(), next: 0 };
   }
 
-  /** The piece with byte `offset` in it, and where it begins. */
+  /** The piece that contains the byte at `offset`, and the position where the piece begins. */
   async piece(offset: number): Promise<{ start: number; bytes: Uint8Array }> {
     const i = Math.floor(offset / PIECE);
     if (this.last?.i !== i) this.last = { i, bytes: await this.get(i) };
@@ -78,7 +78,7 @@ export class Weights {
     return bytes;
   }
 
-  /** Something with the storage, if there is one. Where it fails, the model runs all the same. */
+  /** Does something with the storage, if there is one. If that fails, the model runs without storage. */
   private async keep(work: (stored: StoredFile) => Promise<void>): Promise<void> {
     try {
       if (this.stored) await work(this.stored);
@@ -91,7 +91,7 @@ export class Weights {
     }
   }
 
-  /** Holds the whole file against the checksum that its host promises. */
+  /** Compares the whole file with the checksum that the hub states. */
   private async check(i: number, bytes: Uint8Array): Promise<void> {
     if (!this.hash || this.hash.next !== i) return;
     this.hash.sum.update(bytes);
@@ -101,7 +101,7 @@ export class Weights {
     this.hash = null;
     if (digest !== this.file.sha256) {
       await this.keep((stored) => stored.reset());
-      throw new NemoflashError('download', `${this.file.name}: its checksum is not the one that its host promises. Load it again`);
+      throw new NemoflashError('download', `${this.file.name}: its checksum is not the one that the hub states. Load it again`);
     }
   }
 

@@ -1,4 +1,4 @@
-// The worker's side: calls an engine, and tells the page what comes.
+// The worker: it calls an engine for the page and sends back its events and results.
 
 import { panic_now } from './pkg/nemoflash.js';
 import { typed } from './errors.js';

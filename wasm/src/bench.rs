@@ -13,15 +13,15 @@ use serde::Deserialize;
 use std::ops::ControlFlow;
 use wasm_bindgen::prelude::*;
 
-/// Ticks of the clock in a run, so that one tick is at most 1 % of it.
+/// Least length of a run in ticks of the clock. One tick is then at most 1 % of the run. Shorter runs get a warning.
 const RUN_STEPS: f64 = 100.0;
-/// Ticks of the clock in a single token.
+/// Least time of a token in ticks of the clock. If tokens are faster, only the time of all tokens together is reported.
 const TOKEN_STEPS: f64 = 20.0;
-/// Number of steps over which times of operators are averaged, at least.
+/// Least number of steps over which times of operators are averaged.
 const PROFILE: u32 = 8;
-/// Seconds that further steps may take: a browser's timestamps are coarse.
+/// Seconds that further steps may take until the averages are steady, because a browser's timestamps are coarse.
 const STEADY: f64 = 3.0;
-/// Most readings of the clock until it advances.
+/// Most readings of the clock when its tick is measured.
 const LOOKS: usize = 1 << 22;
 
 #[wasm_bindgen]
@@ -34,7 +34,7 @@ fn seconds() -> f64 {
     milliseconds() / 1e3
 }
 
-/// Seconds of a tick of the clock. Browsers make it coarse on purpose.
+/// Length of the clock's tick in seconds. Browsers make their clocks coarse on purpose.
 fn step() -> f64 {
     let (mut last, mut least, mut seen) = (seconds(), f64::INFINITY, 0);
     for _ in 0..LOOKS {
@@ -55,14 +55,14 @@ struct Options {
     lists: Lists,
     runs: u32,
     warm_up: u32,
-    /// Whether golden tokens are asked for, and what the model says.
+    /// Whether to make the golden check, and to ask the model for tokens after the fixed prompt.
     gate: bool,
-    /// What [`Session::compile`] found.
+    /// Seconds of each call of [`Session::compile`].
     compile_seconds: Vec<f64>,
-    /// The model's name; `fables` in its own weights is asked for its golden tokens.
+    /// The model's name. The golden check is only possible for `fables` with its weights as stored.
     model: String,
     load_seconds: f64,
-    /// What the browser tells of the device, where wgpu does not.
+    /// The device's name as the browser tells it. wgpu does not know it there.
     adapter: String,
     software: bool,
     denied: Vec<String>,
@@ -72,7 +72,7 @@ struct Options {
 
 #[wasm_bindgen]
 impl Session {
-    /// Seconds in which a fresh device compiles this model's kernels; `None` on the CPU.
+    /// Compiles this model's kernels on a fresh device, and returns the seconds that it takes. `None` on the CPU.
     pub async fn compile(&self, device: Opened) -> Result<Option<f64>, JsValue> {
         match device.exec {
             Exec::Gpu(mut gpu) => compile(&mut gpu, &self.engine, seconds).await.map(Some).map_err(fail),
@@ -80,12 +80,13 @@ impl Session {
         }
     }
 
-    /// Measures, and returns a report (`benches/report.schema.json`); nothing if it was stopped. `on_event` is called with
-    /// ("test", its number, name), ("run", run, runs) at each step and ("row", rows, JSON), and returns whether to stop.
+    /// Measures, and returns a report (`benches/report.schema.json`). `None` if it was stopped. `on_event` is called with
+    /// ("test", its number, name) before each test, ("run", run, runs) at each step, and ("row", number of rows, JSON) after
+    /// each test. It returns whether to stop.
     pub async fn bench(&mut self, options_json: String, on_event: Function) -> Result<Option<String>, JsValue> {
         let wanted: Options = options(&options_json)?;
         if wanted.runs == 0 {
-            return Err(coded("parameter", "`runs`: 0 is too few. Give 1 at least"));
+            return Err(coded("parameter", "`runs`: 0 is too few. Give at least 1"));
         }
         let tell = |kind: &str, number: u32, more: JsValue| match on_event.call3(
             &JsValue::NULL,
@@ -100,13 +101,13 @@ impl Session {
         if wanted.gate {
             let mut go = || tell("run", 0, wanted.runs.into());
             let Some(said) = said(&mut self.engine, &mut go).await.map_err(fail)? else { return Ok(None) };
-            // Only one model has golden tokens.
+            // Only this model has golden tokens.
             if about.model.name == "fables" && about.model.weights == "bf16" {
                 about.gate = gate(&said);
             }
             about.said = said;
         }
-        // Where memory is too short for two buffers more, the share is not known.
+        // Without memory for the two buffers of that measurement, rows have no share of the bandwidth.
         let bandwidth = memory_bytes_per_second(self.engine.exec_mut(), seconds).await.unwrap_or(None);
         let Options { runs, warm_up, .. } = wanted;
         let settings = Settings { runs, warm_up, profile: PROFILE, steady: Some(STEADY), bandwidth, clock: seconds };
@@ -128,7 +129,7 @@ impl Session {
                     let time = Time::wall(&test, vec![wanted.load_seconds], vec![]);
                     about.row(test, time, vec![once.into()])
                 }
-                // On the CPU, nothing is compiled.
+                // The CPU has no kernels to compile.
                 Kind::Compile if wanted.compile_seconds.is_empty() => continue,
                 Kind::Compile => {
                     let time = Time::wall(&test, wanted.compile_seconds.clone(), vec![]);
@@ -142,7 +143,7 @@ impl Session {
                         Row { operators, ..about.row(test, time, warnings) }
                     }
                     Ok(None) => return Ok(None),
-                    // The package opens another one.
+                    // The device is lost. The package opens another one.
                     Err(error @ Error::Device { .. }) => return Err(fail(error)),
                     Err(error) => {
                         let time = Time::wall(&test, vec![], vec![]);
@@ -188,7 +189,7 @@ impl Session {
         }
     }
 
-    /// Why a test has no times of operators, if a GPU's should have some.
+    /// Why a test has no times of operators. None if the test has none on any device.
     fn untold(&self, test: &Test) -> Option<String> {
         let Exec::Gpu(gpu) = self.engine.exec() else { return None };
         let told = matches!(test.kind, Kind::FirstToken | Kind::Prefill | Kind::Decode) && test.batch == 1;
@@ -223,15 +224,15 @@ impl About {
         }
     }
 
-    /// Removes from a measurement what a clock with ticks of `step` seconds cannot tell, and adds warnings. Times of
-    /// single tokens are removed if a token takes too few ticks; the bandwidth then follows from the time of all
-    /// tokens together.
+    /// Removes times from a measurement that a clock with ticks of `step` seconds cannot measure, and returns a warning if the
+    /// whole run is short. Times of single tokens are removed if a token takes too few ticks. The bandwidth is then computed
+    /// from the time of all tokens together.
     fn seen(&self, test: &Test, time: Time, step: f64, bandwidth: Option<f64>) -> (Time, Option<String>) {
         let median = time.seconds.map_or(0.0, |seconds| seconds.median);
         let short = median < RUN_STEPS * step;
         let warning = short.then(|| {
             let [took, step] = [median, step].map(|seconds| seconds * 1e3);
-            format!("a run takes {took:.1} ms, and this browser's clock goes by {step:.3} ms. Measure more tokens")
+            format!("a run takes {took:.1} ms, and this browser's clock has ticks of {step:.3} ms. Measure more tokens")
         });
         if test.kind != Kind::Decode || median >= TOKEN_STEPS * step * f64::from(test.tokens) {
             return (time, warning);

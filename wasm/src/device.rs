@@ -1,4 +1,4 @@
-//! Where things run.
+//! The devices on which models and checks run.
 
 use crate::{fail, options};
 use js_sys::{Function, Promise};
@@ -14,8 +14,8 @@ thread_local! {
     static PAUSE: RefCell<Option<Function>> = const { RefCell::new(None) };
 }
 
-/// The CPU twins never wait for anything, so a message that says "stop" would never arrive: after every step, the
-/// promise that `pause` returns is awaited.
+/// On the CPU, the promise that `pause` returns is awaited after every step. The CPU twins never wait for anything else, so
+/// without it a message that says "stop" would never arrive.
 #[wasm_bindgen]
 pub fn pause_with(pause: Function) {
     PAUSE.set(Some(pause));
@@ -33,11 +33,11 @@ fn pause() -> Pin<Box<dyn Future<Output = ()>>> {
 #[derive(Clone, Copy, Deserialize)]
 struct Options {
     cpu: bool,
-    /// The adapter is software: steps are kept short.
+    /// Whether the adapter is software. Then steps are kept short.
     software: bool,
     deny_f16: bool,
     deny_subgroups: bool,
-    /// The package asks the browser for `subgroups` when wgpu asks for the device.
+    /// Whether the package adds `subgroups` when wgpu asks the browser for the device.
     page_subgroups: bool,
 }
 
@@ -50,12 +50,12 @@ pub struct Device {
 
 #[wasm_bindgen]
 impl Device {
-    /// Opens the page's GPU, or takes the CPU. `options` is JSON: `{cpu, software, deny_f16, deny_subgroups, page_subgroups}`.
+    /// Opens the browser's GPU, or the CPU. `options_json` is `{cpu, software, deny_f16, deny_subgroups, page_subgroups}`.
     pub async fn open(options_json: String) -> Result<Device, JsValue> {
         Device::with(options(&options_json)?).await
     }
 
-    /// Its name, and what kernels may rely on, as JSON.
+    /// Its name, features and limits, as JSON.
     pub fn describe(&self) -> String {
         describe(&self.exec)
     }
@@ -85,13 +85,13 @@ impl Device {
         Ok(Device { exec: Exec::Gpu(Box::new(gpu)), options })
     }
 
-    /// The same once more, after an operator has spoilt this one.
+    /// Opens the device again, after an operator has broken this one.
     pub(crate) async fn again(&self) -> Result<Device, JsValue> {
         Device::with(self.options).await
     }
 }
 
-/// A device's name, and what kernels may rely on.
+/// A device's name, features and limits, as JSON.
 pub(crate) fn describe(exec: &Exec) -> String {
     let name = match exec {
         Exec::Gpu(gpu) => gpu.info().name.as_str(),

@@ -1,8 +1,8 @@
-//! The core for JavaScript, as thin as it can be: the package's TypeScript (`wasm/js/`) calls this and nothing else
-//! does. Files, network, storage and clocks are on its side.
+//! The core for JavaScript, as thin as possible. Only the package's TypeScript (`wasm/js/`) calls it. Files, network and
+//! storage are handled there.
 //!
-//! A failure is a JavaScript `Error` with the core's message and its stable `code`. A panic leaves the module unusable;
-//! [`last_panic`] says what it was.
+//! A failure is a JavaScript `Error` with the core's message and its stable `code`. A panic leaves the module unusable, and
+//! [`last_panic`] returns its message.
 #![forbid(unsafe_code)]
 
 mod bench;
@@ -20,19 +20,19 @@ thread_local! {
     static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// Keeps the message of a panic.
+/// Stores the message of a panic for [`last_panic`].
 #[wasm_bindgen(start)]
 pub fn start() {
     std::panic::set_hook(Box::new(|info| PANIC.with_borrow_mut(|message| *message = Some(info.to_string()))));
 }
 
-/// What the last panic said, if there was one.
+/// The message of the last panic, if there was one.
 #[wasm_bindgen]
 pub fn last_panic() -> Option<String> {
     PANIC.with_borrow(Clone::clone)
 }
 
-/// Panics, so that what follows can be tried.
+/// Panics, for tests of what happens after a panic.
 #[wasm_bindgen]
 pub fn panic_now() {
     panic!("asked for");
@@ -51,13 +51,13 @@ pub struct Sha256(sha2::Sha256);
 
 #[wasm_bindgen]
 impl Sha256 {
-    /// Of nothing yet.
+    /// Begins with no bytes.
     #[wasm_bindgen(constructor)]
     pub fn new() -> Sha256 {
         Sha256::default()
     }
 
-    /// Takes the next piece.
+    /// Adds the next piece.
     pub fn update(&mut self, bytes: &[u8]) {
         sha2::Digest::update(&mut self.0, bytes);
     }
@@ -72,13 +72,13 @@ impl Sha256 {
     }
 }
 
-/// The files that an index lists, in the order of first use.
+/// The files that a `model.safetensors.index.json` lists, in the order of first use.
 #[wasm_bindgen]
 pub fn index_files(json: &[u8]) -> Result<Vec<String>, JsValue> {
     nemoflash::checkpoint::index(json).map_err(fail)
 }
 
-/// The core's error as JavaScript's.
+/// Turns an error of the core into a JavaScript `Error`.
 fn fail(error: nemoflash::Error) -> JsValue {
     coded(error.code(), &error.to_string())
 }
@@ -89,7 +89,7 @@ fn coded(code: &str, message: &str) -> JsValue {
     thrown.into()
 }
 
-/// JSON that came from the package itself.
+/// Reads options, which the package writes as JSON.
 fn options<T: serde::de::DeserializeOwned>(json: &str) -> Result<T, JsValue> {
     serde_json::from_str(json).map_err(|e| coded("parameter", &format!("the options cannot be used: {e}")))
 }

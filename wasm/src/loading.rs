@@ -8,16 +8,16 @@ use nemoflash::{Caps, Chat, Engine, EngineOptions, Exec, Kv, LoadOptions, Loader
 use serde::Deserialize;
 use wasm_bindgen::prelude::*;
 
-/// Rows of one prefill step on the CPU: bounds the time until a "stop" is heard.
+/// Rows of one prefill step on the CPU. They bound the time until a "stop" is heard.
 const CPU_ROWS: u32 = 32;
 
 #[derive(Deserialize)]
 struct Options {
     /// `bf16`, `q8` or `q4`.
     weights: String,
-    /// Tokens of text; nothing is what the model allows, up to 4096.
+    /// Longest text in tokens. None means what the model allows, up to 4096.
     context: Option<u32>,
-    /// Sequences at a time.
+    /// Number of sequences at a time.
     slots: u32,
     kv_f32: bool,
 }
@@ -27,13 +27,14 @@ struct Options {
 pub struct Loading {
     loader: Loader,
     options: Options,
-    /// No GPU is used.
+    /// Whether the model runs on the CPU.
     cpu: bool,
 }
 
 #[wasm_bindgen]
 impl Loading {
-    /// Begins with `config.json`, the length of each file, and options as JSON: `{weights, context, slots, kv_f32}`.
+    /// Begins to load a model from its `config.json`, the length of each weight file, and options as JSON: `{weights, context,
+    /// slots, kv_f32}`.
     #[wasm_bindgen(constructor)]
     pub fn new(device: Device, config_json: &[u8], lengths: Vec<f64>, options_json: &str) -> Result<Loading, JsValue> {
         let (options, cpu): (Options, _) = (options(options_json)?, device.is_cpu());
@@ -50,13 +51,13 @@ impl Loading {
         Ok(Loading { loader, options, cpu })
     }
 
-    /// File and offset of the bytes that come next; nothing once all are there.
+    /// File and offset of the bytes that are needed next. None when all bytes are there.
     pub fn wants(&self) -> Option<Vec<f64>> {
         self.loader.wants().map(|want| vec![want.file as f64, want.offset as f64])
     }
 
-    /// Takes what it wants of a piece of a file that begins at `start`. Returns bytes of tensors that are done, and
-    /// of all tensors: 0 while headers are missing.
+    /// Takes the bytes that it needs from a piece of a file that begins at `start`. Returns the bytes of tensors that are
+    /// loaded, and the bytes of all tensors (0 while headers are missing).
     pub async fn push(&mut self, file: usize, start: f64, bytes: Vec<u8>) -> Result<Vec<f64>, JsValue> {
         let (start, mut state) = (start as u64, [0.0, 0.0]);
         while let Some(want) = self.loader.wants().filter(|want| want.file == file) {
@@ -68,15 +69,15 @@ impl Loading {
         Ok(state.to_vec())
     }
 
-    /// The memory that the engine will need, as [`Session::explain`]. Before all headers are read, it follows from
-    /// `config.json` alone.
+    /// A dry run: the memory that the engine will need, as the JSON of [`Session::explain`]. Before all headers are read, it
+    /// follows from `config.json` alone.
     pub async fn dry_run(&self) -> Result<String, JsValue> {
         let dry = self.dry_engine().await?;
         Ok(serde_json::to_string(&dry.explain()).unwrap_or_default())
     }
 
-    /// Asks the browser for every kernel that the first answer needs, in the order of first use, and drops the
-    /// results. The package makes the browser compile them beside everything else, and keeps them.
+    /// Asks the browser for every kernel that the first answer needs, in the order of first use, and drops the results. The
+    /// package makes the browser compile the kernels in the background, and keeps them.
     pub async fn announce(&self) -> Result<(), JsValue> {
         let dry = self.dry_engine().await?;
         if let (Exec::Gpu(gpu), Exec::Dry(dry)) = (self.loader.exec(), dry.exec()) {
@@ -85,7 +86,7 @@ impl Loading {
         Ok(())
     }
 
-    /// The engine, once everything has come.
+    /// The engine, after all bytes were pushed.
     pub async fn finish(self, text: Text) -> Result<Session, JsValue> {
         let options = self.engine()?;
         let loaded = self.loader.finish().await.map_err(fail)?;
@@ -114,8 +115,8 @@ impl Loading {
     }
 }
 
-/// A dry run on a device with this largest binding: the memory that a model would need, as the JSON of
-/// [`Session::explain`], from `config.json` and the options of [`Loading`]. Nothing is loaded.
+/// A dry run on a device with these limits: the memory that a model would need, as the JSON of [`Session::explain`]. It needs
+/// only `config.json` and the options of [`Loading`]. Nothing is loaded.
 #[wasm_bindgen]
 pub async fn dry_run(
     config_json: &[u8],

@@ -1,4 +1,4 @@
-//! Every operator against its CPU twin, on the page's own device.
+//! Compares every operator with its CPU twin, on the device that the page uses.
 
 use crate::device::Device;
 use nemoflash::check::{Check, Outcome, by_size, bytes};
@@ -7,7 +7,7 @@ use serde_json::json;
 use std::collections::VecDeque;
 use wasm_bindgen::prelude::*;
 
-/// Examples that bind more bytes take as long as all others together; the test suites run them.
+/// Examples that bind more bytes are left to the test suites, because they take as long as all others together.
 const LARGE: u64 = 32 << 20;
 
 /// The operators that are left to check.
@@ -19,11 +19,11 @@ pub struct SelfCheck {
 
 #[wasm_bindgen]
 impl SelfCheck {
-    /// All operators. With `most` above 0, at most so many examples of each, the smallest first.
+    /// A check of all operators. With `most` above 0, it runs at most so many examples of each, the smallest first.
     #[wasm_bindgen(constructor)]
     pub fn new(device: Device, most: usize) -> SelfCheck {
         let mut operators: VecDeque<(&'static str, Vec<(u64, Case)>)> = VecDeque::new();
-        // Each with the inputs that it has in the test suite.
+        // The seed gives each example the inputs that it has in the test suite.
         for (seed, case) in by_size(seeded()) {
             let name = case.op.kernel().name;
             match operators.iter_mut().find(|(other, _)| *other == name) {
@@ -36,12 +36,12 @@ impl SelfCheck {
         SelfCheck { device, operators }
     }
 
-    /// Operators that are left.
+    /// How many operators are left.
     pub fn left(&self) -> usize {
         self.operators.len()
     }
 
-    /// Checks the next operator: its result as `nemoflash doctor --json` has it, without the time.
+    /// Checks the next operator. Returns its result as in `nemoflash doctor --json`, without the time.
     pub async fn next(&mut self) -> Result<Option<String>, JsValue> {
         let Some((name, cases)) = self.operators.pop_front() else { return Ok(None) };
         let (mut outcome, count) = (Outcome::default(), cases.len());
@@ -55,7 +55,7 @@ impl SelfCheck {
                 Ok(found) => outcome.add(found),
                 Err(error) => {
                     outcome.faults.push(format!("{example}: {error}"));
-                    // What one operator spoilt is not the next one's fault.
+                    // The next operator gets a new device, so that this error cannot affect its result.
                     self.device = self.device.again().await?;
                 }
             }

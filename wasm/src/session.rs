@@ -1,4 +1,4 @@
-//! An engine with its text: prompts in, pieces of an answer out.
+//! An engine with the text side of its model. It takes prompts and gives pieces of an answer.
 
 use crate::device::describe;
 use crate::text::{Text, messages};
@@ -16,7 +16,7 @@ pub struct Session {
     pub(crate) text: Text,
     /// The last conversation.
     pub(crate) chat: Chat,
-    /// What is worth to be told of the checkpoint.
+    /// Notes about the checkpoint for the user.
     pub(crate) notes: Vec<String>,
 }
 
@@ -28,14 +28,14 @@ struct Options {
     top_p: Option<f32>,
     min_p: Option<f32>,
     repetition_penalty: Option<f32>,
-    /// As text: JSON's numbers end at 2^53.
+    /// The seed as text, because JavaScript's numbers are exact only up to 2^53.
     seed: String,
     stop: Vec<String>,
     format: Option<ChatFormat>,
     thinking: Option<bool>,
 }
 
-/// What holds where nobody chooses, in JavaScript's names.
+/// The defaults of `generate`, with the names that they have in JavaScript.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Defaults {
@@ -48,7 +48,7 @@ struct Defaults {
     format: ChatFormat,
 }
 
-/// The date and time here, which chat templates may ask for.
+/// The local date and time, which chat templates may ask for.
 fn local_time() -> Option<LocalTime> {
     let now = Date::new_0();
     let (year, month, day) = (now.get_full_year(), now.get_month() + 1, now.get_date());
@@ -57,7 +57,7 @@ fn local_time() -> Option<LocalTime> {
 
 #[wasm_bindgen]
 impl Session {
-    /// Memory, dispatches and kernels: what `nemoflash explain --json` prints.
+    /// Memory, dispatches and kernels: the JSON of `nemoflash explain --json`.
     pub fn explain(&self) -> String {
         serde_json::to_string(&self.engine.explain()).unwrap_or_default()
     }
@@ -67,7 +67,7 @@ impl Session {
         describe(self.engine.exec())
     }
 
-    /// What is worth to be told of the checkpoint, a sentence each: tensors that are not used, a head that is not tied.
+    /// Notes about the checkpoint, a sentence each: tensors that are not used, a head that differs from a tied embedding.
     pub fn notes(&self) -> Vec<String> {
         self.notes.clone()
     }
@@ -77,8 +77,7 @@ impl Session {
         matches!(self.text.0.template(), Ok(Some(_)))
     }
 
-    /// What holds where `generate` is not told otherwise, as JSON: the sampling, the longest answer, and the format of a
-    /// conversation.
+    /// The defaults of `generate`, as JSON: the sampling, the longest answer, and the format of a conversation.
     pub fn defaults(&self) -> Result<String, JsValue> {
         let format = self.text.0.format(&ChatOptions::default()).map_err(fail)?;
         let usual = self.text.0.usual();
@@ -94,9 +93,9 @@ impl Session {
         Ok(serde_json::to_string(&defaults).unwrap_or_default())
     }
 
-    /// Answers a conversation (JSON: a list of `{role, content}`); what it has in common with the last one is not read
-    /// again. `on_event` is called with ("prefill", done, total), ("token", id, text) and at the end, if text was held back,
-    /// ("held", 0, text), and returns whether to stop. Returns what ended the answer.
+    /// Answers a conversation (JSON: a list of `{role, content}`). Its beginning is not read again if the last conversation had
+    /// the same. `on_event` is called with ("prefill", done, total), with ("token", id, text), and at the end with ("held", 0,
+    /// text) if text was held back. It returns whether to stop. The result says what ended the answer.
     pub async fn generate(
         &mut self,
         messages_json: String,

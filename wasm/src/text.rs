@@ -17,7 +17,7 @@ struct Turn {
 
 #[wasm_bindgen]
 impl Text {
-    /// From the model's name and its small files; all but the tokenizer may be missing.
+    /// Reads the model's small files. All but the tokenizer may be missing. The model's name may choose the chat format.
     #[wasm_bindgen(constructor)]
     pub fn new(
         name: &str,
@@ -36,7 +36,7 @@ impl Text {
         };
         let generation_config = generation_config.as_deref();
         let text = ModelText::new(&TextFiles { name, tokenizer_json, generation_config, chat }).map_err(fail)?;
-        // A page chooses the format by whether there is a template, so it hears at once of one that cannot be used.
+        // A page asks whether there is a template. So a template that cannot be used is an error already here.
         text.template().map_err(fail)?;
         Ok(Text(text))
     }

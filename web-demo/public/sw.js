@@ -1,10 +1,10 @@
-// The site without a network. Its own files are kept here; models are not: the package keeps those, piece by piece.
-// Other sites of this host have caches beside these: the names tell whose they are.
+// Lets the site work without a network. This worker stores the site's own files. It stores no models: the package does that.
+// Other sites of this host share the cache storage, so the names of caches say which site they belong to.
 const MINE = `nemoflash ${self.registration.scope} `;
 const CACHE = `${MINE}VERSION`;
 const MODELS = new URL('models/', self.registration.scope).pathname;
 
-// A new worker waits until no page of the old site is open: that one still needs the old files.
+// A new worker becomes active only when no page of the old site is open, because such a page still needs the old files.
 self.addEventListener('install', (event) => {
   event.waitUntil(
     (async () => {
@@ -30,13 +30,13 @@ self.addEventListener('fetch', (event) => {
   const url = new URL(request.url);
   const own = url.origin === location.origin && request.method === 'GET' && !url.pathname.startsWith(MODELS);
   if (!own) return;
-  // One page, whatever its parameters.
+  // The site has one page, whatever the parameters in the address are.
   const key = request.mode === 'navigate' ? self.registration.scope : request;
   event.respondWith(
     (async () => {
       const cache = await caches.open(CACHE);
       const kept = await cache.match(key);
-      // Files whose names hold their hash never change; everything else is asked for anew where there is a network.
+      // Files with a hash in their name never change. All others are fetched again if there is a network.
       if (kept && url.pathname.includes('/assets/')) return kept;
       try {
         const response = await fetch(request);

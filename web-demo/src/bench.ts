@@ -1,17 +1,17 @@
-// The benchmark: the same tests and the same file as `nemoflash bench`.
+// The benchmark panel. Its tests and its file are those of `nemoflash bench`.
 
 import type { BenchOptions, BenchReport, BenchRow, BenchSummary, Engine } from 'nemoflash';
 import { button, byId, copy, element, show } from './dom.js';
 import { showError, type Failure } from './errors.js';
 
-/** `?bench=pp64,tg16,pp8+tg4,d0,d512,b1,r2,w1,no-load` asks for other tests: for slow devices and for trying out. */
+/** The tests that the address chooses, as in `?bench=pp64,tg16,pp8+tg4,d0,d512,b1,r2,w1,no-load`. */
 function wanted(): BenchOptions {
   const words = (new URLSearchParams(location.search).get('bench') ?? '').split(',');
   const matches = (form: RegExp) => words.flatMap((word) => form.exec(word)?.slice(1) ?? []);
   const numbers = (name: string) => matches(new RegExp(`^${name}(\\d{1,8})$`)).map(Number);
   const lists = { prompt: numbers('pp'), tokens: numbers('tg'), depth: numbers('d'), batch: numbers('b') };
   const [[runs], [warmUp]] = [numbers('r'), numbers('w')];
-  // In an address, a plus is a space.
+  // A `+` in an address is read as a space.
   const both = words.flatMap((word) => /^pp(\d{1,8})[ +]tg(\d{1,8})$/.exec(word)?.slice(1).map(Number) ?? []);
   const kinds = ['gate', 'load', 'compile', 'first_token'] as const;
   return {
@@ -23,7 +23,7 @@ function wanted(): BenchOptions {
   };
 }
 
-/** `nemoflash bench --browser` opens the page with `?unattended` and hears of rows where it serves the page from. */
+/** For `nemoflash bench --browser`, which opens the page with `?unattended`: measures, and sends each row to the command. */
 export async function unattended(begin: () => Promise<Engine>): Promise<void> {
   let last: Promise<unknown> = Promise.resolve();
   const post = (news: { row: BenchRow } | { end: { code: string; message: string } | null }) =>
@@ -63,7 +63,7 @@ function add(row: BenchRow): void {
   button('bench-save').disabled = button('bench-copy').disabled = false;
 }
 
-/** Empties the panel: another model is coming, or another run. */
+/** Empties the panel before another model or another run. */
 export function clear(): void {
   stopping?.abort();
   rows = [];
@@ -80,11 +80,11 @@ function save(): void {
   const address = URL.createObjectURL(new Blob([text()], { type: 'application/json' }));
   const link = Object.assign(element('a'), { href: address, download: `nemoflash-bench-${rows[0]!.date.slice(0, 10)}.json` });
   link.click();
-  // The browser takes it up in its own time.
+  // The browser may read the file later, so its address is kept for a minute.
   setTimeout(() => URL.revokeObjectURL(address), 60_000);
 }
 
-/** Runs it. `still` says whether the engine is the page's still. */
+/** Runs the benchmark. `still` says whether the page still uses this engine. */
 async function run(engine: Engine, still: () => boolean): Promise<void> {
   clear();
   const own = (stopping = new AbortController());
@@ -108,7 +108,7 @@ async function run(engine: Engine, still: () => boolean): Promise<void> {
       onProgress: ({ test: name, run, runs }) => {
         if (!still()) return;
         bar.value = run / (runs + 1);
-        // Said once a test: a screen reader reads it out.
+        // This text changes only once per test, because a screen reader reads it out.
         if (name !== test) summary.textContent = `Measuring ${(test = name)} …`;
       },
     });

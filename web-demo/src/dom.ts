@@ -1,4 +1,4 @@
-// Text goes into the page as text: there is no other way here.
+// Helpers for the page's elements. They insert text only as text, never as markup.
 
 export const byId = <T extends HTMLElement = HTMLElement>(id: string): T => {
   const found = document.getElementById(id);
@@ -27,11 +27,11 @@ export function bytes(count: number): string {
   return `${(count / 1000 ** power).toFixed(power < 2 ? 0 : 1)} ${units[power]}`;
 }
 
-/** Into the clipboard; where the page may not write there, into a box from which it can be copied by hand. */
+/** Copies a text into the clipboard. If that is not permitted, shows it in a box from which it can be copied by hand. */
 export async function copy(text: string, boxId: string): Promise<void> {
   try {
     await navigator.clipboard.writeText(text);
-    byId('status').textContent = 'It is in the clipboard.';
+    byId('status').textContent = 'Copied to the clipboard.';
   } catch {
     const box = byId<HTMLTextAreaElement>(boxId);
     box.value = text;

@@ -1,11 +1,11 @@
-// The one progress bar.
+// The progress bar of loading a model.
 
 import type { Progress } from 'nemoflash';
 import { byId, bytes, show } from './dom.js';
 
 const STAGES: Record<Progress['stage'], string> = {
   device: 'Opening the GPU',
-  files: 'Reading what the model is',
+  files: "Reading the model's small files",
   weights: 'Loading weights',
   compile: 'Compiling shaders',
   ready: 'Ready',
@@ -13,7 +13,7 @@ const STAGES: Record<Progress['stage'], string> = {
 const notices = new Set<string>();
 let announced: Progress['stage'] | null = null;
 
-/** Another model's notices say nothing about this one. */
+/** Removes the notices of the last model before another one is loaded. */
 export function begin(): void {
   notices.clear();
   announced = null;
@@ -30,7 +30,7 @@ export function progress({ stage, done, total, rate, cached, fetched, notice }: 
     byId('notice').textContent = [...notices].join(' ');
     show('notice', true);
   }
-  // A screen reader hears the stages; the numbers, which change all the time, stand apart.
+  // A screen reader reads the stages out. The numbers change all the time, so they are in another element.
   if (stage !== announced) byId('status').textContent = `${STAGES[stage]} …`;
   announced = stage;
   let text = '';

@@ -12,13 +12,13 @@ let engine: Engine | null = null;
 let writer: Writer | null = null;
 let loading: AbortController | null = null;
 
-// `?device=gpu` takes a GPU in software too, `?deny=subgroups` does without them: for comparing.
+// For comparisons: `?device=gpu` also uses a GPU in software, and `?deny=subgroups` leaves subgroups unused.
 const asked = new URLSearchParams(location.search);
 
 function changed(): void {
   const model = chosen();
   button('load').disabled = loading !== null || !ready(model);
-  // The answer may come after another choice.
+  // The user may choose another model before the answer comes.
   if (offered) void fit(model, offered).then((said) => chosen() === model && (byId('fit').textContent = said));
 }
 
@@ -26,7 +26,10 @@ type Where = NonNullable<LoadOptions['device']>;
 const WHERE = (asked.get('device') as Where | null) ?? 'auto';
 const DENY = (['f16', 'subgroups'] as const).filter((feature) => asked.get('deny')?.split(',').includes(feature));
 
-/** The model is the one that was chosen when it began: trying again must not load another one that was not agreed to. */
+/**
+ * Loads a model. It stays the one that was chosen when this began: trying again must not load another one whose licence was not
+ * accepted.
+ */
 async function start(model: Model = chosen(), on: Where = WHERE): Promise<void> {
   if (loading) return;
   const stopping = (loading = new AbortController());
@@ -47,7 +50,7 @@ async function start(model: Model = chosen(), on: Where = WHERE): Promise<void> 
     await before?.close();
     const made = (engine = await load(source(model), { device: on, weights: model.weights, deny: DENY, signal: stopping.signal, onProgress: progress }));
     const info = await made.info();
-    // A model that is offered here as a storyteller stays one, whatever its files say.
+    // A model that the list offers for stories continues texts, even if its files have a chat template.
     const format = model.chat || model.id === 'own' ? info.defaults.format : 'text';
     suggest(info.defaults);
     writer = new Writer(made, format !== 'text', format, () => void start(model, on));
@@ -61,7 +64,7 @@ async function start(model: Model = chosen(), on: Where = WHERE): Promise<void> 
     device(offered, info);
   } catch (error) {
     const failure = error as Failure;
-    byId('status').textContent = failure.code === 'aborted' ? 'Stopped. What has come is kept.' : '';
+    byId('status').textContent = failure.code === 'aborted' ? 'Stopped. What was downloaded is kept.' : '';
     if (failure.code !== 'aborted') showError(failure, waysOn(failure, model, on));
   }
   loading = null;
@@ -72,7 +75,7 @@ async function start(model: Model = chosen(), on: Where = WHERE): Promise<void> 
   await cached();
 }
 
-/** What can help: the CPU against a GPU's faults, if the model is small enough for it; a smaller model where memory lacks. */
+/** What may help after an error: the CPU if the GPU failed and the model is small, a smaller model if memory is short. */
 function waysOn({ code }: Failure, model: Model, on: Where): Parameters<typeof showError>[1] {
   const gpu = ['no_adapter', 'device', 'limit', 'out_of_memory'].includes(code);
   const next = ['limit', 'out_of_memory'].includes(code) ? smaller(model) : undefined;
@@ -113,11 +116,12 @@ button('selfcheck').onclick = () => {
   const checked = engine;
   if (checked) void selfCheck(checked, () => engine === checked);
 };
-// A setting out of its range cannot be pointed at while it is folded away, and the click would do nothing.
+// The browser cannot show an invalid setting in a closed panel, and a click on the button would do nothing. So this opens the
+// panel.
 byId('settings').addEventListener('invalid', () => (byId<HTMLDetailsElement>('settings').open = true), true);
 newSeed();
 
-// For trying out what happens when a driver crashes.
+// For tests of what happens when a driver crashes.
 if (asked.has('test')) Object.assign(window, { nemoflashTest: { loseDevice: () => engine?.loseDevice() } });
 
 if (asked.has('unattended')) void unattended(served);

@@ -1,4 +1,4 @@
-// The models that the page offers, and what it says about each before anything is downloaded.
+// The list of models, and what the page says about each of them before anything is downloaded.
 
 import { plan, type Capabilities, type LoadOptions, type Source } from 'nemoflash';
 import { bytes, byId, element, input, show } from './dom.js';
@@ -11,13 +11,13 @@ export interface Model {
   weights: NonNullable<LoadOptions['weights']>;
   /** Bytes to download. */
   download: number;
-  /** Its published shape, for what it takes of a GPU. */
+  /** The name of its published shape, from which its memory plan is computed. */
   shape?: string;
   chat: boolean;
-  /** Whether the licence is confirmed first. */
+  /** Whether the user must accept the licence first. */
   terms: boolean;
   prompt: string;
-  /** Where its licence can be read. */
+  /** Address of the page with its licence. */
   card?: string;
 }
 
@@ -25,7 +25,7 @@ export const MODELS: Model[] = [
   {
     id: 'fables',
     name: 'fables',
-    about: 'A small storyteller, 6.7 million parameters, with every operator of the family in it. 13 MB, part of this site. MIT or Apache-2.0; learnt from public-domain fairy tales.',
+    about: 'A small storyteller of 6.7 million parameters that uses every operator of the family. 13 MB, part of this site. MIT or Apache-2.0; trained on public-domain fairy tales.',
     source: new URL('models/fables/', document.baseURI).href,
     weights: 'bf16',
     download: 13.7e6,
@@ -88,7 +88,7 @@ export function ready(model: Model): boolean {
   return (!model.terms || input('licence').checked) && (model.id !== 'own' || own.length > 0);
 }
 
-/** Builds the list. `changed` hears of every choice. */
+/** Builds the list. `changed` is called after every choice. */
 export function list(changed: () => void): void {
   for (const model of MODELS) {
     const label = element('label', '', 'model');
@@ -104,7 +104,7 @@ export function list(changed: () => void): void {
   }
   const turned = () => {
     const { terms, card, id } = chosen();
-    // Each download is agreed to by itself.
+    // The licence must be accepted for each model anew.
     input('licence').checked = false;
     if (card) byId<HTMLAnchorElement>('card').href = card;
     show('terms', terms);
@@ -121,19 +121,19 @@ export function list(changed: () => void): void {
   drop(turned);
 }
 
-/** Makes a model the chosen one, as a click would. */
+/** Chooses a model, as a click would. */
 export function choose(id: string): void {
   const radio = document.querySelector<HTMLInputElement>(`input[name=model][value=${id}]`)!;
   radio.checked = true;
   radio.dispatchEvent(new Event('change', { bubbles: true }));
 }
 
-/** The next smaller of the models offered. */
+/** The next smaller model of the list. */
 export function smaller(model: Model): Model | undefined {
   return MODELS.filter(({ download }) => download > 0 && (model.download === 0 || download < model.download)).at(model.download === 0 ? 0 : -1);
 }
 
-/** Files dropped anywhere on the page are a model of one's own. */
+/** Lets the user drop the files of a model anywhere on the page. */
 function drop(turned: () => void): void {
   const over = (on: boolean) => document.body.classList.toggle('dropping', on);
   document.addEventListener('dragover', (event) => (event.preventDefault(), over(true)));
@@ -154,25 +154,25 @@ async function filesIn(entry: FileSystemEntry): Promise<File[]> {
   if (entry.isFile) return [await new Promise<File>((done, failed) => (entry as FileSystemFileEntry).file(done, failed))];
   const reader = (entry as FileSystemDirectoryEntry).createReader();
   const inside: FileSystemEntry[] = [];
-  // A browser gives a folder in portions, and an empty one at its end.
+  // A browser gives the entries of a folder in portions. An empty portion is the end.
   for (let more; (more = await new Promise<FileSystemEntry[]>((done, failed) => reader.readEntries(done, failed))).length > 0; ) inside.push(...more);
   return (await Promise.all(inside.filter((e) => e.isFile).map(filesIn))).flat();
 }
 
-/** What it takes of this GPU, or why this GPU cannot hold it; nothing where that is small or unknown. */
+/** Says how much memory of this GPU a model takes, or why it cannot run here. Empty if that is small or unknown. */
 async function memory(model: Model): Promise<string> {
   const config = own.find(({ name }) => name === 'config.json');
   const shape = model.id === 'own' && config ? new Uint8Array(await config.arrayBuffer()) : model.shape;
   if (!shape) return '';
   try {
     const { weights, arena, scratch, context } = await plan(shape, { weights: model.weights });
-    return `On this GPU it takes ${bytes(weights)} of weights, ${bytes(arena)} for a text of ${context} tokens and ${bytes(scratch)} to work in; no single buffer is too large. Whether so much is free shows when it is loaded.`;
+    return `On this GPU it takes ${bytes(weights)} for weights, ${bytes(arena)} for a text of ${context} tokens and ${bytes(scratch)} for intermediate results. No single buffer is too large. Only loading shows whether so much memory is free.`;
   } catch (error) {
     return `It cannot run on this GPU: ${(error as Error).message}`;
   }
 }
 
-/** What this machine has to say to a model, before it is loaded. */
+/** Says whether and how a model would run on this machine, before it is loaded. */
 export async function fit(model: Model, offered: Capabilities): Promise<string> {
   const said: string[] = [];
   if (model.id === 'own' && own.length > 0) said.push(`${own.length} files chosen.`);
@@ -180,7 +180,7 @@ export async function fit(model: Model, offered: Capabilities): Promise<string> 
   if (room > 0 && room < model.download) {
     said.push(`This browser keeps at most ${bytes(room)} more: the model would be downloaded again the next time.`);
   }
-  const large = model.terms ? ', which is too large for that' : '';
+  const large = model.terms ? ', and this model is too large for it' : '';
   if (!offered.webgpu) said.push(`No GPU here (${offered.reason}): the CPU runs the model${large}.`);
   else if (offered.software) said.push(`The only GPU here is software, so the CPU runs the model${large}.`);
   else said.push(await memory(model));

@@ -1,4 +1,4 @@
-// What this device is, whether it computes right, and what is kept in this browser.
+// The panels: what this device is, whether it computes correct results, and which models are stored in this browser.
 
 import { cachedModels, removeModel, version, type Capabilities, type Engine, type Info, type OperatorResult } from 'nemoflash';
 import { button, byId, bytes, copy, element, show } from './dom.js';
@@ -51,7 +51,7 @@ export async function selfCheck(engine: Engine, still: () => boolean): Promise<v
     if (!still()) return;
     const failed = checked.filter(({ result }) => result === 'fail');
     summary.textContent = failed.length === 0
-      ? `All ${checked.length} operators give what their CPU twins give.${device === 'cpu' ? ' But the model runs on the CPU, which was held against itself: this says nothing about a GPU.' : ''}`
+      ? `All ${checked.length} operators give the results of their CPU twins.${device === 'cpu' ? ' But the model runs on the CPU, so the CPU was compared with itself: this says nothing about a GPU.' : ''}`
       : `${failed.length} of ${checked.length} operators are wrong on this device: ${failed.map(({ name }) => name).join(', ')}. Update the browser or the driver, and copy the report above.`;
   } catch (error) {
     summary.textContent = '';

@@ -1,10 +1,10 @@
-// Story and chat: prompts in, text out, as text.
+// Story and chat: takes prompts and shows answers.
 
 import type { Engine, GenerateOptions, Info, Message } from 'nemoflash';
 import { button, byId, element, input } from './dom.js';
 import { hideError, showError, type Failure } from './errors.js';
 
-/** After the device was lost, it is tried again by itself so often. */
+/** How many times an answer begins again by itself after the device was lost. */
 const TRIES = 2;
 
 export class Writer {
@@ -24,13 +24,13 @@ export class Writer {
     this.reset();
   }
 
-  /** The prompt box, and an answer to it. */
+  /** Takes the text of the prompt box, and answers it. */
   async ask(): Promise<void> {
     const box = byId<HTMLTextAreaElement>('prompt');
-    // Also off while the self-check has the engine: Enter must not get past the button.
+    // The button is also disabled while the self-check uses the engine. Enter must then do nothing, too.
     if (button('generate').disabled || box.value === '') return;
     if (!this.chat) this.reset();
-    // A message without an answer gives way to the next: two in a row are no conversation.
+    // A message that got no answer is replaced by the next one, because a conversation cannot have two messages in a row.
     if (this.turns.at(-1)?.role === 'user') {
       this.turns.pop();
       byId('output').lastElementChild?.remove();
@@ -41,7 +41,7 @@ export class Writer {
     await this.answer();
   }
 
-  /** The last answer once more, with another seed. */
+  /** Answers the last message again, with another seed. */
   async regenerate(): Promise<void> {
     if (button('generate').disabled || this.turns.length === 0) return;
     if (this.turns.at(-1)!.role === 'assistant') {
@@ -56,7 +56,7 @@ export class Writer {
     this.stopping?.abort();
   }
 
-  /** Another model takes the page: what this one still says is nobody's. */
+  /** Ends this writer when another model is loaded. The rest of a running answer is not shown. */
   end(): void {
     this.ended = true;
     this.stop();
@@ -104,7 +104,7 @@ export class Writer {
       for await (const chunk of answer) {
         if (this.ended) return;
         text.appendData(chunk.text);
-        // Not for every token: layout costs more than a small model's step.
+        // The text is not shown after every token, because layout takes longer than a step of a small model.
         if (performance.now() - shown < 60) continue;
         shown = performance.now();
         output.scrollTop = output.scrollHeight;
@@ -113,7 +113,7 @@ export class Writer {
       const usage = await answer.usage;
       if (this.ended) return;
       const rate = (value: number | null) => (value === null ? '' : ` at ${value.toFixed(1)}/s`);
-      const ends = { eos: 'the text ended', stop: 'a stop text came', length: 'as long as asked for', context: 'the context is full', aborted: 'stopped' };
+      const ends = { eos: 'the text ended', stop: 'a stop text came', length: 'the limit of tokens is reached', context: 'the context is full', aborted: 'stopped' };
       byId('speed').textContent =
         `${usage.ids.length} tokens${rate(usage.decodeTokensPerSecond)}; first after ${usage.firstTokenSeconds.toFixed(2)} s ` +
         `(${usage.prefillTokens} of prompt${rate(usage.prefillTokensPerSecond)}); ${ends[usage.end]}; seed ${input('seed').value}`;
@@ -131,12 +131,12 @@ export class Writer {
     this.busy(false);
     byId('speed').textContent = '';
     if (failure.code === 'device' && tries > 0) {
-      byId('status').textContent = 'The GPU was lost. The model comes back from storage, and the answer begins again.';
+      byId('status').textContent = 'The GPU was lost. The model is loaded again from storage, and the answer begins again.';
       await this.answer(tries - 1);
       if (!this.ended) byId('status').textContent = '';
       return;
     }
-    // The same text would not fit again: it goes back into the box, to be made shorter.
+    // The text does not fit. It goes back into the box, so that the user can shorten it.
     if (failure.code === 'prompt') {
       if (this.chat && box.value === '') box.value = this.turns.at(-1)!.content;
       return showError(failure, {});
@@ -146,7 +146,7 @@ export class Writer {
   }
 }
 
-/** An empty box is the package's default. */
+/** An empty box means the package's default. */
 const number = (id: string) => (input(id).value === '' ? undefined : Number(input(id).value));
 
 function settings(): GenerateOptions {
@@ -161,7 +161,7 @@ function settings(): GenerateOptions {
   };
 }
 
-/** Shows in each empty box what holds for this model. */
+/** Shows this model's defaults in the empty boxes. */
 export function suggest(defaults: Info['defaults']): void {
   const boxes = {
     temperature: defaults.temperature, 'top-k': defaults.topK, 'top-p': defaults.topP, 'min-p': defaults.minP,

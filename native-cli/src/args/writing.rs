@@ -3,12 +3,12 @@
 use clap::{Args, ValueEnum};
 use nemoflash::{ChatFormat, ChatOptions, Message, Role, TemplateOptions, defaults};
 
-/// What to write instead of `--max-tokens -1`, which some tools take for "no limit".
+/// Advice for `--max-tokens -1`, which means "no limit" in some tools.
 const ENDS: &str = "For no limit write a large number: an answer ends where the context is full";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// Plain text: what you write is continued, and continued again
+    /// Plain text: the model continues what you write
     Text,
     /// Questions and answers: `User: ...`, `Assistant:`
     Instruct,
@@ -36,11 +36,11 @@ pub enum Switch {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Options of the text")]
 pub struct Writing {
-    /// How text is put to the model [default: text; in a chat, template if the model has one, or instruct if its name
-    /// contains "Instruct"]
+    /// How your text is put to the model [default: text; in a chat: template if the model has one, else instruct if its name
+    /// contains "Instruct", else text]
     #[arg(long)]
     pub format: Option<Format>,
-    /// What holds for the whole conversation, for models with a chat template
+    /// An instruction for the whole conversation, for models with a chat template
     #[arg(long, value_name = "TEXT")]
     pub system: Option<String>,
     /// Whether the model thinks before it answers. Chat templates see it as `enable_thinking` [default: as the template says]
@@ -49,24 +49,27 @@ pub struct Writing {
     /// Longest answer in tokens
     #[arg(long, value_name = "N", default_value_t = defaults::MAX_TOKENS, value_parser = whole::<u32>(1, ENDS), allow_negative_numbers = true)]
     pub max_tokens: u32,
-    /// 0 always takes the most probable token; the higher, the more surprising [default: as the model's
-    /// generation_config.json says, or 0.8]
+    /// How random the choice of a token is: 0 always takes the most probable one, and higher values give more surprising text
+    /// [default: as the model's generation_config.json says, or 0.8]
     #[arg(long, value_name = "F", allow_negative_numbers = true)]
     pub temperature: Option<f32>,
     /// Choose among the N most probable tokens; 0 is off [default: as generation_config.json says, or 40]
     #[arg(long, value_name = "N", value_parser = whole::<u32>(0, "0 chooses among all tokens"), allow_negative_numbers = true)]
     pub top_k: Option<u32>,
-    /// Choose among the most probable tokens that have this probability together; 1 is off [default: as
-    /// generation_config.json says, or 1]
+    /// Choose among the most probable tokens whose probabilities add up to F; 1 is off [default: as generation_config.json
+    /// says, or 1]
     #[arg(long, value_name = "F", allow_negative_numbers = true)]
     pub top_p: Option<f32>,
-    /// Leave out tokens below this fraction of the largest probability; 0 is off [default: as generation_config.json says, or 0]
+    /// Leave out tokens less probable than F times the most probable one; 0 is off [default: as generation_config.json says,
+    /// or 0]
     #[arg(long, value_name = "F", allow_negative_numbers = true)]
     pub min_p: Option<f32>,
-    /// Make tokens that the text already holds less probable; 1 is off [default: as generation_config.json says, or 1]
+    /// Make tokens that the text already has less probable, by this factor; 1 is off [default: as generation_config.json says,
+    /// or 1]
     #[arg(long, value_name = "F", allow_negative_numbers = true)]
     pub repetition_penalty: Option<f32>,
-    /// The same seed, prompt, model and device give the same text [default: random, told at the end]
+    /// Seed of the random choices: the same seed, options, prompt, model and device give the same text [default: random; it is
+    /// printed at the end]
     #[arg(long, value_name = "N", value_parser = whole::<u64>(0, "Leave --seed out for a random one"), allow_negative_numbers = true)]
     pub seed: Option<u64>,
     /// Stop in front of this text; may be given several times
@@ -75,7 +78,7 @@ pub struct Writing {
 }
 
 impl Writing {
-    /// What an answer is asked for with; a seed is drawn where none is given.
+    /// The core's options for an answer. Without `--seed`, a random seed is drawn.
     pub fn options(&self) -> ChatOptions {
         ChatOptions {
             format: self.format.map(Format::core),
@@ -91,13 +94,13 @@ impl Writing {
         }
     }
 
-    /// The messages that every conversation begins with: what `--system` says.
+    /// The messages that every conversation begins with: the text of `--system`, if it is given.
     pub fn beginning(&self) -> Vec<Message> {
         self.system.iter().map(|text| Message::new(Role::System, text)).collect()
     }
 }
 
-/// Reads a whole number of at least `least`; `next` is what to do instead of a smaller one.
+/// Makes a parser of whole numbers of at least `least`. `next` ends its error: it says what to write instead.
 pub fn whole<T: TryFrom<u64> + Clone + Send + Sync + 'static>(
     least: u64,
     next: &'static str,
@@ -108,7 +111,7 @@ pub fn whole<T: TryFrom<u64> + Clone + Send + Sync + 'static>(
     }
 }
 
-/// Short enough to be typed again.
+/// A random seed of at most 24 bits: short enough to be typed again.
 fn random_seed() -> u64 {
     use std::hash::{BuildHasher as _, RandomState};
     RandomState::new().hash_one(std::process::id()) >> 40

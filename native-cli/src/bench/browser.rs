@@ -1,4 +1,4 @@
-//! Measures in a browser: serves the built web demo to an installed Chromium, which sends its rows back.
+//! Measures in a browser: serves the built web demo to an installed Chromium. The web demo measures and sends its rows back.
 
 use super::measure::{context, slots};
 use super::options::{Bench, Skip};
@@ -23,11 +23,11 @@ use std::thread;
 use std::time::Duration;
 use tiny_http::{Header, Request, Response, Server};
 
-/// How often the browser's life and Ctrl-C are looked for.
+/// Time between two checks of whether the browser still runs and whether Ctrl-C was pressed.
 const LOOK: Duration = Duration::from_millis(50);
-/// Bytes of what the page sends, at most.
+/// Most bytes of one message of the web demo.
 const MOST: u64 = 64 << 20;
-/// Where a browser may be, if none is named.
+/// Names and paths that are tried if no browser is named.
 const NAMES: [&str; 8] = [
     "chromium",
     "chromium-browser",
@@ -39,14 +39,14 @@ const NAMES: [&str; 8] = [
     r"C:\Program Files (x86)\Microsoft\Edge\Application\msedge.exe",
 ];
 
-const NO_BROWSER: &str = "no Chromium, Chrome or Edge is where programs are. Name one with --browser=PATH";
+const NO_BROWSER: &str = "no Chromium, Chrome or Edge was found. Give the path of one with --browser=PATH";
 
-/// What the page sends.
+/// A message of the web demo.
 #[derive(Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum News {
     Row(Box<Row>),
-    /// The end, with what went wrong.
+    /// The end of the run, with an error if there was one.
     End(Option<Fault>),
 }
 
@@ -56,12 +56,12 @@ struct Fault {
     message: String,
 }
 
-/// Ends the browser in any case, with all that it, or a script that is it, has started.
+/// A browser, or a script that starts one. When this is dropped, the browser ends, with all processes that it started.
 struct Browser(Child);
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // It may be gone already.
+        // An error means that it has ended already.
         #[cfg(unix)]
         let _ = rustix::process::kill_process_group(Pid::from_child(&self.0), Signal::KILL);
         let _ = self.0.kill();
@@ -69,17 +69,17 @@ impl Drop for Browser {
     }
 }
 
-/// What can be known before anything is measured: that there are a built page, a browser, and weights that a page can load.
+/// Checks, before anything is measured, that there are a built web demo, a browser, and weights that the web demo can load.
 ///
 /// # Errors
 /// If one of them is missing.
 pub fn check(common: &Common, bench: &Bench, path: Option<&Path>) -> Result<()> {
     if common.arch.is_some() {
-        bail!("a page has no random weights. Use --model DIR with --browser, or neither --model nor --arch for fables");
+        bail!("the web demo has no random weights. With --browser, use --model DIR, or neither --model nor --arch");
     }
     if !bench.page.join("index.html").is_file() {
         let shown = bench.page.display();
-        bail!("{shown} holds no built page. Build it (docs/web.md says how), or name its folder with --page");
+        bail!("{shown} holds no built web demo. Build it (docs/web.md says how), or name its folder with --page");
     }
     match path {
         Some(path) if !there(path) => bail!("cannot start {}: no such program. Name a Chromium", path.display()),
@@ -88,25 +88,26 @@ pub fn check(common: &Common, bench: &Bench, path: Option<&Path>) -> Result<()> 
     }
 }
 
-/// Whether a program is where it is named, or in one of the folders of PATH.
+/// Whether a program exists at this path, or under this name in one of the folders of PATH.
 fn there(program: &Path) -> bool {
     let folders = std::env::var_os("PATH").unwrap_or_default();
     let file = |folder: PathBuf| {
         let path = folder.join(program);
         path.is_file() || path.with_extension(std::env::consts::EXE_EXTENSION).is_file()
     };
-    // A name with a folder does not ask PATH.
+    // A path with a folder is not looked up in PATH.
     match program.components().count() {
         1 => std::env::split_paths(&folders).any(file),
         _ => file(PathBuf::new()),
     }
 }
 
-/// Measures in the browser at `path`, or in an installed one, until it is done or stopped; with all backends, on its
-/// GPU and on the CPU. A failure in the page or of the browser becomes a row. Returns notes about what is missing.
+/// Measures in the browser at `path`, or in an installed one, until all tests are done or Ctrl-C is pressed. With all backends,
+/// it measures on the browser's GPU and on the CPU. If the web demo or the browser fails, the rows say so. Returns notes about
+/// what is missing.
 ///
 /// # Errors
-/// If the browser cannot be started ([`check`] comes first); and those of `write`.
+/// If the browser cannot be started (call [`check`] first), and those of `write`.
 pub fn measure(
     common: &Common,
     bench: &Bench,
@@ -137,14 +138,14 @@ fn page(
     let page = &bench.page;
     let source = Source::open(common)?;
     let server =
-        Server::http("127.0.0.1:0").map_err(|error| anyhow!("cannot serve the page on this machine: {error}"))?;
+        Server::http("127.0.0.1:0").map_err(|error| anyhow!("cannot serve the web demo on this machine: {error}"))?;
     let port = server.server_addr().to_ip().map_or(0, |address| address.port());
-    // Other pages and people on this machine do not know where the results go.
+    // The address has a secret, so that no other page or program on this machine can send results.
     let secret: String = std::iter::repeat_with(fastrand::alphanumeric).take(24).collect();
     let profile = tempfile::tempdir().context("cannot make a folder for the browser's profile")?;
     let query = query(common, bench, source.place().map(|_| source.name.as_str()));
     let url = format!("http://127.0.0.1:{port}/{secret}/?{query}");
-    terminal::note_if_watched("the page in a browser ...");
+    terminal::note_if_watched("the web demo in a browser ...");
     let mut browser = start(path, profile.path(), &url)?;
     let tests = bench.lists().tests();
     let mut told = Told::new(&tests, about(common, &source.name));
@@ -152,14 +153,14 @@ fn page(
         if stopped() {
             return Ok(None);
         }
-        if let Some(status) = browser.0.try_wait().context("cannot look for the browser")? {
+        if let Some(status) = browser.0.try_wait().context("cannot tell whether the browser still runs")? {
             let why = format!(
-                "the browser ended by {status} before it had measured this. Try `nemoflash bench --browser=PATH` with another one; \
-                 for root, a script that starts Chromium with --no-sandbox"
+                "the browser ended by {status} before it had measured this. Try `nemoflash bench --browser=PATH` with another \
+                 one. If you are root, PATH must be a script that starts Chromium with --no-sandbox"
             );
             return told.failed(&why, write).map(|()| None);
         }
-        let Some(mut request) = server.recv_timeout(LOOK).context("cannot serve the page")? else { continue };
+        let Some(mut request) = server.recv_timeout(LOOK).context("cannot serve the web demo")? else { continue };
         let path = request.url().split('?').next().unwrap_or_default().to_owned();
         let Some(path) = path.strip_prefix(&format!("/{secret}/")) else {
             respond(request, None);
@@ -170,26 +171,26 @@ fn page(
             continue;
         }
         let mut text = String::new();
-        request.as_reader().take(MOST).read_to_string(&mut text).context("cannot read what the page sends")?;
-        // It waits for no answer that says more.
+        request.as_reader().take(MOST).read_to_string(&mut text).context("cannot read what the web demo sends")?;
+        // The web demo does not read the answer.
         let _ = request.respond(Response::empty(204));
-        match serde_json::from_str(&text).context("what the page sends is no row: is it of this version?")? {
+        match serde_json::from_str(&text).context("the web demo sent no row. Build the demo of this version")? {
             News::Row(row) => {
                 told.hear(&row);
                 write(*row)?;
             }
             News::End(None) => return Ok(None),
             News::End(Some(Fault { code, message })) if code == "no_adapter" && bench.all_backends => {
-                return Ok(Some(format!("nothing is measured on a GPU of the browser: {message}")));
+                return Ok(Some(format!("the browser offers no GPU, so its rows are missing: {message}")));
             }
             News::End(Some(Fault { message, .. })) => {
-                return told.failed(&format!("the page could not measure: {message}"), write).map(|()| None);
+                return told.failed(&format!("the web demo could not measure: {message}"), write).map(|()| None);
             }
         }
     }
 }
 
-/// What is known of the page before it says anything.
+/// What is known about the browser's rows before its first one comes.
 fn about(common: &Common, model: &str) -> About {
     let backend = if common.device == Some(Device::Cpu) { "cpu" } else { "webgpu" };
     let mut about = About::new(unknown("a browser's", backend), unread(model, common));
@@ -197,14 +198,14 @@ fn about(common: &Common, model: &str) -> About {
     about
 }
 
-/// The page's options.
+/// The options of the web demo, as the query of its address.
 fn query(common: &Common, bench: &Bench, model: Option<&str>) -> String {
     let Lists { prompts, tokens, pairs, depths, batches, skip } = bench.lists();
     let mut words = vec![format!("r{}", bench.repetitions), format!("w{}", bench.warm_up)];
     for (name, list) in [("pp", prompts), ("tg", tokens), ("d", depths), ("b", batches)] {
         words.extend(list.iter().map(|number| format!("{name}{number}")));
     }
-    // A plus in an address is a space.
+    // A plain `+` in an address would be read as a space.
     words.extend(pairs.iter().map(|(prompt, tokens)| format!("pp{prompt}%2Btg{tokens}")));
     let kinds = skip.iter().filter_map(|kind| serde_json::to_value(kind).ok());
     words.extend(kinds.filter_map(|kind| Some(format!("no-{}", kind.as_str()?))));
@@ -216,7 +217,7 @@ fn query(common: &Common, bench: &Bench, model: Option<&str>) -> String {
         query += "&kv=f32";
     }
     if let Some(name) = model {
-        // A name may have any character.
+        // The name may have any character, so each byte is escaped.
         let name: String = name.bytes().map(|byte| format!("%{byte:02X}")).collect();
         query += &format!("&model={name}");
     }
@@ -246,7 +247,7 @@ fn start(path: Option<&Path>, profile: &Path, url: &str) -> Result<Browser> {
             "--no-default-browser-check",
             "--disable-background-networking",
         ]);
-        // Elsewhere it finds the GPU by itself.
+        // On other systems, Chromium uses the GPU without options.
         let linux = ["--enable-unsafe-webgpu", "--enable-features=Vulkan"];
         command.args(linux.into_iter().filter(|_| cfg!(target_os = "linux"))).arg(&own).arg(url);
         #[cfg(unix)]
@@ -262,7 +263,7 @@ fn start(path: Option<&Path>, profile: &Path, url: &str) -> Result<Browser> {
     }
 }
 
-/// A file of the page, or of the model, which lies beside it under `model/` and its name.
+/// Opens a file of the web demo, or a file of the model, whose address is `model/NAME/` and the file's name.
 fn file(page: &Path, source: &Source, path: &str) -> Option<(PathBuf, File)> {
     let path = if path.is_empty() { "index.html" } else { path };
     let inside = Path::new(path);
@@ -270,7 +271,7 @@ fn file(page: &Path, source: &Source, path: &str) -> Option<(PathBuf, File)> {
         return None;
     }
     let place = match (path.strip_prefix("model/"), source.place()) {
-        // Its name is for the page; of its files, none has a strange one.
+        // Only the web demo needs the NAME in the address. The model's files lie in its folder.
         (Some(_), Some(folder)) => folder.join(inside.file_name()?),
         _ => page.join(inside),
     };
@@ -278,10 +279,10 @@ fn file(page: &Path, source: &Source, path: &str) -> Option<(PathBuf, File)> {
     Some((place, file))
 }
 
-/// Answers beside the rest: weights are long, and the browser takes them when it likes.
+/// Answers a request in a thread of its own, because sending weights takes long and depends on how fast the browser reads.
 fn respond(request: Request, file: Option<(PathBuf, File)>) {
     thread::spawn(move || {
-        // A browser that does not listen any more wants nothing.
+        // An error means that the browser has closed the connection.
         let _ = match file {
             None => request.respond(Response::empty(404)),
             Some((path, file)) => {
@@ -295,7 +296,7 @@ fn respond(request: Request, file: Option<(PathBuf, File)>) {
                     _ => "application/octet-stream",
                 };
                 let header = Header::from_bytes("content-type", kind).ok();
-                // In one piece: the page must know how long it is.
+                // The file is not sent in chunks, because the web demo needs its length.
                 let response = Response::from_file(file).with_chunked_threshold(usize::MAX);
                 let response = header.into_iter().fold(response, Response::with_header);
                 request.respond(response)

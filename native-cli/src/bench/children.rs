@@ -17,7 +17,7 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
 
-/// How often Ctrl-C is looked for.
+/// Time between two checks of whether Ctrl-C was pressed.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// What one process measures.
@@ -26,14 +26,15 @@ struct Run {
     common: Common,
     /// The device, as far as it is known before it is opened.
     device: Device,
-    /// Whether to measure again without each feature that turns out to be used.
+    /// Whether to measure again without each optional feature that the device turns out to use.
     sweep: bool,
 }
 
-/// Measures all backends, or what the options name, and with `--sweep` again without each feature that it has.
+/// Measures all backends, or the device that the options name. With `--sweep`, measures each device again without each optional
+/// feature that it has.
 ///
 /// # Errors
-/// If there is no such model, a process cannot be started, or a row cannot be written. Whatever else fails is a row.
+/// If there is no such model, a process cannot be started, or a row cannot be written. Every other failure becomes a row.
 pub fn measure(
     common: &Common,
     bench: &Bench,
@@ -41,7 +42,7 @@ pub fn measure(
     stopped: &dyn Fn() -> bool,
     write: &mut dyn FnMut(Row) -> Result<()>,
 ) -> Result<()> {
-    // Downloaded and confirmed here, where somebody can answer.
+    // The model is downloaded here, because the other processes cannot ask the user to accept its licence.
     let model = unread(&Source::open(common)?.name, common);
     let about = |device: Device| About::new(device, model.clone());
     let mut runs = vec![];
@@ -84,7 +85,7 @@ pub fn measure(
             (Feature::Subgroups, device.subgroup.is_some()),
             (Feature::F16, device.f16),
         ];
-        // The last one pushed is the next one measured.
+        // `runs` is a stack: the device's sweep is measured before the next device.
         for (feature, _) in had.into_iter().filter(|(_, had)| sweep && *had) {
             let deny = [&common.deny[..], &[feature]].concat();
             runs.push(Run { common: Common { deny, ..common.clone() }, device: device.clone(), sweep: false });
@@ -97,7 +98,7 @@ fn name(backend: Backend) -> String {
     backend.to_possible_value().map_or(String::new(), |value| value.get_name().to_owned())
 }
 
-/// This program again.
+/// A command that starts this program again.
 fn again() -> Result<Command> {
     let program = std::env::current_exe().context("cannot find this program's own file to start it again")?;
     let mut command = Command::new(program);
@@ -105,7 +106,7 @@ fn again() -> Result<Command> {
     Ok(command)
 }
 
-/// The adapters of a backend, in the order of their indices. Even looking for them may end in a driver.
+/// The adapters of a backend, in the order of their indices. Another process lists them, because a driver may crash even then.
 fn adapters(backend: Backend) -> Result<Vec<Device>, String> {
     let arguments = ["devices", "--json", "--backend", &name(backend)];
     let output = again().map_err(|error| format!("{error:#}"))?.args(arguments).output();
@@ -124,11 +125,11 @@ fn adapters(backend: Backend) -> Result<Vec<Device>, String> {
     Ok(list.iter().map(device).collect())
 }
 
-/// Runs this program and hears each line of its stdout; what it says on stderr goes on to ours. A run that fails or dies is
-/// the inner error. Ctrl-C ends it.
+/// Runs this program and passes each line of its stdout to `on_line`. Its stderr goes to our stderr. The inner error says how
+/// the process failed. Ctrl-C ends the process.
 ///
 /// # Errors
-/// If it cannot be started, and those of `on_line`.
+/// If the process cannot be started, and those of `on_line`.
 fn child(
     arguments: &[OsString],
     stopped: &dyn Fn() -> bool,
@@ -145,7 +146,7 @@ fn child(
         let mut last = String::new();
         for line in err.into_iter().flat_map(|pipe| BufReader::new(pipe).lines()).map_while(Result::ok) {
             match line.strip_prefix("error: ") {
-                // It will be a row.
+                // An error message will be in a row, so it is not printed.
                 Some(error) => last = error.to_owned(),
                 None => terminal::note(&line),
             }
@@ -158,7 +159,7 @@ fn child(
             Ok(line) if result.is_ok() => result = on_line(&line),
             Ok(_) => {}
             Err(RecvTimeoutError::Timeout) if stopped() || result.is_err() => {
-                // It may be gone already.
+                // An error means that it has ended already.
                 let _ = child.kill();
             }
             Err(RecvTimeoutError::Timeout) => {}

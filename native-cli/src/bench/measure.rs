@@ -17,15 +17,15 @@ use std::ops::ControlFlow;
 pub struct Ready {
     pub common: Common,
     pub device: Device,
-    /// For people.
+    /// Name of the device, to be printed.
     pub adapter: String,
     pub gate: Gate,
-    /// What makes all of its numbers less sure.
+    /// Warnings that hold for all rows of the device.
     pub warnings: Vec<String>,
     pub settings: Settings,
 }
 
-/// Opens the device once, sees whether it computes what it should, and how fast it copies.
+/// Opens the device once, makes the golden check on it, and measures its memory bandwidth.
 ///
 /// # Errors
 /// If there is no such device.
@@ -33,11 +33,11 @@ pub async fn ready(common: &Common, bench: &Bench) -> Result<Ready> {
     let (mut exec, adapter) = open::device(common).await?;
     let mut common = common.clone();
     if matches!(exec, Exec::Cpu(_)) {
-        // Said once, if it was not asked for.
+        // The note that the CPU runs has been printed. With this it is not printed again.
         common.device = Some(Place::Cpu);
     }
     let device = Device::new(&exec, common.gpu().deny);
-    // Where memory is too short for two buffers more, the share is not known.
+    // Without memory for the two buffers of that measurement, rows have no share of the bandwidth.
     let bandwidth = memory_bytes_per_second(&mut exec, seconds).await.unwrap_or(None);
     let (gate, mut warnings) = match bench.skip.contains(&Skip::Gate) {
         true => (Gate::NotRun, vec![]),
@@ -51,10 +51,10 @@ pub async fn ready(common: &Common, bench: &Bench) -> Result<Ready> {
     Ok(Ready { common, device, adapter, gate, warnings, settings })
 }
 
-/// Measures what `tests` lists, one row after the other, until Ctrl-C.
+/// Runs the tests of the list and writes a row for each, until Ctrl-C.
 ///
 /// # Errors
-/// What is wrong with the model or the device, or with where rows go. A test that fails is a row.
+/// If the model or the device cannot be used, or a row cannot be written. If a test fails, its row says so.
 pub async fn device(
     common: &Common,
     bench: &Bench,
@@ -83,10 +83,10 @@ pub async fn device(
         crash(index, &about.device);
         terminal::note_if_watched(&format!("{} on {adapter} ...", test.name));
         let measured = match test.kind {
-            // On the CPU, nothing is compiled.
+            // The CPU has no kernels to compile.
             Kind::Compile if matches!(opened.engine.exec(), Exec::Cpu(_)) => continue,
             Kind::Load => {
-                // Two models may be more than the device holds.
+                // The device may lack memory for two models.
                 drop(opened);
                 let (last, samples) = load(&common, slots, context, &settings, stopped).await?;
                 opened = last;
@@ -107,7 +107,7 @@ pub async fn device(
             Ok(None) => return Ok(()),
             Err(error) => {
                 if matches!(error, Error::Device { .. }) {
-                    // It answers nothing any more.
+                    // The device is lost, so no further test can run.
                     return told.failed(&error.to_string(), write);
                 }
                 let row = about.failed(test, error.to_string());
@@ -119,30 +119,30 @@ pub async fn device(
     Ok(())
 }
 
-/// Tokens of the longest sequence of some tests, and of what comes in front of them.
+/// Tokens of the longest sequence: of the tests, of `--context`, and of the fixed prompt that comes before the tests.
 pub fn context(common: &Common, bench: &Bench, tests: &[Test]) -> Option<u32> {
     let before = (!bench.skip.contains(&Skip::Gate)).then_some(CONTEXT);
     let need = |test: &Test| [test.depth, test.prompt, test.tokens, 1].into_iter().fold(0, u32::saturating_add);
     tests.iter().map(need).chain(common.context).chain(before).max()
 }
 
-/// Sequences at a time, at most.
+/// The largest batch size of the tests.
 pub fn slots(tests: &[Test]) -> u32 {
     tests.iter().map(|test| test.batch).max().unwrap_or(1)
 }
 
-/// What is timed without an engine's steps.
+/// The result of a test that runs no steps of an engine.
 fn alone(test: &Test, samples: Vec<f64>) -> Measured {
     Measured { time: Time::wall(test, samples, vec![]), operators: vec![] }
 }
 
-/// What the checks of the built-in model come to, and what to warn of.
+/// The result of the golden check, and a warning if it failed.
 pub fn gate(items: &[Item]) -> (Gate, Vec<String>) {
     match items.iter().find(|item| item.result != Verdict::Pass) {
         None => (Gate::Passed, vec![]),
         Some(item) => {
             let why = format!(
-                "the device computes something else than it should ({}: {}), so its speed says nothing. Run `nemoflash \
+                "the device computes wrong results ({}: {}), so its speed says nothing. Run `nemoflash \
                  doctor`",
                 item.name, item.detail
             );
@@ -151,7 +151,8 @@ pub fn gate(items: &[Item]) -> (Gate, Vec<String>) {
     }
 }
 
-/// Loads the model again and again: seconds of each time, and what the last one gave. The model was loaded before.
+/// Loads the model several times. Returns the model that was loaded last, and the seconds of each load. The model had been
+/// loaded once before this call, which counts as a warm-up.
 async fn load(
     common: &Common,
     slots: u32,
@@ -166,14 +167,14 @@ async fn load(
         if stopped() {
             return Ok((opened, None));
         }
-        // The first time of all is not counted, and if more are not to be, some of these are not.
+        // The load before this call is the first warm-up. Further warm-ups are loads of this loop that are not counted.
         if samples.len() as u32 >= settings.runs + settings.warm_up.max(1) - 1 {
             return Ok((opened, Some(samples.split_off(samples.len() - settings.runs as usize))));
         }
     }
 }
 
-/// Compiles an engine's kernels on one fresh device after the other: seconds of each time.
+/// Compiles an engine's kernels several times, each time on a fresh device. Returns the seconds of each time.
 async fn kernels(
     common: &Common,
     engine: &Engine,
@@ -193,8 +194,8 @@ async fn kernels(
     Ok(Some(samples))
 }
 
-/// In debug builds, dies in front of the second test as a driver would, if the variable names this device's backend:
-/// how the tests see that such a crash costs one row.
+/// For the tests, in debug builds: ends the process before the second test, as a driver's crash would, if the environment
+/// variable names this device's backend.
 #[cfg(debug_assertions)]
 fn crash(index: usize, device: &Device) {
     let wanted = std::env::var_os("NEMOFLASH_BENCH_CRASH").is_some_and(|name| name == *device.backend);

@@ -1,4 +1,4 @@
-//! What `nemoflash bench` is asked for.
+//! The options of `nemoflash bench`.
 
 use crate::args::Common;
 use clap::{Args, ValueEnum};
@@ -7,12 +7,12 @@ use nemoflash_bench::report::Kind;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-/// Largest number of tokens or sequences that is worth a try.
+/// Largest number of tokens that the options accept.
 const MOST: i64 = 1 << 24;
 
 #[derive(Clone, Debug, Args)]
 pub struct Bench {
-    /// Measure a whole table instead of single tests
+    /// Measure a whole table of models instead of single tests
     #[arg(conflicts_with_all = ["all_backends", "sweep", "browser", "model", "n_prompt", "pg"])]
     pub table: Option<Table>,
     /// Prompt lengths, in tokens, whose prefill is timed (pp); 0 for none
@@ -27,7 +27,7 @@ pub struct Bench {
     /// Prefill and decode timed together (pp+tg); may be given several times
     #[arg(long, value_name = "PP,TG", value_parser = pair)]
     pub pg: Vec<(u32, u32)>,
-    /// Numbers of sequences at a time (b) [default: 1; for the paper's table as many as fit]
+    /// Batch sizes: how many sequences run at a time (b) [default: 1; for the paper's table as many as fit]
     #[arg(short = 'b', long, value_name = "LIST", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=512))]
     pub batch: Option<Vec<u32>>,
     /// Counted runs of each test
@@ -36,16 +36,16 @@ pub struct Bench {
     /// Uncounted runs of each test before the counted ones
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub warm_up: u32,
-    /// Steps over which the GPU's time of each operator is averaged; 0 to leave it out
+    /// Number of steps over which the GPU's time of each operator is averaged; 0 leaves these times out
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(..=10_000))]
     pub profile: u32,
     /// Tests to leave out
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub skip: Vec<Skip>,
-    /// Format of the results; --json means json
+    /// Format of the results; --json is the same as --output json
     #[arg(short, long, default_value = "md", conflicts_with = "json")]
     pub output: Output,
-    /// Write the results to this file when all are there (until then FILE.part has them), and a table to stdout
+    /// Write the results to this file at the end, and a table to stdout. Until the end, FILE.part holds the results
     #[arg(long, value_name = "FILE")]
     pub file: Option<PathBuf>,
     /// Also write the HTML report of `nemoflash compare`
@@ -54,10 +54,10 @@ pub struct Bench {
     /// Measure every GPU adapter through every graphics interface, and the CPU, each in its own process
     #[arg(long, conflicts_with_all = ["device", "backend", "adapter"])]
     pub all_backends: bool,
-    /// Also measure without each optional feature of the GPU (--deny f16, subgroups, coopmat)
+    /// Measure again without each optional feature that the GPU has: as with --deny f16, --deny subgroups and --deny coopmat
     #[arg(long)]
     pub sweep: bool,
-    /// Also measure in the web demo, in an installed Chromium
+    /// Also measure in the web demo, in an installed Chromium, Chrome or Edge, or in the browser at PATH
     #[arg(long, value_name = "PATH", num_args = 0..=1, require_equals = true)]
     pub browser: Option<Option<PathBuf>>,
     /// Folder of the built web demo, for --browser
@@ -73,19 +73,19 @@ pub enum Table {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Output {
-    /// A table
+    /// A Markdown table
     Md,
-    /// One line per row, behind a line with the names of the columns
+    /// A line with the names of the columns, then one line per row
     Csv,
-    /// One object for the whole run
+    /// One JSON object for the whole run
     Json,
-    /// One object per row
+    /// One JSON object per row, each on a line
     Jsonl,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Skip {
-    /// The check of the golden tokens
+    /// The golden check: whether the built-in model gives the tokens of the reference
     Gate,
     /// Loading, from the first file to an engine that is ready
     Load,
@@ -102,7 +102,7 @@ fn pair(text: &str) -> Result<(u32, u32), String> {
 }
 
 impl Bench {
-    /// The lists of which tests are made.
+    /// The lists of sizes from which the tests are made.
     pub fn lists(&self) -> Lists {
         let kind = |skip: &Skip| match skip {
             Skip::Gate => None,
@@ -120,11 +120,11 @@ impl Bench {
         }
     }
 
-    /// The arguments with which another process measures the same on one device and reports it in JSON lines.
+    /// The arguments for another process, which measures the same on one device and writes JSON lines.
     pub fn arguments(&self, common: &Common) -> Vec<OsString> {
         let mut out: Vec<OsString> = vec!["bench".into(), "--output".into(), "jsonl".into()];
         let mut option = |name: &str, value: OsString| {
-            // In one word, so that no value is taken for an option.
+            // Name and value are one word, so that no value is taken for an option.
             let mut word = OsString::from(format!("--{name}="));
             word.push(value);
             out.push(word);
@@ -135,7 +135,7 @@ impl Bench {
         fn names<T: ValueEnum>(values: &[T]) -> OsString {
             list(values.iter().filter_map(T::to_possible_value).map(|value| value.get_name().to_owned()))
         }
-        // Every field is named, so that a new one is not forgotten.
+        // Every field is named here. So a new field does not compile until somebody decides what happens to it.
         let Bench { n_prompt, n_gen, n_depth, pg, batch, repetitions, warm_up, profile, skip, .. } = self;
         let Bench { table: _, output: _, file: _, html: _, all_backends: _, sweep: _, browser: _, page: _, .. } = self;
         let lists = [("n-prompt", Some(n_prompt)), ("n-gen", n_gen.as_ref()), ("n-depth", n_depth.as_ref())];

@@ -1,5 +1,5 @@
-//! Writes rows one by one, so that a run that ends early has written what it measured. A file is written when all rows are
-//! there; until then they stand in `FILE.part` as JSON lines, whatever the format of the file.
+//! Writes rows one by one, so that a run that ends early has written what it measured. The file is written when all rows are
+//! known. Until then, `FILE.part` holds the rows as JSON lines, whatever the format of the file is.
 
 use super::options::Output as Format;
 use crate::outfile::Growing;
@@ -17,7 +17,7 @@ pub struct Output {
 }
 
 impl Output {
-    /// Makes the file's part, if a file is wanted.
+    /// Prepares the output. Makes `FILE.part` if a file is wanted.
     ///
     /// # Errors
     /// As [`Growing::new`].
@@ -29,14 +29,14 @@ impl Output {
     /// Writes a row.
     ///
     /// # Errors
-    /// If that fails.
+    /// If writing fails.
     pub fn row(&mut self, row: Row) -> Result<()> {
         if let Some((growing, writer)) = &mut self.file {
             growing.add(&json_line(&row)?)?;
             writer.rows.push(row.clone());
         }
         if self.stdout.format == Format::Md {
-            // The table has no room for them. What holds for all rows is said once.
+            // The table has no room for warnings. A warning that several rows have is printed once.
             let said = |warning: &str| self.stdout.rows.iter().flat_map(|row| &row.warnings).any(|old| old == warning);
             for warning in row.warnings.iter().filter(|warning| !said(warning)) {
                 terminal::note(&format!("note: {}: {warning}", row.test.name));
@@ -45,10 +45,10 @@ impl Output {
         terminal::print(&self.stdout.row(row)?)
     }
 
-    /// Writes what comes behind the last row, and gives all rows back.
+    /// Writes what follows the last row, and returns all rows.
     ///
     /// # Errors
-    /// If that fails.
+    /// If writing fails.
     pub fn end(self) -> Result<Vec<Row>> {
         if let Some((growing, writer)) = self.file {
             growing.finish(&writer.whole()?)?;
@@ -67,7 +67,7 @@ fn json_line(row: &Row) -> Result<String> {
 struct Writer {
     format: Format,
     rows: Vec<Row>,
-    /// Of the table's columns, once there is a row.
+    /// Widths of the table's columns. None before the first row.
     widths: Option<[usize; COLUMNS.len()]>,
 }
 
@@ -93,11 +93,11 @@ impl Writer {
     fn whole(self) -> Result<String> {
         let mut again = Writer::new(self.format);
         let rows: Result<String> = self.rows.into_iter().map(|row| again.row(row)).collect();
-        // A table's last line says what ran, and is for stdout.
+        // The last line of a table names program and machine. It is printed on stdout only.
         Ok(rows? + &if self.format == Format::Json { again.end()? } else { String::new() })
     }
 
-    /// The text behind the last row.
+    /// The text that follows the last row.
     fn end(&self) -> Result<String> {
         Ok(match (self.format, self.rows.last()) {
             (Format::Json, _) => {
@@ -139,7 +139,7 @@ impl Writer {
     }
 }
 
-/// Columns of the table: name, least width, and whether numbers stand on the right.
+/// Columns of the table: name, least width, and whether cells are aligned to the right.
 const COLUMNS: [(&str, usize, bool); 9] = [
     ("model", 6, false),
     ("weights", 7, false),
@@ -152,7 +152,7 @@ const COLUMNS: [(&str, usize, bool); 9] = [
     ("t/s", 18, true),
 ];
 
-/// A row of the table. Its words come from drivers and files: none of them may end a cell.
+/// A row of the table. Its texts come from drivers and files, so characters that would end a cell are escaped.
 fn line(row: &Row) -> [String; COLUMNS.len()] {
     let deny = if row.device.denied.is_empty() { "-".into() } else { row.device.denied.join(",") };
     let gate = match row.gate {
@@ -175,7 +175,7 @@ fn line(row: &Row) -> [String; COLUMNS.len()] {
     all.map(|cell| cell.replace(['\n', '\r'], " ").replace('|', "\\|"))
 }
 
-/// Seconds for people.
+/// A time with three decimals in the unit that fits it.
 fn duration(seconds: f64) -> String {
     match seconds {
         1.0.. => format!("{seconds:.3} s"),
@@ -184,7 +184,7 @@ fn duration(seconds: f64) -> String {
     }
 }
 
-/// Columns of CSV: where their values are in the JSON of a row.
+/// Columns of CSV, as JSON pointers into a row.
 #[rustfmt::skip]
 const POINTERS: [&str; 52] = [
     "/schema", "/date", "/software/version", "/software/commit", "/software/wgpu", "/software/runtime",

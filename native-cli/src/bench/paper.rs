@@ -1,4 +1,4 @@
-//! `nemoflash bench paper`: table 6 of arXiv 2511.18890 again, for this device (spec 7.1).
+//! `nemoflash bench paper`: repeats table 6 of arXiv 2511.18890 on this device (spec 7.1).
 
 use super::measure::{Ready, ready};
 use super::options::Bench;
@@ -13,29 +13,30 @@ use nemoflash_bench::report::{Kind, Model, Row, Test};
 use nemoflash_bench::{Measured, buffer_bytes, measure};
 use std::ops::ControlFlow;
 
-/// The shapes that are measured: name, seconds for 8,192 tokens and tokens per second of many sequences, as published for
-/// an H100. Each Nemotron-Flash stands before the model that the paper holds against it.
+/// The shapes that are measured, with the numbers that the paper publishes for an H100: name, seconds for 8,192 tokens, and
+/// tokens per second of many sequences. Each Nemotron-Flash is followed by the model that the paper compares it with.
 const PUBLISHED: [(&str, f64, f64); 4] = [
     ("nemotron-flash-1b", 14.45, 7289.0),
     ("qwen3-0.6b", 27.55, 160.0),
     ("nemotron-flash-3b", 28.71, 2939.0),
     ("qwen3-1.7b", 36.2, 157.0),
 ];
-/// Tokens whose latency is told.
+/// Tokens whose latency is measured.
 const TOKENS: u32 = 8192;
-/// Tokens in front of the sequences whose throughput is told.
+/// Depth at which throughput is measured: tokens in front of the decoded ones in each sequence.
 const DEPTH: u32 = 32_768;
-/// Tokens that each of them decodes.
+/// Tokens that each sequence decodes when throughput is measured.
 const STEPS: u32 = 32;
-/// Most sequences that an engine takes,
+/// Most sequences on a GPU with memory of its own.
 const MOST: u32 = 512;
-/// and where memory is everybody's: on the CPU, on a GPU in software, on one without memory of its own.
+/// Most sequences where other programs share the memory: on the CPU, on a GPU in software, and on a GPU without memory of its
+/// own.
 const MOST_SHARED: u32 = 8;
 
 /// Measures latency and throughput of each shape, or of the one that `--arch` names, until Ctrl-C.
 ///
 /// # Errors
-/// What is wrong with the device, or with where rows go. A test that fails is a row.
+/// If the device cannot be used, or a row cannot be written. If a test fails, its row says so.
 pub async fn rows(
     common: &Common,
     bench: &Bench,
@@ -94,7 +95,7 @@ async fn row(
     }
 }
 
-/// An engine with as many sequences as fit, or with the wanted ones.
+/// An engine with the wanted number of sequences, or with as many as fit.
 async fn fullest(common: &Common, context: u32, wanted: Option<u32>) -> Result<Opened> {
     let mut slots = match wanted {
         Some(slots) => return open::with_slots(common, slots, Some(context)).await,
@@ -102,7 +103,7 @@ async fn fullest(common: &Common, context: u32, wanted: Option<u32>) -> Result<O
     };
     loop {
         match open::with_slots(common, slots, Some(context)).await {
-            // What is free is not all of one piece.
+            // Free memory may be fragmented, so fewer sequences may fit than its size promises.
             Err(error) if slots > 1 && error.downcast_ref().is_some_and(is_full) => slots = (slots * 15 / 16).max(1),
             result => return result,
         }
@@ -113,12 +114,12 @@ fn is_full(error: &Error) -> bool {
     matches!(error, Error::OutOfMemory { .. } | Error::Limit { .. })
 }
 
-/// Sequences that the device's limits and its memory allow.
+/// How many sequences the device's limits and its memory allow.
 async fn most(common: &Common, context: u32) -> Result<u32> {
     let (mut exec, _) = open::device(common).await?;
     let config = common.arch.as_ref().map_or(&[][..], |shape| &shape.config);
     let options = common.load();
-    // Bytes of an engine with so many sequences, and of the one that all of them are copied from.
+    // Bytes of an engine with `slots` sequences, and of one more: the sequence that all others are copied from.
     let bytes = async |caps: &Caps, slots| {
         let dry = Loaded::dry_run(caps, config, &[], options).await?;
         let options = EngineOptions { slots, context, kv: common.kv(), ..Default::default() };
@@ -146,7 +147,7 @@ async fn most(common: &Common, context: u32) -> Result<u32> {
     Ok(fits)
 }
 
-/// The table: what was measured beside what was published. Empty for other shapes.
+/// The table of measured beside published numbers. Empty if no published shape was measured.
 pub fn table(rows: &[Row]) -> String {
     if !rows.iter().any(|row| PUBLISHED.iter().any(|(name, ..)| *name == row.model.name)) {
         return String::new();

@@ -13,19 +13,19 @@ pub struct About {
     pub device: Device,
     pub model: Model,
     pub gate: Gate,
-    /// What the model says on the device.
+    /// The tokens that the model gives after the fixed prompt on the device.
     pub said: Vec<u32>,
-    /// What makes all of its numbers less sure.
+    /// Warnings that hold for all rows of the device.
     pub warnings: Vec<String>,
 }
 
 impl About {
-    /// What this program has not measured yet.
+    /// For a device on which nothing was measured yet.
     pub fn new(device: Device, model: Model) -> About {
         About { software: software(), device, model, gate: Gate::NotRun, said: vec![], warnings: vec![] }
     }
 
-    /// A row that is measured now.
+    /// A row with this result and today's date.
     pub fn row(&self, test: &Test, time: Time) -> Row {
         let About { software, device, model, gate, said, warnings: all } = self.clone();
         let warnings = [all, warnings(test.kind, &time.samples)].concat();
@@ -52,42 +52,43 @@ impl About {
     }
 }
 
-/// What a process, or a page, has told of its tests so far.
+/// Which tests a process, or the web demo, has reported so far.
 #[derive(Debug)]
 pub struct Told<'a> {
     tests: &'a [Test],
-    /// Tests behind which it is.
+    /// How many tests of the list it has passed.
     seen: usize,
-    /// What holds for its rows.
+    /// What holds for all of its rows.
     pub about: About,
 }
 
 impl<'a> Told<'a> {
-    /// Nothing yet.
+    /// No test was reported yet.
     pub fn new(tests: &'a [Test], about: About) -> Told<'a> {
         Told { tests, seen: 0, about }
     }
 
-    /// Hears of a row.
+    /// Notes a row that was reported.
     pub fn hear(&mut self, row: &Row) {
         self.seen = self.tests.iter().position(|test| *test == row.test).map_or(self.seen, |at| at + 1);
         let Row { software, device, model, gate, said, .. } = row.clone();
         self.about = About { software, device, model, gate, said, warnings: vec![] };
     }
 
-    /// It ended before its time: a row for each test that is left. If none is, its own rows have told what went wrong.
+    /// Writes a row with an error for each test that is left, after the process or the web demo ended early. If no test is
+    /// left, its own rows have said what went wrong.
     ///
     /// # Errors
     /// Those of `write`.
     pub fn failed(&self, why: &str, write: &mut dyn FnMut(Row) -> Result<()>) -> Result<()> {
-        // On the CPU, nothing is compiled.
+        // The CPU has no kernels to compile.
         let runs = |test: &&Test| test.kind != Kind::Compile || self.about.device.backend != "cpu";
         let left: Vec<&Test> = self.tests[self.seen..].iter().filter(runs).collect();
         let Some((&first, rest)) = left.split_first() else { return Ok(()) };
         write(self.about.failed(first, why.to_owned()))?;
-        // If nothing could be measured at all, that is the reason for all.
+        // If not even one test was reported, all rows give the same reason.
         let behind = format!(
-            "not run: the device failed before, in `{}`. Leave that one out, and measure this one in a run of its own",
+            "not run: the device failed before, in `{}`. Leave that test out, or measure this one in a run of its own",
             first.name
         );
         let why = if self.seen == 0 { why } else { &behind };
@@ -95,7 +96,7 @@ impl<'a> Told<'a> {
     }
 }
 
-/// A device of which nothing more is known.
+/// A device of which only these names are known.
 pub fn unknown(adapter: &str, backend: &str) -> Device {
     Device {
         adapter: adapter.into(),
@@ -109,7 +110,7 @@ pub fn unknown(adapter: &str, backend: &str) -> Device {
     }
 }
 
-/// A model that was not loaded anywhere yet.
+/// A model that was not loaded yet.
 pub fn unread(name: &str, common: &Common) -> Model {
     Model {
         name: name.into(),
@@ -133,12 +134,12 @@ fn quantised(common: &Common) -> Option<String> {
     common.load().quantise.map(|quant| format!("q{}", quant.bits))
 }
 
-/// Now, as RFC 3339.
+/// The current time as RFC 3339, in UTC.
 pub fn today() -> String {
     humantime::format_rfc3339_seconds(SystemTime::now()).to_string()
 }
 
-/// This program.
+/// What rows say about this program.
 pub fn software() -> Software {
     Software {
         version: env!("CARGO_PKG_VERSION").into(),
@@ -153,7 +154,7 @@ pub fn software() -> Software {
 pub mod tests {
     use super::*;
 
-    /// A row that has everything.
+    /// A row whose fields are all set.
     pub fn row() -> Row {
         let device = Device {
             adapter: "a card".into(),

@@ -1,4 +1,4 @@
-//! What a column is: one device under one program and one clock, in one file.
+//! The columns of the comparison. A column is one device with one program and one clock, in one file.
 
 use super::label;
 use crate::html::chart::Key;
@@ -8,15 +8,15 @@ use serde::Serialize;
 /// A column of the comparison.
 #[derive(Clone, Debug, Serialize)]
 pub struct Column {
-    /// `A` to `Z`, `A2` and so on: short for the label.
+    /// `A` to `Z`, then `A2` and so on: a short name of the column.
     pub letter: String,
-    /// The adapter's name, shortened, and what tells this column from others of that name.
+    /// The adapter's name, shortened, with everything that distinguishes this column from others of that name.
     pub label: String,
     /// The adapter's name, shortened.
     pub adapter: String,
     /// The name of its file.
     pub file: String,
-    /// How often these tests came in this file before: 0 for the first run.
+    /// Number of the run: how many times these tests came earlier in the file.
     pub run: usize,
     /// The clock of all of its times.
     pub clock: Clock,
@@ -26,12 +26,12 @@ pub struct Column {
     pub device: Device,
     /// When its first row was measured.
     pub date: String,
-    /// Which file it came from; its place in the list.
+    /// Index of its file in the list of files.
     #[serde(skip)]
     pub source: usize,
 }
 
-/// The look of the column at this place.
+/// Letter, names and colour of the column at this index.
 pub fn key(columns: &[Column], at: usize) -> Key {
     let Column { letter, label, adapter, .. } = &columns[at];
     let more = label.strip_prefix(adapter.as_str()).unwrap_or_default().trim_start_matches(", ");
@@ -52,7 +52,7 @@ impl Column {
     }
 }
 
-/// Gives each row its column. A test that comes twice in a file begins another run.
+/// Makes the columns, and finds the column of each row. A test that comes again in a file begins another run.
 pub fn columns(rows: &[(usize, Row)], files: &[String]) -> (Vec<Column>, Vec<usize>) {
     let mut columns: Vec<Column> = vec![];
     let mut seen: Vec<Vec<(&Model, &Test)>> = vec![];

@@ -1,4 +1,4 @@
-//! The first sentences of the HTML report: the comparison in words.
+//! The sentences at the top of the HTML report, which sum up the comparison.
 
 use super::agree::sentence;
 use super::columns::Column;
@@ -10,28 +10,28 @@ use crate::html::units::{self, Unit, share};
 use nemoflash_bench::report::{Clock, Kind};
 use serde::Serialize;
 
-/// Sentences.
+/// The sentences.
 #[derive(Debug, Default, Serialize)]
 pub struct Findings {
     /// The most important one.
     pub headline: String,
-    /// What it is about.
+    /// The test that the headline is about.
     pub about: String,
-    /// More of them.
+    /// Further sentences.
     pub more: Vec<String>,
-    /// Rows that are no results.
+    /// Rows without a valid result, with the reason.
     pub failed: Vec<String>,
 }
 
-/// Most devices in a sentence.
+/// Most devices that a sentence lists.
 const LISTED: usize = 4;
 
-/// A column with its cell and median.
+/// A column's index, its cell, and the median in the cell.
 type Place<'a> = (usize, &'a Cell, f64);
-/// Columns of a line by speed.
+/// The columns of a line, the fastest first.
 type Ranked<'a> = Vec<Place<'a>>;
 
-/// What there is to say.
+/// Makes the sentences.
 pub fn findings(comparison: &Comparison) -> Findings {
     let mut found = Findings { failed: failed(comparison), ..Findings::default() };
     let Some((group, line)) = main(comparison, Kind::Decode).or_else(|| main(comparison, Kind::Prefill)) else {
@@ -61,14 +61,14 @@ pub fn findings(comparison: &Comparison) -> Findings {
         if let Some(ratio) = browser::ratio(line, pair).filter(|ratio| ratio.sure) {
             let (here, there) = (name(pair.0), name(pair.1));
             found.more.push(match ratio.differs() {
-                true => format!("{there} reaches {} of the native speed, that of {here}.", share(ratio.times)),
-                false => format!("{there} is no different from native, which is {here}."),
+                true => format!("{there} reaches {} of the native speed of {here}.", share(ratio.times)),
+                false => format!("There is no difference between {there} and {here}, which runs natively."),
             });
         }
     }
     let largest = ranks.iter().find_map(|(at, cell, _)| Some((at, parts::largest(&cell.row)?)));
     if let Some((at, parts)) = largest {
-        found.more.push(format!("Where the device's time for a token goes on {}: {parts}.", name(*at)));
+        found.more.push(format!("Largest shares of the device's time for a token on {}: {parts}.", name(*at)));
     }
     let shaky =
         comparison.lines().flat_map(|(_, line)| line.filled()).filter(|(_, cell)| !cell.row.warnings.is_empty());
@@ -80,15 +80,16 @@ pub fn findings(comparison: &Comparison) -> Findings {
     found
 }
 
-/// The test of a kind that most devices have a result of; of several, the plainest.
+/// The test of this kind for which most devices have a result. Of several such tests, the first, which is the plainest.
 fn main(comparison: &Comparison, kind: Kind) -> Option<(&Group, &Line)> {
     let lines = comparison.lines().filter(|(_, line)| line.test.kind == kind);
     let counted = lines.map(|found| (ranked(comparison, found.1).len(), found)).filter(|(count, _)| *count > 0);
-    // Of equals, `max_by_key` takes the last.
+    // If several are the largest, `max_by_key` takes the last. So the order is reversed to get the first.
     counted.collect::<Vec<_>>().into_iter().rev().max_by_key(|(count, _)| *count).map(|(_, found)| found)
 }
 
-/// Results by speed, the fastest first, of one clock.
+/// The results of a line, the fastest first. All are times of one clock: the host's, or the device's if there is none of the
+/// host's.
 fn ranked<'a>(comparison: &'a Comparison, line: &'a Line) -> Ranked<'a> {
     let of = |clock: Clock| {
         let good = line.good().filter(|(at, ..)| comparison.columns[*at].clock == clock);
@@ -105,7 +106,7 @@ fn ranked<'a>(comparison: &'a Comparison, line: &'a Line) -> Ranked<'a> {
     ranked
 }
 
-/// The fastest against the one behind it.
+/// Compares the fastest device with the second.
 fn headline(ranked: &Ranked, name: &impl Fn(usize) -> String) -> String {
     let [best, rest @ ..] = ranked.as_slice() else { return String::new() };
     let rate = format!("{} tokens per second", units::digits(best.2));
@@ -124,7 +125,7 @@ fn headline(ranked: &Ranked, name: &impl Fn(usize) -> String) -> String {
     }
 }
 
-/// How far the next and the last are behind the fastest of many.
+/// Says how far the second and the slowest device are behind the fastest. None with fewer than three devices.
 fn behind(ranks: &Ranked, name: &impl Fn(usize) -> String) -> Option<String> {
     let [best, next, .., last] = ranks.as_slice() else { return None };
     let [next, last] = [next, last].map(|other| Some((against(best, other)?, name(other.0))));
@@ -134,12 +135,12 @@ fn behind(ranks: &Ranked, name: &impl Fn(usize) -> String) -> Option<String> {
         .then(|| format!("That is {near} times as fast as {second}, the next, and {far} times as fast as {slowest}."))
 }
 
-/// The speed of one over that of another.
+/// The ratio of two speeds.
 fn against(best: &Place, other: &Place) -> Option<Ratio> {
     Ratio::of(&other.1.row.time.samples, &best.1.row.time.samples)
 }
 
-/// Up to [`LISTED`] of them.
+/// Joins up to [`LISTED`] texts, and says how many are left out.
 fn list(texts: impl Iterator<Item = String>) -> String {
     let texts: Vec<String> = texts.collect();
     let more = texts.len().saturating_sub(LISTED);
@@ -147,7 +148,7 @@ fn list(texts: impl Iterator<Item = String>) -> String {
     texts[..texts.len() - more].join(", ") + &rest
 }
 
-/// What a long text in front costs.
+/// Says how much of its speed each device keeps behind a long text.
 fn deeper(group: &Group, line: &Line, ranks: &Ranked, name: &impl Fn(usize) -> String) -> Option<String> {
     let same = |other: &&Line| {
         let (a, b) = (&other.test, &line.test);
@@ -162,10 +163,10 @@ fn deeper(group: &Group, line: &Line, ranks: &Ranked, name: &impl Fn(usize) -> S
     });
     let told = list(told);
     let depth = units::thousands(f64::from(deepest.test.depth));
-    (!told.is_empty()).then(|| format!("Of its speed, this is left behind {depth} tokens: {told}."))
+    (!told.is_empty()).then(|| format!("Behind a text of {depth} tokens, this share of the speed is left: {told}."))
 }
 
-/// A column's shortest name that no other one of the line has.
+/// The shortest name of a column that no other column of the line has.
 fn brief(comparison: &Comparison, line: &Line, at: usize) -> String {
     let columns = &comparison.columns;
     let alike = line.filled().filter(|(other, _)| columns[*other].adapter == columns[at].adapter).count();
@@ -179,7 +180,7 @@ fn brief(comparison: &Comparison, line: &Line, at: usize) -> String {
 
 fn failed(comparison: &Comparison) -> Vec<String> {
     let rows = comparison.lines().flat_map(|(_, line)| line.filled().map(move |(at, cell)| (line, at, cell)));
-    // What failed on a device for one reason is one line.
+    // Tests that failed on a device for the same reason share a line.
     let mut found: Vec<(usize, &str, Vec<&str>)> = vec![];
     for (line, at, cell) in rows.filter(|(_, _, cell)| cell.failed) {
         match found.iter_mut().find(|(other, verdict, _)| *other == at && *verdict == cell.verdict) {

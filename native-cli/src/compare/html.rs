@@ -1,4 +1,4 @@
-//! The page of the comparison.
+//! The HTML report of the comparison.
 
 use super::findings::{Findings, findings};
 use super::ratio::ENOUGH;
@@ -24,11 +24,11 @@ struct Body<'a> {
     machines: Vec<full::Machine>,
     rows: Vec<full::Full>,
     notes: &'a [String],
-    /// Fewest samples for a verdict.
+    /// Fewest samples that allow a verdict.
     enough: usize,
 }
 
-/// Writes it.
+/// Renders the report.
 ///
 /// # Errors
 /// As [`html::render`].

@@ -1,4 +1,4 @@
-//! Names of columns: short, and different where the columns are.
+//! Names of columns: as short as possible, and different for different columns.
 
 use super::columns::Column;
 use crate::html::units::cut;
@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 /// Longest name of an adapter in a label, in characters.
 const LONGEST: usize = 32;
 
-/// An adapter's name as people say it: `llvmpipe (LLVM 19.1.7, 256 bits)` is `llvmpipe`.
+/// An adapter's name without its details: `llvmpipe (LLVM 19.1.7, 256 bits)` becomes `llvmpipe`.
 pub fn short(adapter: &str) -> String {
     let mut name = adapter.replace("(R)", "").replace("(TM)", "").replace("(tm)", "");
     if let Some(inner) = name.strip_prefix("ANGLE (").and_then(|rest| rest.strip_suffix(')')) {
@@ -21,7 +21,7 @@ pub fn short(adapter: &str) -> String {
     cut(if name == "cpu" { "CPU" } else { &name }, LONGEST)
 }
 
-/// `native`; the browser by its name.
+/// `native`, or the name of the browser.
 pub fn runtime(column: &Column) -> String {
     let software = &column.software;
     let runtime = match software.runtime.as_str() {
@@ -31,7 +31,7 @@ pub fn runtime(column: &Column) -> String {
     if runtime.is_empty() { "browser".to_owned() } else { runtime }
 }
 
-/// `vulkan, native`; for the CPU twins only the runtime.
+/// Backend and runtime, such as `vulkan, native`. For the CPU twins, only the runtime.
 fn place(column: &Column) -> String {
     let runtime = runtime(column);
     match column.device.backend.as_str() {
@@ -40,7 +40,7 @@ fn place(column: &Column) -> String {
     }
 }
 
-/// What may tell two columns of one name apart, most telling first.
+/// Traits that may distinguish columns of the same name, the most important first.
 const TRAITS: [fn(&Column) -> String; 10] = [
     |c| match c.device.denied.as_slice() {
         [] => String::new(),
@@ -62,7 +62,7 @@ const TRAITS: [fn(&Column) -> String; 10] = [
     },
     |c| cut(c.date.split('T').next().unwrap_or_default(), 10),
 ];
-/// For those that nothing else tells apart.
+/// Traits for columns that no other trait distinguishes.
 const LAST: [fn(&Column) -> String; 2] = [|c| cut(&c.file, 40), |c| format!("run {}", c.run + 1)];
 
 /// Gives each column its label.
@@ -72,7 +72,7 @@ pub fn name(columns: &mut [Column]) {
         column.label = format!("{}, {}", column.adapter, place(column));
         alike.entry(column.label.clone()).or_default().push(at);
     }
-    // A denied feature and a device's clock are told even where there is only one column of the name.
+    // A denied feature and a device's clock are named even if there is only one column of that name.
     for column in columns.iter_mut() {
         for always in &TRAITS[..2] {
             append(column, &always(column));
@@ -92,7 +92,7 @@ pub fn name(columns: &mut [Column]) {
     }
 }
 
-/// Adds what differs within a group.
+/// Adds a trait to the labels of a group, if the columns of the group differ in it.
 fn tell(columns: &mut [Column], group: &[usize], what: fn(&Column) -> String) {
     let first = what(&columns[group[0]]);
     if group.iter().any(|&at| what(&columns[at]) != first) {

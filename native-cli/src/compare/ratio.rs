@@ -1,32 +1,32 @@
-//! How many times as fast: a ratio of medians with its interval, and what it says in words.
+//! How many times as fast one device is as another: a ratio of medians with its interval, and its meaning in words.
 
 use serde::Serialize;
 
-/// Fewest samples of either side that allow a verdict. Of two equal devices with four samples each, all of one are
-/// faster than all of the other in 3 % of cases; with three, in 10 %.
+/// Fewest samples on each side that allow a verdict. If two devices are equal, all samples of one are faster than all samples
+/// of the other by chance: in 3 % of cases with four samples each, and in 10 % of cases with three.
 pub const ENOUGH: usize = 4;
-/// The smallest difference that is told.
+/// Smaller relative differences are called "no difference".
 const LEAST: f64 = 0.005;
-/// Times that samples are drawn again.
+/// Number of bootstrap draws.
 const DRAWS: usize = 2000;
-/// The same files give the same words.
+/// Seed of the draws. It is fixed, so that the same files give the same report.
 const SEED: u64 = 1;
 
-/// How many times as fast something is as what it is compared with.
+/// How many times as fast a device is as the one that it is compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Ratio {
-    /// Of the medians.
+    /// Ratio of the medians.
     pub times: f64,
-    /// Bootstrap interval, 95 %.
+    /// Lower end of the 95 % bootstrap interval of the ratio.
     pub low: f64,
-    /// See `low`.
+    /// Upper end of the interval.
     pub high: f64,
-    /// Whether there are [`ENOUGH`] samples to say more than `times`.
+    /// Whether there are [`ENOUGH`] samples on both sides for a verdict.
     pub sure: bool,
 }
 
 impl Ratio {
-    /// Speed of `this` over that of `base`: both are seconds, raw. None without samples.
+    /// Speed of `this` relative to `base`. Both are raw samples in seconds. None if either has no samples.
     pub fn of(base: &[f64], this: &[f64]) -> Option<Ratio> {
         if base.is_empty() || this.is_empty() {
             return None;
@@ -41,12 +41,12 @@ impl Ratio {
         Some(Ratio { times: median(base.to_vec()) / median(this.to_vec()), low: at(0.025), high: at(0.975), sure })
     }
 
-    /// Whether the samples tell the two apart, by more than what words would round away.
+    /// Whether the interval excludes 1, by more than the smallest difference that is reported.
     pub fn differs(&self) -> bool {
         self.sure && (self.low > 1.0 + LEAST || self.high < 1.0 - LEAST)
     }
 
-    /// In words: `1.8x faster (1.7 to 1.9)`, `no difference (0.97x to 1.02x)`, `1.8x, too few samples to tell`.
+    /// The verdict: `1.8x faster (1.7 to 1.9)`, `no difference (0.97x to 1.02x)`, or `1.8x, too few samples to tell`.
     pub fn words(&self) -> String {
         let Ratio { times, low, high, sure } = *self;
         let slower = self.differs() && high < 1.0;
@@ -61,12 +61,12 @@ impl Ratio {
     }
 }
 
-/// As many digits as a ratio of measured times carries.
+/// A ratio with as many digits as are meaningful for measured times.
 pub fn digits(ratio: f64) -> String {
     rounded(ratio, ratio)
 }
 
-/// Two decimals where the size is below 2, none from 100 on.
+/// Two decimals if `size` is below 2, one below 100, and none from 100 on.
 fn rounded(ratio: f64, size: f64) -> String {
     match size {
         x if x < 1.995 => format!("{ratio:.2}"),
@@ -75,7 +75,7 @@ fn rounded(ratio: f64, size: f64) -> String {
     }
 }
 
-/// The middle one, or the mean of the two in the middle; NaN for none.
+/// The median; NaN for an empty list.
 fn median(mut values: Vec<f64>) -> f64 {
     let n = values.len();
     if n == 0 {
@@ -104,7 +104,7 @@ mod tests {
         assert!(slower.differs() && slower.words().starts_with("1.80x slower (1.7"), "{}", slower.words());
     }
 
-    /// Negative control: samples that overlap, and too few of them.
+    /// Negative control: samples that overlap, and too few samples.
     #[test]
     fn what_does_not_differ_is_said_plainly() {
         let same = Ratio::of(&[1.0, 1.1, 0.9, 1.05, 0.95], &[1.02, 0.93, 1.08, 0.99, 1.01]).unwrap();
@@ -121,7 +121,7 @@ mod tests {
         assert_eq!(Ratio::of(&SLOW, &FAST), Ratio::of(&SLOW, &FAST));
     }
 
-    /// Of equal devices, few are told apart: the interval is worth its name.
+    /// A 95 % interval may exclude 1 for about one pair of equal devices in twenty.
     #[test]
     fn equal_devices_seldom_differ() {
         let mut random = fastrand::Rng::with_seed(7);

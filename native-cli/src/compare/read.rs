@@ -1,4 +1,4 @@
-//! Files of benchmark rows: a report as JSON, or rows as JSON lines.
+//! Reads files of benchmark rows: a report as JSON, or rows as JSON lines.
 
 use crate::lines;
 use anyhow::{Context as _, Result, bail};
@@ -11,21 +11,21 @@ use std::path::Path;
 const MAX_FILE: u64 = 64 << 20;
 /// Most rows of all files together.
 const MAX_ROWS: usize = 2_000;
-/// Most repetitions of a row: each is drawn thousands of times.
+/// Most samples of a row. The bootstrap draws each of them thousands of times.
 const MAX_SAMPLES: usize = 1_000;
 /// Longest name, in bytes.
 const MAX_NAME: usize = 200;
 
-/// What the files have.
+/// The contents of all files.
 #[derive(Debug, Default)]
 pub struct Rows {
-    /// Each with the index of its file.
+    /// The rows, each with the index of its file.
     pub rows: Vec<(usize, Row)>,
     /// What was left out, and why.
     pub notes: Vec<String>,
 }
 
-/// What every object of the format begins with.
+/// The fields that every report and every row has.
 #[derive(Deserialize)]
 struct Head {
     schema: Option<String>,
@@ -35,7 +35,7 @@ struct Head {
 /// Reads all files.
 ///
 /// # Errors
-/// If one cannot be read, is of another schema, or has no row.
+/// If a file cannot be read, has another schema, or has no row.
 pub fn all(paths: &[impl AsRef<Path>]) -> Result<Rows> {
     let mut found = Rows::default();
     for (index, path) in paths.iter().enumerate() {
@@ -78,10 +78,10 @@ pub fn rows(text: &str, shown: &str, notes: &mut Vec<String>) -> Result<Vec<Row>
     Ok(rows)
 }
 
-/// Refuses a row that would take too long or has numbers that cannot be. `place` is where it stands.
+/// Checks a row. `place` says in errors where the row is.
 ///
 /// # Errors
-/// Those.
+/// If comparing the row would take too long, or if it has impossible numbers.
 pub fn fit(row: &Row, place: &str) -> Result<()> {
     if row.time.samples.len() > MAX_SAMPLES {
         bail!("{place} has more than {MAX_SAMPLES} samples. Measure with fewer repetitions");
@@ -96,7 +96,7 @@ pub fn fit(row: &Row, place: &str) -> Result<()> {
     Ok(())
 }
 
-/// A last line that is cut off is what a stopped run leaves.
+/// Reads JSON lines. A last line that is cut off is left out with a note: a run that was killed leaves such a line.
 fn json_lines(text: &str, shown: &str, notes: &mut Vec<String>) -> Result<Vec<Row>> {
     let lines: Vec<(usize, &str)> = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).collect();
     let mut rows = vec![];
@@ -121,7 +121,7 @@ fn json_lines(text: &str, shown: &str, notes: &mut Vec<String>) -> Result<Vec<Ro
     Ok(rows)
 }
 
-/// Refuses other versions of the format by name.
+/// Refuses other versions of the format. The error names the version that was found.
 fn known(head: &Head, place: &str) -> Result<()> {
     match &head.schema {
         Some(schema) if schema == SCHEMA => Ok(()),

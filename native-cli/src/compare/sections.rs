@@ -1,4 +1,5 @@
-//! The sections of the page: each turns the comparison into what one chart or table shows, or into nothing.
+//! The sections of the HTML report. Each turns the comparison into the data of a chart or a table, or into nothing if it has no
+//! data.
 
 pub mod browser;
 pub mod full;
@@ -19,7 +20,7 @@ pub struct Titled {
     charts: Vec<Bars>,
 }
 
-/// A chart for each test: the first of each model, and the rest of them.
+/// A chart for each test: the first of each model, which are shown, and the others, which can be opened.
 #[derive(Debug, Serialize)]
 pub struct Charts<T> {
     main: Vec<T>,
@@ -27,7 +28,7 @@ pub struct Charts<T> {
 }
 
 impl<T> Charts<T> {
-    /// Those that `make` finds data for.
+    /// The charts of all tests for which `make` finds data.
     fn of(comparison: &Comparison, make: impl Fn(&Group, &Line) -> Option<T>) -> Charts<T> {
         let mut charts = Charts { main: vec![], more: vec![] };
         for group in &comparison.groups {

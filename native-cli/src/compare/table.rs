@@ -1,4 +1,4 @@
-//! The comparison itself: a line for each test, a column for each device.
+//! The comparison: a line for each test, a column for each device.
 
 use super::agree::{Said, said};
 use super::columns::{Column, columns};
@@ -10,12 +10,12 @@ use serde::Serialize;
 /// The version of what `--json` prints.
 const SCHEMA: &str = "nemoflash-compare/1";
 
-/// Rows side by side.
+/// All rows, sorted into groups, lines and columns.
 #[derive(Debug, Serialize)]
 pub struct Comparison {
     /// [`SCHEMA`].
     schema: &'static str,
-    /// What is compared.
+    /// The devices that are compared.
     pub columns: Vec<Column>,
     /// The tests, by model.
     pub groups: Vec<Group>,
@@ -30,65 +30,65 @@ pub struct Group {
     pub title: String,
     /// Each test once.
     pub tests: Vec<Line>,
-    /// One for each column: what the model said there. None where it has no row.
+    /// For each column: the tokens that the model gave there. None if the column has no row.
     pub said: Vec<Option<Said>>,
 }
 
 /// One test on every device.
 #[derive(Debug, Serialize)]
 pub struct Line {
-    /// What was timed.
+    /// The test.
     pub test: Test,
     /// `tokens/s`, of which more is better, or `s`.
     pub unit: &'static str,
-    /// One for each column; none where it was not run.
+    /// A cell for each column. None if the test was not run there.
     pub cells: Vec<Option<Cell>>,
 }
 
 /// One test on one device.
 #[derive(Debug, Serialize)]
 pub struct Cell {
-    /// In the line's unit. None if there is no result.
+    /// The result in the line's unit. None if there is no result.
     pub value: Option<Summary>,
-    /// How many samples there are.
+    /// Number of samples.
     pub samples: usize,
-    /// Speed against the line's first column of the same clock that has a result. None for that one itself.
+    /// Speed relative to the first column of the line that has the same clock and a result. None for that column itself.
     pub ratio: Option<Ratio>,
-    /// In words: what the ratio says, or why there is none.
+    /// What the ratio says, in words, or why there is none.
     pub verdict: String,
-    /// Whether the numbers are those of a wrong program, or there are none.
+    /// Whether there is no result, or the golden check failed on the device.
     pub failed: bool,
-    /// The row it came from.
+    /// The row that the cell was made from.
     #[serde(skip)]
     pub row: Row,
 }
 
 impl Cell {
-    /// The value of a right program.
+    /// The value, unless the golden check failed on the device.
     pub fn good(&self) -> Option<Summary> {
         self.value.filter(|_| !self.failed)
     }
 }
 
 impl Line {
-    /// What its values count.
+    /// The unit of its values.
     pub fn counts(&self) -> Unit {
         unit(self.test.kind)
     }
 
-    /// Its cells with their columns' places.
+    /// Its cells, each with the index of its column.
     pub fn filled(&self) -> impl Iterator<Item = (usize, &Cell)> {
         self.cells.iter().enumerate().filter_map(|(at, cell)| Some((at, cell.as_ref()?)))
     }
 
-    /// As [`Line::filled`], those of a right program.
+    /// The cells of [`Line::filled`] with a value, without those whose golden check failed.
     pub fn good(&self) -> impl Iterator<Item = (usize, &Cell, Summary)> {
         self.filled().filter_map(|(at, cell)| Some((at, cell, cell.good()?)))
     }
 }
 
 impl Comparison {
-    /// Puts rows (each with the index of its file) side by side.
+    /// Makes the comparison from rows. Each row comes with the index of its file.
     pub fn new(rows: Vec<(usize, Row)>, files: &[String], notes: Vec<String>) -> Comparison {
         let (columns, places) = columns(&rows, files);
         let mut groups: Vec<Group> = vec![];
@@ -114,7 +114,7 @@ impl Comparison {
         Comparison { schema: SCHEMA, columns, groups, notes }
     }
 
-    /// All tests.
+    /// All lines, each with its group.
     pub fn lines(&self) -> impl Iterator<Item = (&Group, &Line)> {
         self.groups.iter().flat_map(|group| group.tests.iter().map(move |line| (group, line)))
     }
@@ -140,7 +140,7 @@ fn unit(kind: Kind) -> Unit {
     }
 }
 
-/// What people look for first comes first.
+/// Sorts tests: those that people look for first come first.
 fn order(test: &Test) -> impl Ord + use<> {
     let kinds = [Kind::Decode, Kind::Prefill, Kind::EndToEnd, Kind::FirstToken, Kind::Load, Kind::Compile];
     (kinds.iter().position(|kind| *kind == test.kind), test.batch, test.depth, test.prompt, test.tokens)
@@ -161,7 +161,7 @@ fn cell(row: Row) -> Cell {
     Cell { value, samples: row.time.samples.len(), ratio: None, failed: !verdict.is_empty(), verdict, row }
 }
 
-/// Holds each cell against the first one of its clock.
+/// Compares each cell with the first cell of the same clock.
 fn judge(line: &mut Line, columns: &[Column]) {
     for clock in [Clock::Wall, Clock::Device] {
         let cells = line.cells.iter_mut().zip(columns).filter(|(_, column)| column.clock == clock);

@@ -1,4 +1,4 @@
-//! The table on the terminal.
+//! The comparison as a text for the terminal.
 
 use super::agree::sentence;
 use super::table::{Comparison, Group, Line};
@@ -8,10 +8,10 @@ use crate::html::units::cut;
 
 /// Widest column, in characters.
 const WIDEST: usize = 44;
-/// Longest text of an error.
+/// Longest text of an error or a warning, in characters.
 const LONGEST: usize = 500;
 
-/// All of it: what the letters mean, then a table for each model.
+/// The whole text: what the letters of the columns mean, then a table for each model.
 pub fn table(comparison: &Comparison) -> String {
     let mut out = String::new();
     for column in &comparison.columns {
@@ -37,12 +37,12 @@ pub fn table(comparison: &Comparison) -> String {
     out
 }
 
-/// Whether the devices say the same.
+/// Says whether the devices gave the same tokens for one model.
 fn tokens(comparison: &Comparison, group: &Group) -> String {
     sentence(&group.said, &comparison.columns).map_or(String::new(), |text| format!("{}\n", line(&text)))
 }
 
-/// What [`tokens`] says of all models, each with its name if there are several.
+/// What [`tokens`] says about every model. If there are several models, each text begins with the model's name.
 pub fn agreement(comparison: &Comparison) -> String {
     let several = comparison.groups.len() > 1;
     let texts = comparison.groups.iter().map(|group| (group, tokens(comparison, group)));
@@ -50,7 +50,7 @@ pub fn agreement(comparison: &Comparison) -> String {
     told.map(|(group, text)| if several { format!("{}: {text}", line(&group.title)) } else { text }).collect()
 }
 
-/// Times have a unit of their own.
+/// The unit of a line. Times get the unit that fits them.
 fn unit(test: &Line) -> &'static str {
     match test.counts() {
         Unit::TokensPerSecond => test.unit,
@@ -58,7 +58,7 @@ fn unit(test: &Line) -> &'static str {
     }
 }
 
-/// Two lines for a test: the values, and what they say.
+/// Two lines for a test: the values, and the verdicts.
 fn lines(test: &Line, shown: &[usize]) -> [Vec<String>; 2] {
     let mut two = [vec![cut(&line(&test.test.name), WIDEST), unit(test).into()], vec![String::new(), String::new()]];
     for &at in shown {
@@ -78,7 +78,7 @@ fn lines(test: &Line, shown: &[usize]) -> [Vec<String>; 2] {
     two
 }
 
-/// What did not fit in the table: long errors, and warnings; each text once, with where it is.
+/// The texts that do not fit in the table: errors and warnings. Each text comes once, with the places where it occurs.
 fn whole(comparison: &Comparison, tests: &[Line]) -> String {
     let mut found: Vec<(String, Vec<String>)> = vec![];
     for test in tests {
@@ -100,7 +100,7 @@ fn whole(comparison: &Comparison, tests: &[Line]) -> String {
         .collect()
 }
 
-/// Text of a file on one line of the terminal.
+/// A text from a file, on one line of the terminal.
 fn line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

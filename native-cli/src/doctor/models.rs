@@ -1,4 +1,4 @@
-//! The built-in model against the reference, and a given one against itself.
+//! Checks of models: the built-in one is compared with the reference, and the one of `--model` with itself and with the CPU.
 
 use super::report::Item;
 use crate::args::Common;
@@ -10,12 +10,12 @@ use nemoflash_bench::{GOLDEN, PROMPT};
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-/// Tokens that are wanted of a model in any case, and how long it may go on.
+/// The model of `--model` gives at least this many tokens, and more until `DECODE` has passed.
 const TOKENS: usize = 8;
 const DECODE: Duration = Duration::from_millis(1500);
-/// RMS ratio that a device's logits may be off; the suite's tolerance for a device's defaults.
+/// Allowed error of a device's logits, relative to their RMS. It is the test suite's tolerance for a device's defaults.
 const LOGITS: f64 = 2e-3;
-/// Models up to this many bytes are also run on the CPU.
+/// Models of up to this many bytes also run on the CPU.
 const SMALL: u64 = 64 << 20;
 
 /// Checks the built-in model on a device.
@@ -82,10 +82,11 @@ async fn load(exec: Exec, source: Source, common: &Common) -> Result<Engine> {
     Ok(Engine::new(loaded, options).await?)
 }
 
-/// A few tokens: the logits must be finite, and a small model on a GPU must say what it says on the CPU.
+/// Asks the model for a few tokens. Its logits must be finite, and a small model on a GPU must give the same tokens as on the
+/// CPU.
 async fn answer(mut engine: Engine, source: Source, common: &Common) -> Result<String> {
     let vocab = engine.config().vocab_size;
-    // Any tokens will do, and a tokenizer is not needed for them.
+    // Any tokens are good enough as a prompt. These need no tokenizer.
     let prompt: Vec<u32> = (1..=8).map(|i| i * 37 % vocab).collect();
     let tokens = greedy(&mut engine, &prompt, TOKENS).await?;
     let own = logits(&mut engine, &prompt, &tokens).await?;
@@ -116,7 +117,7 @@ async fn greedy(engine: &mut Engine, prompt: &[u32], tokens: usize) -> Result<Ve
     };
     let Some((last, before)) = prompt.split_last() else { bail!("there is no prompt") };
     engine.begin(0, &Sampling::default())?;
-    // One by one, so that the kernels of decode are all that is compiled.
+    // The prompt is read token by token, so that only the kernels of decode must be compiled.
     for token in before.chunks(1) {
         engine.step(&[Piece { slot: 0, tokens: token, pick: false }]).await?;
     }
@@ -124,7 +125,10 @@ async fn greedy(engine: &mut Engine, prompt: &[u32], tokens: usize) -> Result<Ve
     Ok(out)
 }
 
-/// Logits of the steps that gave these tokens, all at once: a row for each. Any that is not finite is an error.
+/// Logits of the steps that gave these tokens, computed all at once: a row for each token.
+///
+/// # Errors
+/// If a logit is NaN or infinite.
 async fn logits(engine: &mut Engine, prompt: &[u32], tokens: &[u32]) -> Result<Vec<f32>> {
     let Some((_, fed)) = tokens.split_last() else { bail!("no token was given") };
     engine.begin(0, &Sampling::default())?;
@@ -143,7 +147,7 @@ fn best(logits: &[f32], vocab: u32, rows: usize) -> Vec<u32> {
     logits.chunks_exact(vocab as usize).take(rows).filter_map(most).collect()
 }
 
-/// Holds tokens against those that are right.
+/// Compares tokens with the right ones.
 fn same(got: &[u32], want: &[u32]) -> Result<String> {
     match (0..want.len()).find(|&i| got.get(i) != Some(&want[i])) {
         None => Ok(format!("{} tokens, as the reference says", want.len())),
@@ -151,7 +155,8 @@ fn same(got: &[u32], want: &[u32]) -> Result<String> {
     }
 }
 
-/// Holds tokens against logits of another run: each must be the most probable one, but for ties within the tolerance.
+/// Compares tokens with the logits of another run. Each token must be the most probable one there, or as probable within the
+/// tolerance.
 fn near(logits: &[f32], vocab: u32, tokens: &[u32]) -> Result<()> {
     let mean = logits.iter().map(|&logit| f64::from(logit).powi(2)).sum::<f64>() / logits.len() as f64;
     let slack = 2.0 * LOGITS * mean.sqrt();
@@ -165,7 +170,7 @@ fn near(logits: &[f32], vocab: u32, tokens: &[u32]) -> Result<()> {
     Ok(())
 }
 
-/// Reads every tensor on the host.
+/// Reads every tensor on the host, and checks that all numbers are finite.
 fn tensors(mut tensors: Tensors) -> Result<String> {
     let config = Config::resolve(&tensors.config, &tensors.headers)?;
     config.check(&tensors.headers)?;
@@ -197,7 +202,7 @@ fn tensors(mut tensors: Tensors) -> Result<String> {
     }
 }
 
-/// Numbers of a tensor that are NaN or infinite: all bits of the exponent are set. Integers are never.
+/// How many numbers of a tensor are NaN or infinite: all bits of their exponent are set. Integers are always finite.
 fn not_finite(dtype: Dtype, bytes: &[u8]) -> u64 {
     let halves = |mask: u16| bytes.chunks_exact(2).filter(|b| u16::from_le_bytes([b[0], b[1]]) & mask == mask).count();
     let wrong = match dtype {
@@ -211,11 +216,11 @@ fn not_finite(dtype: Dtype, bytes: &[u8]) -> u64 {
     wrong as u64
 }
 
-/// A text must come back from its ids.
+/// Checks that encoding a text and decoding the ids gives the text again.
 fn tokenizer(tokenizer: &Tokenizer) -> Result<String> {
     const TEXT: &str = "Once upon a time, in 1884:\n\u{201c}\u{e4}\u{201d} 火";
     let back = tokenizer.decode(&tokenizer.encode(TEXT, false)?, false);
-    // Some put a space in front.
+    // Some tokenizers put a space in front.
     match back.trim_start() == TEXT {
         true => Ok(format!("{} entries", tokenizer.vocab_size())),
         false => bail!("a text comes back as {back:?}. Use the unmodified tokenizer.json of the checkpoint"),
@@ -242,7 +247,7 @@ mod tests {
 
     #[test]
     fn ties_are_no_difference() {
-        // RMS 1: a slack of 0.004.
+        // The RMS of these logits is 1, so the slack is 0.004.
         let logits = [1.0, -1.0, 0.999, 1.0];
         for (tokens, fine) in [([0, 1], true), ([0, 0], true), ([1, 1], false)] {
             assert_eq!(near(&logits, 2, &tokens).is_ok(), fine, "{tokens:?}");

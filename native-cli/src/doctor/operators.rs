@@ -1,4 +1,4 @@
-//! Every operator against its CPU twin.
+//! Compares every operator with its CPU twin.
 
 use super::report::Operator;
 use anyhow::Result;
@@ -7,11 +7,12 @@ use nemoflash::ops::Case;
 use nemoflash::{Error, Exec};
 use std::time::{Duration, Instant};
 
-/// Examples that bind more bytes are left to the test suite: one of them can take as long as all others.
+/// Examples that bind more bytes are left to the test suite, because one of them can take as long as all others together.
 const LARGE: u64 = 32 << 20;
 
-/// Runs the examples from small to large: of each operator one, and more while there is time. A device that an operator
-/// has spoilt is opened `again` for the next one. If it is lost, that is told, and nothing more is run.
+/// Runs the examples from small to large: one of each operator, and more while there is time. After an error, `again` opens a
+/// new device for the next example. If the device is lost or cannot be opened, the second result says why, and no further
+/// example runs.
 pub async fn check(
     exec: &mut Exec,
     cases: Vec<(u64, Case)>,
@@ -21,7 +22,7 @@ pub async fn check(
     let start = Instant::now();
     let mut operators: Vec<Operator> = vec![];
     let mut lost = None;
-    // Each with the inputs that it has in the test suite.
+    // The seed gives each example the inputs that it has in the test suite.
     for (seed, case) in by_size(cases) {
         let name = case.op.kernel().name;
         let known = operators.iter().position(|operator| operator.name == name);
@@ -75,9 +76,9 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
     nemoflash::numbers! {
-        /// Counts up; with a fault, its twin gives another number each time, and its kernel is no WGSL.
+        /// Counts up. With a fault, its twin gives another number each time, and its kernel is not valid WGSL.
         pub struct Planted {
-            /// Whether there is one.
+            /// Whether there is a fault: 0 or 1.
             pub fault: u32,
         }
     }
@@ -136,12 +137,13 @@ fn planted(@builtin(global_invocation_id) id: vec3<u32>) {";
         assert_eq!(verdicts(&operators), [("planted", Verdict::Pass, 2, 0), ("planted_fault", Verdict::Fail, 2, 0)]);
         let fault = &operators[1].outcome.faults[0];
         assert!(fault.contains("Planted { fault: 1 }") && fault.contains("tolerance"), "{fault}");
-        // Without time, each runs once.
+        // Without time, each operator runs once.
         let (operators, _) = run(&[1, 0, 0, 1], Duration::ZERO);
         assert_eq!(verdicts(&operators), [("planted", Verdict::Pass, 1, 1), ("planted_fault", Verdict::Fail, 1, 1)]);
     }
 
-    /// On the first adapter, if there is one: the driver's error is the operator's, and the next one has a new device.
+    /// On the first adapter, if there is one: an error of the driver counts for the operator that caused it, and the next
+    /// operator gets a new device.
     #[test]
     fn a_spoilt_device_is_opened_again() {
         let open = async || Ok(Exec::Gpu(Box::new(Gpu::new(&GpuOptions::default()).await?)));
@@ -153,7 +155,7 @@ fn planted(@builtin(global_invocation_id) id: vec3<u32>) {";
         let (operators, lost) = block_on(check(&mut exec, cases(), Duration::MAX, &open));
         assert_eq!(lost, None);
         assert_eq!(verdicts(&operators), [("planted", Verdict::Pass, 2, 0), ("planted_fault", Verdict::Fail, 1, 0)]);
-        // Where it cannot be opened again, that is told, and what is left is not run.
+        // If the device cannot be opened again, the result says so, and the remaining examples do not run.
         let closed = async || anyhow::bail!("nobody is at home");
         let (operators, lost) = block_on(check(&mut exec, cases(), Duration::MAX, &closed));
         assert_eq!(lost.as_deref(), Some("nobody is at home"));

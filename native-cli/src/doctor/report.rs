@@ -1,4 +1,4 @@
-//! What was found: a page for people, JSON for bug reports.
+//! The results of the checks: a text for people, and JSON for bug reports.
 
 use crate::devices::{object, table};
 use anyhow::Result;
@@ -27,16 +27,16 @@ impl Verdict {
     }
 }
 
-/// An operator on its examples.
+/// The results of an operator's examples.
 #[derive(Debug, Default)]
 pub struct Operator {
     /// Its kernel.
     pub name: &'static str,
-    /// Examples that were run.
+    /// How many examples were run.
     pub run: usize,
-    /// Larger ones, for which there was no time.
+    /// How many examples were not run, because they are large or there was no time.
     pub left: usize,
-    /// Of all that were run.
+    /// The outcome of all examples that were run.
     pub outcome: Outcome,
     pub seconds: f64,
 }
@@ -69,13 +69,13 @@ impl Operator {
 pub struct Item {
     pub name: String,
     pub result: Verdict,
-    /// What was seen, or what is wrong.
+    /// What was found, or what is wrong.
     pub detail: String,
     pub seconds: f64,
 }
 
 impl Item {
-    /// Does the work of a check: an error is its failure, and stops nothing else.
+    /// Runs a check. An error of `work` makes the check fail, and the other checks still run.
     pub async fn of(name: &str, work: impl Future<Output = Result<String>>) -> Item {
         let start = Instant::now();
         let (result, detail) = match work.await {
@@ -94,10 +94,10 @@ impl Item {
     }
 }
 
-/// Everything.
+/// The results of all checks.
 #[derive(Debug)]
 pub struct Report {
-    /// The adapter, and what its device grants; nothing on the CPU.
+    /// The adapter, and the features and limits of its device. None on the CPU.
     pub gpu: Option<(AdapterInfo, Caps)>,
     pub operators: Vec<Operator>,
     pub checks: Vec<Item>,
@@ -112,7 +112,7 @@ impl Report {
         Report { gpu: None, operators: vec![], checks: vec![], seconds: 0.0 }
     }
 
-    /// Operators and checks that ended like this.
+    /// How many operators and checks ended with this verdict.
     pub fn count(&self, verdict: Verdict) -> usize {
         let verdicts = self.operators.iter().map(Operator::verdict).chain(self.checks.iter().map(|item| item.result));
         verdicts.filter(|other| *other == verdict).count()
@@ -177,7 +177,7 @@ fn row(operator: &Operator) -> [String; 6] {
     [(*name).to_owned(), result, examples, ratio, tolerance, format!("{seconds:.2}")]
 }
 
-/// The device, for people.
+/// Describes the device as a text.
 fn device(info: &AdapterInfo, caps: &Caps) -> String {
     let AdapterInfo { name, backend, kind, driver, .. } = info;
     let subgroups = match caps.subgroup {

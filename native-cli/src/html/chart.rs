@@ -1,31 +1,32 @@
-//! Charts as numbers: places in percent of the drawing, so that text keeps its size at every width of the page.
+//! Charts as numbers: positions in percent of the drawing, so that text keeps its size whatever the width of the window is.
 
 use super::units::{cut, digits, short, thousands};
 use nemoflash_bench::report::Summary;
 use serde::Serialize;
 
-/// Colours of columns; each comes with a letter, and in lines with a marker, so that none is told by colour alone.
+/// Number of colours. A letter, and in line charts a marker, comes with each colour, so that no series is marked by colour
+/// alone.
 const COLOURS: usize = 8;
 /// Shapes of markers.
 const MARKERS: [&str; 4] = ["circle", "square", "triangle", "diamond"];
-/// From the smallest to the largest: from here on, an axis is logarithmic.
+/// Ratio of the largest to the smallest value from which an axis is logarithmic.
 const WIDE: f64 = 12.0;
-/// From this share of the axis on, a bar is long enough for its interval.
+/// Shortest bar, as a share of the axis, that is long enough to show its interval.
 const ROOM: f64 = 0.06;
-/// The shortest bar, as a share of the axis: one that can be seen.
+/// Shortest bar that can be seen, as a share of the axis.
 const LEAST: f64 = 0.005;
 /// Longest name at the end of a line, in characters.
 const END: usize = 22;
 /// Least distance of two labels at the end of lines, in percent of the height.
 const APART: f64 = 7.0;
 
-/// How a column, or whatever a chart shows several of, looks.
+/// How a series of a chart looks: a column of `compare`, or a block or a stack of `profile`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Key {
     letter: String,
-    /// The adapter, or another name.
+    /// The name of the series, such as that of the adapter.
     name: String,
-    /// What else the label says.
+    /// The rest of the label.
     more: String,
     label: String,
     colour: usize,
@@ -33,7 +34,7 @@ pub struct Key {
 }
 
 impl Key {
-    /// The look of what stands at this place of a list.
+    /// The look of the series at this index of a list.
     pub fn new(at: usize, letter: &str, name: &str, more: &str, label: &str) -> Key {
         let [letter, name, more, label] = [letter, name, more, label].map(str::to_owned);
         Key { letter, name, more, label, colour: at % COLOURS, marker: MARKERS[at % MARKERS.len()] }
@@ -43,35 +44,35 @@ impl Key {
 /// Horizontal bars from zero.
 #[derive(Debug, Serialize)]
 pub struct Bars {
-    /// What is shown.
+    /// The title.
     pub title: String,
-    /// What the values are, and which way is better.
+    /// What the values are, and whether more or less is better.
     pub caption: String,
     /// From top to bottom.
     pub rows: Vec<Bar>,
 }
 
-/// One of them.
+/// A bar.
 #[derive(Debug, Serialize)]
 pub struct Bar {
-    /// Whose it is.
+    /// The series that it belongs to.
     pub key: Key,
-    /// Where it ends; none if there is no value.
+    /// Position of its end. None if there is no value.
     pub end: Option<String>,
-    /// Where its interval begins and ends.
+    /// Positions of the ends of its interval.
     pub whisker: Option<[String; 2]>,
-    /// The value in words.
+    /// The value as text.
     pub value: String,
-    /// Its interval in words.
+    /// Its interval as text.
     pub interval: String,
-    /// What it says.
+    /// The verdict or the remark beside the bar.
     pub note: String,
-    /// `better`, `bad` or nothing.
+    /// Tone of the note: `better`, `bad` or empty.
     pub tone: &'static str,
 }
 
 impl Bar {
-    /// A bar up to `value` of `most`, with the interval where there is room to see it.
+    /// A bar of `value` on an axis up to `most`, with the interval if there is room to see it.
     pub fn of(key: Key, value: Option<Summary>, most: f64) -> Bar {
         let at = |x: f64| percent(x / most);
         Bar {
@@ -86,46 +87,46 @@ impl Bar {
     }
 }
 
-/// A share of 100 % as a place of a drawing.
+/// A share as a position in a drawing, in percent.
 pub fn percent(share: f64) -> String {
     let share = if share.is_finite() { share.clamp(0.0, 1.0) } else { 0.0 };
     format!("{:.2}%", share * 100.0)
 }
 
-/// What stands at a chart of lines and in the table below it, and how its axes go.
+/// The texts of a line chart and of the table below it, and the scale of its axes.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Names {
-    /// What each line is about.
+    /// What each line stands for, as the head of the table's first column.
     pub who: &'static str,
-    /// The axis from left to right.
+    /// Name of the axis from left to right.
     pub x: &'static str,
-    /// The axis from bottom to top.
+    /// Name of the axis from bottom to top.
     pub y: &'static str,
-    /// Its unit, behind a number.
+    /// Unit of the y axis, which follows a number.
     pub unit: &'static str,
-    /// How axes go.
+    /// Scale of the axes.
     pub scale: Scale,
 }
 
-/// How the axes of lines go.
+/// Scale of the axes of a line chart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum Scale {
-    /// The numbers from left to right are evenly spaced; upwards from 0, or logarithmic where they lie far apart.
+    /// The x values are evenly spaced. The y axis begins at 0, or is logarithmic if the values lie far apart.
     Even,
-    /// As `Even`, but upwards only as far as the numbers go.
+    /// The x values are evenly spaced. The y axis is linear and covers only the range of the values.
     Near,
-    /// Both ways only as far as the numbers go, where they are.
+    /// Both axes are linear and cover only the range of the values.
     Both,
 }
 
 /// Lines over an axis of numbers.
 #[derive(Debug, Serialize)]
 pub struct Lines {
-    /// What is shown.
+    /// The title.
     pub title: String,
-    /// Names of the axes.
+    /// Name of the x axis.
     pub x: String,
-    /// See `x`.
+    /// Name of the y axis.
     pub y: String,
     names: Names,
     x_ticks: Vec<Tick>,
@@ -143,11 +144,11 @@ struct Tick {
 struct Series {
     key: Key,
     dots: Vec<Dot>,
-    /// Where the label at the end of the line stands.
+    /// Vertical position of the label at the end of the line.
     label_at: String,
-    /// The adapter, as far as there is room.
+    /// The name of the series, shortened to fit.
     name: String,
-    /// The last value.
+    /// The last value as text.
     last: String,
 }
 
@@ -157,15 +158,15 @@ struct Dot {
     y: String,
     low: String,
     high: String,
-    /// For the table: the axis' value, the value and its interval.
+    /// Texts for the table: x, y and the interval of y.
     texts: [String; 3],
 }
 
-/// One series' values: (x, y, low, high), by x.
+/// The values of a series: (x, y, low, high), sorted by x.
 pub type Values = Vec<[f64; 4]>;
 
 impl Lines {
-    /// Puts series on axes that fit all of them.
+    /// Makes a chart whose axes fit all series.
     pub fn new(title: String, names: Names, mut data: Vec<(Key, Values)>) -> Lines {
         data.retain(|(_, values)| !values.is_empty());
         let all = || data.iter().flat_map(|(_, values)| values);
@@ -180,7 +181,7 @@ impl Lines {
             (Scale::Both, [first, .., last]) => Some(Axis::near(*first, *last)),
             _ => None,
         };
-        // Each depth at the same distance: they go by powers, and begin at 0.
+        // Depths grow by powers and begin at 0, so each gets the same distance from the next.
         let even = |x: f64| xs.iter().position(|&other| other == x).unwrap_or(0) as f64 / (xs.len().max(2) - 1) as f64;
         let across = |x: f64| wide.as_ref().map_or_else(|| even(x), |wide| wide.place(x));
         let number = |x: f64| if wide.is_some() { digits(x) } else { thousands(x) };
@@ -218,7 +219,7 @@ impl Lines {
     }
 }
 
-/// Moves labels apart that would lie on each other: first down, then, from the bottom, up again.
+/// Moves labels apart that would overlap: first downwards, and then upwards from the bottom.
 fn spread(series: &mut [(f64, Series)]) {
     series.sort_by(|a, b| a.0.total_cmp(&b.0));
     let mut places: Vec<f64> = series.iter().map(|(at, _)| *at).collect();
@@ -245,13 +246,13 @@ pub struct Axis {
 }
 
 impl Axis {
-    /// For numbers from `least` to `most`, only as far as they go.
+    /// An axis that covers only the range from `least` to `most`.
     pub fn near(least: f64, most: f64) -> Axis {
         let room = (most - least).max(most.abs() * 1e-3).max(f64::MIN_POSITIVE) * 0.08;
         Axis { low: (least - room).max(0.0), high: most + room, log: false }
     }
 
-    /// For numbers from `least` to `most`: from 0, or logarithmic where they lie far apart.
+    /// An axis for numbers from `least` to `most`. It begins at 0, or is logarithmic if they lie far apart.
     pub fn new(least: f64, most: f64) -> Axis {
         let log = least > 0.0 && most / least >= WIDE && most.is_finite();
         match log {
@@ -260,7 +261,7 @@ impl Axis {
         }
     }
 
-    /// Where a number lies, from 0 to 1.
+    /// The position of a number, from 0 to 1.
     pub fn place(&self, value: f64) -> f64 {
         match self.log {
             true => (value.max(self.low) / self.low).ln() / (self.high / self.low).ln(),
@@ -268,7 +269,7 @@ impl Axis {
         }
     }
 
-    /// Round numbers on it.
+    /// Round numbers for the labels of the axis.
     pub fn ticks(&self) -> Vec<f64> {
         if self.log {
             let decades = (self.high / self.low).log10();
@@ -306,7 +307,7 @@ mod tests {
         let log = Axis::new(1.0, 300.0);
         assert!(log.log && log.place(1.0) > 0.0 && log.place(300.0) < 1.0);
         assert_eq!(log.ticks(), [1.0, 3.0, 10.0, 30.0, 100.0, 300.0]);
-        // What no axis was made for.
+        // Ranges that no chart has.
         for (least, most) in [(f64::INFINITY, 0.0), (1e-308, 1e308), (1e-320, 1e300), (1e308, 1e308), (0.0, 5e-324)] {
             let axis = Axis::new(least, most);
             assert!(axis.ticks().len() < 20, "{axis:?}");

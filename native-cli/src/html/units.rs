@@ -1,8 +1,8 @@
-//! Numbers as people read them: three digits, and the unit that fits.
+//! Numbers as texts for people: three digits, and the unit that fits.
 
 use nemoflash_bench::report::Summary;
 
-/// Three digits, thousands apart: `0.123`, `4.56`, `78.9`, `1,234`.
+/// A number with three digits and a comma between thousands: `0.123`, `4.56`, `78.9`, `1,234`.
 pub fn digits(value: f64) -> String {
     match value.abs() {
         0.0 => "0".into(),
@@ -14,7 +14,7 @@ pub fn digits(value: f64) -> String {
     }
 }
 
-/// `0.5`, `20`, `1,000`.
+/// A round number without needless decimals: `0.5`, `20`, `1,000`.
 pub fn short(value: f64) -> String {
     let text = digits(value);
     match text.contains('.') && !text.contains('e') {
@@ -23,7 +23,7 @@ pub fn short(value: f64) -> String {
     }
 }
 
-/// Rounded, with commas. Beyond what a number of bytes may be, as a power of ten.
+/// A rounded number with commas. Numbers from 10¹⁸ on are written as a power of ten.
 pub fn thousands(value: f64) -> String {
     if value.abs().is_nan() || value.abs() >= 1e18 {
         return format!("{value:.1e}");
@@ -39,12 +39,12 @@ pub fn thousands(value: f64) -> String {
     format!("{sign}{text}")
 }
 
-/// What a number counts.
+/// The unit of a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
     /// Tokens per second: more is better.
     TokensPerSecond,
-    /// Less is better.
+    /// Seconds: less is better.
     Seconds,
 }
 
@@ -57,7 +57,7 @@ impl Unit {
         }
     }
 
-    /// What to multiply by for the unit that fits.
+    /// The factor that turns a value into the unit that fits it.
     pub fn scale(self, value: &Summary) -> f64 {
         match self {
             Unit::TokensPerSecond => 1.0,
@@ -65,7 +65,8 @@ impl Unit {
         }
     }
 
-    /// A value with its interval, as in `986 (980 to 991)`; seconds in the unit that fits the median: `1.35 s (1.31 to 1.40)`.
+    /// A value and its interval as two texts, such as `986` and `980 to 991`. Seconds get the unit that fits the median, such
+    /// as `1.35 s` and `1.31 to 1.40`.
     pub fn interval(self, value: &Summary) -> (String, String) {
         let name = match self {
             Unit::TokensPerSecond => "",
@@ -77,7 +78,7 @@ impl Unit {
     }
 }
 
-/// Seconds in the unit that fits `most`: (what to multiply by, its name).
+/// The unit of time that fits `most` seconds: (the factor from seconds, its short name).
 pub fn seconds_in(most: f64) -> (f64, &'static str) {
     match most {
         x if x < 1e-3 => (1e6, "µs"),
@@ -86,7 +87,7 @@ pub fn seconds_in(most: f64) -> (f64, &'static str) {
     }
 }
 
-/// The unit's whole name.
+/// The whole name of the unit that fits `most` seconds.
 pub fn seconds_named(most: f64) -> &'static str {
     match seconds_in(most).1 {
         "µs" => "microseconds",
@@ -95,13 +96,13 @@ pub fn seconds_named(most: f64) -> &'static str {
     }
 }
 
-/// `12.3 ms`.
+/// Seconds in the unit that fits: `12.3 ms`.
 pub fn seconds(value: f64) -> String {
     let (times, unit) = seconds_in(value);
     format!("{} {unit}", digits(value * times))
 }
 
-/// `1.23 GB`, powers of ten.
+/// Bytes in a decimal unit: `1.23 GB`.
 pub fn bytes(value: f64) -> String {
     let units = [(1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")];
     match units.into_iter().find(|(size, _)| value >= *size) {
@@ -110,7 +111,7 @@ pub fn bytes(value: f64) -> String {
     }
 }
 
-/// `42 %`, `0.4 %`, on one line.
+/// A share in percent with a space that does not break: `42 %`, `0.4 %`.
 pub fn share(value: f64) -> String {
     let percent = value * 100.0;
     if percent < 0.95 && percent > 0.0 {
@@ -120,7 +121,7 @@ pub fn share(value: f64) -> String {
     }
 }
 
-/// Up to `most` characters, with a sign where some are missing.
+/// Shortens a text to `most` characters. `…` marks where characters are missing.
 pub fn cut(text: &str, most: usize) -> String {
     match text.char_indices().nth(most) {
         None => text.to_owned(),

@@ -1,5 +1,5 @@
-//! The cache on disk, in the layout that all tools of the hub share: `blobs/` holds files named by their checksums,
-//! `snapshots/COMMIT/` links names to them, `refs/` says which commit a branch is at.
+//! The cache on disk, in the layout that all tools of the hub share. `blobs/` holds files that are named by their checksums,
+//! `snapshots/COMMIT/` has links from file names to them, and `refs/` says at which commit a branch is.
 
 use super::hash::Etag;
 use super::id::{Commit, Id};
@@ -26,11 +26,11 @@ pub struct Repo {
     /// `models--owner--name`.
     folder: PathBuf,
     locks: PathBuf,
-    /// Files lie in snapshots themselves.
+    /// Whether snapshots hold the files themselves, and not links.
     no_links: bool,
 }
 
-/// What `trees/COMMIT.json` says.
+/// The contents of `trees/COMMIT.json`.
 #[derive(Deserialize)]
 struct Tree {
     format_version: u32,
@@ -38,14 +38,14 @@ struct Tree {
 }
 
 impl Repo {
-    /// Where the repository is, or would be.
+    /// The repository's place in the cache. It need not exist.
     pub fn new(settings: &Settings, id: &Id) -> Repo {
         let (cache, name) = (settings.cache.clone(), format!("models--{}--{}", id.owner, id.name));
         let (folder, locks) = (cache.join(&name), cache.join(".locks").join(name));
         Repo { cache, folder, locks, no_links: settings.no_links }
     }
 
-    /// Whether some tool has downloaded anything of it.
+    /// Whether any tool has downloaded anything of the repository.
     pub fn exists(&self) -> bool {
         self.folder.exists()
     }
@@ -61,37 +61,38 @@ impl Repo {
         self.folder.join("snapshots").join(commit.as_str())
     }
 
-    /// Where a file's bytes are.
+    /// The path of a file's bytes.
     pub fn blob(&self, etag: &Etag) -> PathBuf {
         self.folder.join("blobs").join(etag.as_str())
     }
 
-    /// Where a file's bytes are until they are complete.
+    /// The path of a file's bytes until they are complete.
     pub fn partial(&self, etag: &Etag) -> PathBuf {
         self.folder.join("blobs").join(format!("{}.incomplete", etag.as_str()))
     }
 
-    /// Whether a commit's snapshot has a file.
+    /// Whether a commit's snapshot has the file in full length.
     pub fn has(&self, commit: &Commit, file: &RemoteFile) -> bool {
         is_whole(&self.snapshot(commit).join(&file.name), file.len)
     }
 
-    /// Whether a model runs from a commit's files: configuration and weights are there.
+    /// Whether a model can run from a commit's files: configuration and weights are there.
     pub fn runs(&self, commit: &Commit) -> bool {
         let snapshot = self.snapshot(commit);
         let there = |name: &str| snapshot.join(name).is_file();
         there(source::CONFIG) && source::weight_names(&snapshot).is_ok_and(|names| names.iter().all(|name| there(name)))
     }
 
-    /// The small files that a commit's snapshot lacks though the model may have them: other tools download only what
-    /// they need. A file that is marked, or that a complete list of the commit's files does not name, does not exist.
+    /// The small files that a commit's snapshot lacks although the model may have them, because other tools download only what
+    /// they need. The model does not have a file that is marked as absent, or that a complete list of the commit's files does
+    /// not name.
     pub fn lacks(&self, commit: &Commit) -> Vec<&'static str> {
         let (snapshot, list) = (self.snapshot(commit), self.list(commit));
         let exists = |name: &str| match &list {
             Some(list) => list.contains(name),
             None => !self.absent(commit, name).exists(),
         };
-        // A link to nothing says that the file exists, whatever else does not.
+        // A broken link proves that the model has the file, whatever the marks and the list say.
         let lacks = |name: &str| {
             let place = snapshot.join(name);
             !place.is_file() && (place.symlink_metadata().is_ok() || exists(name))
@@ -99,19 +100,19 @@ impl Repo {
         source::SMALL.into_iter().filter(|name| lacks(name)).collect()
     }
 
-    /// The names of all files of a commit, where huggingface_hub has left them (`trees/COMMIT.json`).
+    /// The names of all files of a commit, if huggingface_hub has left a list of them (`trees/COMMIT.json`).
     fn list(&self, commit: &Commit) -> Option<BTreeSet<String>> {
         let path = self.folder.join("trees").join(format!("{}.json", commit.as_str()));
         let tree: Tree = serde_json::from_slice(&source::read(&path).ok()?).ok()?;
         (tree.format_version == 1).then(|| tree.files.into_keys().collect())
     }
 
-    /// The mark of a file that a commit does not have.
+    /// The path of the empty file that marks a file as absent from a commit.
     fn absent(&self, commit: &Commit, name: &str) -> PathBuf {
         self.folder.join(".no_exist").join(commit.as_str()).join(name)
     }
 
-    /// Remembers that a commit has no such file.
+    /// Marks a file as absent from a commit.
     ///
     /// # Errors
     /// If it cannot be written.
@@ -119,7 +120,7 @@ impl Repo {
         write(&self.absent(commit, name), b"")
     }
 
-    /// Remembers which commit a revision is at. A commit needs no remembering.
+    /// Stores at which commit a revision is. Nothing is stored for a revision that is a commit itself.
     ///
     /// # Errors
     /// If it cannot be written.
@@ -130,7 +131,7 @@ impl Repo {
         }
     }
 
-    /// Gives a complete blob its name in a commit.
+    /// Puts a complete blob into a commit's snapshot under a file name.
     ///
     /// # Errors
     /// If it cannot be written.
@@ -147,8 +148,9 @@ impl Repo {
             if !self.no_links && symlink(&target, &place).is_ok() {
                 return Ok(());
             }
-            // A system that grants no links gets the file itself, as the layout has it for such systems. A blob that is a
-            // link itself leads to a store that repositories share: that file stays where it is.
+            // If the system permits no links, the snapshot gets the file itself, as the cache's layout prescribes. If the blob
+            // is a link itself, it leads to a store that several repositories share. Then the file is copied, so that it stays
+            // there.
             match blob.is_symlink() {
                 true => fs::copy(&blob, &place).map(drop),
                 false => fs::rename(&blob, &place),
@@ -157,7 +159,7 @@ impl Repo {
         linked().with_context(|| cannot_write(&place))
     }
 
-    /// Tells backup programs that the cache's files can be had again. No harm is done where that fails.
+    /// Tells backup programs that the files of the cache can be downloaded again. An error does no harm and is ignored.
     pub fn tag(&self) {
         let tag = self.cache.join("CACHEDIR.TAG");
         if !tag.exists() {
@@ -165,7 +167,7 @@ impl Repo {
         }
     }
 
-    /// Waits for other programs that download this file, and keeps them out until the lock is dropped.
+    /// Waits until no other program downloads this file, and keeps others from doing so until the lock is dropped.
     ///
     /// # Errors
     /// If the lock file cannot be made.
@@ -181,7 +183,7 @@ impl Repo {
                     on_wait();
                     file.lock()?;
                 }
-                // A file system without locks: the checksum still tells a file that two wrote from a good one.
+                // The file system has no locks. If two programs write the same file, the checksum finds the damage.
                 Err(TryLockError::Error(_)) => {}
             }
             Ok::<_, io::Error>(file)
@@ -190,11 +192,11 @@ impl Repo {
     }
 }
 
-/// The name of the model whose snapshot a folder is: `models--owner--NAME/snapshots/COMMIT`.
+/// If a folder is a snapshot in the cache, the name of its model: NAME in `models--owner--NAME/snapshots/COMMIT`.
 pub fn repository(folder: &Path) -> Option<&str> {
     let snapshots = folder.parent().filter(|parent| parent.ends_with("snapshots"))?;
     let repository = snapshots.parent()?.file_name()?.to_str()?.strip_prefix("models--")?;
-    // The oldest models have no owner.
+    // The oldest repositories have no owner in their name.
     Some(repository.rsplit_once("--").map_or(repository, |(_, name)| name))
 }
 
@@ -213,7 +215,7 @@ fn symlink(target: &Path, place: &Path) -> io::Result<()> {
     std::os::windows::fs::symlink_file(target, place)
 }
 
-/// Writes a small file as a whole or not at all.
+/// Writes a small file completely or not at all.
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let written = || {
         let folder = path.parent().unwrap_or(path);
@@ -225,7 +227,7 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     written().with_context(|| cannot_write(path))
 }
 
-/// The message of a file in the cache that cannot be written.
+/// The error message for a file in the cache that cannot be written.
 pub fn cannot_write(path: &Path) -> String {
     format!("cannot write {}. Check the disk's space and permissions, or set HF_HOME to another folder", path.display())
 }

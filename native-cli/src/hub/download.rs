@@ -1,4 +1,4 @@
-//! One file: from the hub into `blobs/`, whole and checked, or not at all.
+//! Downloads one file from the hub into `blobs/`. The file gets there only when it is complete and its checksum is right.
 
 use super::cache::{Repo, cannot_write, is_whole};
 use super::hash::{Etag, Hasher};
@@ -15,10 +15,10 @@ use std::path::PathBuf;
 use ureq::Body;
 use ureq::http::{HeaderMap, Response, header};
 
-/// Bytes after which a broken connection counts as progress and not as a failure.
+/// A try that ended early but brought at least this many bytes counts as progress and not as a failure.
 const GAIN: u64 = 1 << 20;
 
-/// Bytes of a file that are in the cache, complete or not.
+/// How many bytes of a file are in the cache, even if it is incomplete.
 pub fn held(repo: &Repo, commit: &Commit, file: &RemoteFile) -> u64 {
     match repo.has(commit, file) || is_whole(&repo.blob(&file.etag), file.len) {
         true => file.len,
@@ -26,11 +26,11 @@ pub fn held(repo: &Repo, commit: &Commit, file: &RemoteFile) -> u64 {
     }
 }
 
-/// Puts a file into its commit's snapshot. What is there is not downloaded again, and what an earlier run has left is
-/// gone on with.
+/// Puts a file into its commit's snapshot. A file that is there already is not downloaded again, and an unfinished download of
+/// an earlier run is continued.
 ///
 /// # Errors
-/// If it cannot be had, if what came is not what the hub lists, or if the disk fails.
+/// If the download fails, if the bytes do not have the checksum that the hub lists, or if the disk fails.
 pub fn file(
     client: &Client,
     repo: &Repo,
@@ -52,12 +52,12 @@ pub fn file(
     Ok(())
 }
 
-/// Brings a transfer to its end, and its file to its place.
+/// Finishes a transfer, checks its checksum, and moves the file to its place.
 fn blob(client: &Client, repo: &Repo, from: &str, mut transfer: Transfer) -> Result<()> {
     let file = transfer.file;
     let went_on = transfer.done > 0;
     let mut found = transfer.run(client, from)?;
-    // The fault may lie in what was there before.
+    // If an earlier run left damaged bytes, the download is repeated from the beginning.
     if found != file.etag && went_on {
         transfer.restart()?;
         found = transfer.run(client, from)?;
@@ -72,16 +72,16 @@ fn blob(client: &Client, repo: &Repo, from: &str, mut transfer: Transfer) -> Res
     out.sync_all().and_then(|()| fs::rename(&path, &blob)).with_context(|| cannot_write(&blob))
 }
 
-/// A file while it comes in.
+/// The download of one file.
 struct Transfer<'a> {
     file: &'a RemoteFile,
     commit: &'a Commit,
     path: PathBuf,
     out: File,
-    /// Of the first `done` bytes, which are on the disk.
+    /// The checksum of the first `done` bytes, which are on the disk.
     hasher: Hasher,
     done: u64,
-    /// Where the bar stood.
+    /// Position of the progress bar before this file.
     begin: u64,
     bar: &'a ProgressBar,
 }
@@ -104,7 +104,7 @@ impl<'a> Transfer<'a> {
             bar.set_message(super::DOWNLOADING);
         }
         transfer.show();
-        // What was there took no time to come.
+        // The bytes that were there took no time. They must not count in the estimate.
         bar.reset_eta();
         Ok(transfer)
     }
@@ -113,7 +113,7 @@ impl<'a> Transfer<'a> {
         self.bar.set_position(self.begin + self.done);
     }
 
-    /// Forgets what is there.
+    /// Discards all bytes, to begin again.
     fn restart(&mut self) -> Result<()> {
         self.out
             .set_len(0)
@@ -125,7 +125,7 @@ impl<'a> Transfer<'a> {
         Ok(())
     }
 
-    /// Tries until all bytes are there, and gives their checksum.
+    /// Downloads until all bytes are there, and returns their checksum.
     fn run(&mut self, client: &Client, path: &str) -> Result<Etag> {
         let bar = self.bar;
         retrying(client.endpoint(), TRIES, bar, &mut || {
@@ -178,12 +178,12 @@ impl<'a> Transfer<'a> {
         Ok(())
     }
 
-    /// Compares what the answer says about itself with what the hub lists.
+    /// Compares the headers of the answer with the length and checksum that the hub lists.
     fn check(&self, response: &Response<Body>) -> Result<()> {
         let headers = response.headers();
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         let commit = text("x-repo-commit");
-        // An etag is a checksum only where the hub itself answers: other servers make up their own.
+        // An etag is a checksum only if the hub itself answers. Other servers use etags of their own kind.
         let etag = text("x-linked-etag").or_else(|| text(header::ETAG.as_str()).filter(|_| commit.is_some()));
         let other_commit = commit.is_some_and(|commit| commit != self.commit.as_str());
         if other_commit || etag.and_then(Etag::from_header).is_some_and(|etag| etag != self.file.etag) {
@@ -212,7 +212,7 @@ impl<'a> Transfer<'a> {
     }
 }
 
-/// The first byte of a partial answer.
+/// The position of the first byte of a partial answer.
 fn range_begin(headers: &HeaderMap) -> Option<u64> {
     let range = headers.get(header::CONTENT_RANGE)?.to_str().ok()?.strip_prefix("bytes ")?;
     range.split('-').next()?.trim().parse().ok()

@@ -1,5 +1,5 @@
-//! `~` and `$NAME` in a path that a variable holds. A shell expands them; a Dockerfile, a `.env` file and quotes do not.
-//! The rules are those of the hub's Python tools (`os.path.expanduser`, then `os.path.expandvars`).
+//! Expands `~` and `$NAME` in paths of environment variables. A shell expands them, but not in quotes, and a Dockerfile or a
+//! `.env` file does not. The rules are those of the hub's Python tools (`os.path.expanduser`, then `os.path.expandvars`).
 
 use anyhow::{Result, bail};
 use std::env;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// A path with its `~` and its variables replaced. `name` is the variable that holds it, for messages.
 ///
 /// # Errors
-/// If it begins with the home folder of another user, or if nobody knows the user's own.
+/// If the path begins with the home folder of another user (`~name`), or if the user's own home folder is not known.
 pub fn path(name: &str, value: &str) -> Result<PathBuf> {
     let own = etcetera::home_dir().ok();
     let with_home = home(name, value, own.as_deref())?;
@@ -28,8 +28,8 @@ fn home(name: &str, value: &str, own: Option<&Path>) -> Result<String> {
     }
 }
 
-/// Replaces `$NAME` and `${NAME}`, on Windows `%NAME%` too. An unknown variable stays as it is written, and what
-/// replaces a variable is not searched for further ones.
+/// Replaces `$NAME` and `${NAME}`, and on Windows `%NAME%`, too. An unknown variable stays as it is written. The value of a
+/// variable is not expanded again.
 fn variables(value: &str, percent: bool, known: &dyn Fn(&str) -> Option<String>) -> String {
     let (mut out, mut rest) = (String::new(), value);
     while let Some(at) = rest.find(|c| c == '$' || (percent && c == '%')) {
@@ -45,7 +45,8 @@ fn variables(value: &str, percent: bool, known: &dyn Fn(&str) -> Option<String>)
     out + rest
 }
 
-/// The name in a reference at the beginning of `text`, and the length of the reference. No name: no reference.
+/// The name in a reference at the beginning of `text`, and the length of the reference. The name is empty if there is no
+/// reference.
 fn reference(text: &str) -> (&str, usize) {
     let enclosed = |open: &str, close: char| {
         let inner = text.strip_prefix(open)?;

@@ -1,4 +1,4 @@
-//! The two checksums that the hub names files by.
+//! The two kinds of checksums that are the names of files in the hub's cache.
 
 use super::id::is_hex;
 use sha1::Sha1;
@@ -10,28 +10,28 @@ use std::io::{self, Read};
 pub struct Etag(String);
 
 impl Etag {
-    /// Nothing unless it is such a checksum, so an etag is safe as a file name.
+    /// Reads a checksum. Every other text gives none, so an etag is safe as a file name.
     pub fn new(text: &str) -> Option<Etag> {
         (is_hex(text, 40) || is_hex(text, 64)).then(|| Etag(text.to_owned()))
     }
 
-    /// From a header: perhaps weak, perhaps in quotes.
+    /// Reads a checksum from a header, where it may be in quotes and have the mark `W/` of a weak etag.
     pub fn from_header(text: &str) -> Option<Etag> {
         Etag::new(text.trim_start_matches("W/").trim_matches('"'))
     }
 
-    /// The digits.
+    /// The hexadecimal digits.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Which checksum it is, for people.
+    /// The name of this kind of checksum, for messages.
     pub fn kind(&self) -> &'static str {
         if self.0.len() == 64 { "SHA-256" } else { "git SHA-1" }
     }
 }
 
-/// A checksum while the bytes come in.
+/// Computes a checksum while the bytes come in.
 #[derive(Clone, Debug)]
 pub enum Hasher {
     Git(Sha1),
@@ -39,16 +39,16 @@ pub enum Hasher {
 }
 
 impl Hasher {
-    /// The kind of checksum that `etag` is, of a file of `len` bytes.
+    /// Computes the kind of checksum that `etag` is, for a file of `len` bytes.
     pub fn new(etag: &Etag, len: u64) -> Hasher {
         match etag.0.len() {
             64 => Hasher::Lfs(Sha256::new()),
-            // Git hashes a file with a line about it in front.
+            // Git puts a line with the length in front of a file before it hashes it.
             _ => Hasher::Git(Sha1::new_with_prefix(format!("blob {len}\0"))),
         }
     }
 
-    /// More bytes of the file.
+    /// Adds bytes of the file.
     pub fn update(&mut self, bytes: &[u8]) {
         match self {
             Hasher::Git(hasher) => hasher.update(bytes),
@@ -56,7 +56,7 @@ impl Hasher {
         }
     }
 
-    /// The rest of a file.
+    /// Adds the rest of a file. `on_bytes` gets the number of bytes of each piece.
     ///
     /// # Errors
     /// If reading fails.
@@ -72,7 +72,7 @@ impl Hasher {
         }
     }
 
-    /// The checksum of what came in.
+    /// The checksum of all bytes that were added.
     pub fn finish(self) -> Etag {
         let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         Etag(match self {

@@ -1,4 +1,4 @@
-//! Requests to the hub: which way they go, and what an answer means.
+//! Requests to the hub: proxies, redirects, the access token, and the meaning of answers.
 
 use super::id::Id;
 use super::proxy;
@@ -14,12 +14,12 @@ use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
 use ureq::{Agent, Body};
 
 const MAX_REDIRECTS: u32 = 8;
-/// The checksum of a large file, which lies on another host.
+/// The header with the checksum of a large file, which is stored on another host.
 pub const LINKED_ETAG: &str = "x-linked-etag";
-/// The whole time that a small answer may take.
+/// Longest time for a small answer, from the request to the last byte.
 const SMALL: Duration = Duration::from_secs(60);
 
-/// The hub, or a mirror of it, asked for one repository.
+/// A client of the hub, or of a mirror of it, for one repository.
 #[derive(Debug)]
 pub struct Client {
     agent: Agent,
@@ -29,23 +29,23 @@ pub struct Client {
     timeout: Duration,
 }
 
-/// What is asked for.
+/// What a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ask {
-    /// A file's headers. They stand where the hub itself answers, not where it keeps large files.
+    /// The headers of a file. Only the hub itself gives them, and not the host where large files are stored.
     Head,
-    /// A file from this byte on.
+    /// The bytes of a file from this one on.
     From(u64),
 }
 
 impl Client {
-    /// Opens no connection yet.
+    /// Makes a client. It opens no connection yet.
     ///
     /// # Errors
     /// If there is an access token that cannot be read or used.
     pub fn new(settings: &Settings, id: &Id) -> Result<Client> {
         let timeout = Some(settings.timeout);
-        // Windows and Apple systems bring their own TLS, which knows the roots that their owner trusts.
+        // Windows and Apple systems have a TLS library of their own, which knows the certificates that the owner trusts.
         let provider =
             if cfg!(any(windows, target_vendor = "apple")) { TlsProvider::NativeTls } else { TlsProvider::Rustls };
         let tls = TlsConfig::builder().provider(provider).root_certs(RootCerts::PlatformVerifier).build();
@@ -53,12 +53,12 @@ impl Client {
             .tls_config(tls)
             .https_only(settings.endpoint.starts_with("https:"))
             .http_status_as_error(false)
-            // Each address has a proxy and a token of its own, so `request` follows redirects.
+            // `request` follows redirects itself, because each address may need another proxy and may not see the token.
             .max_redirects(0)
             .max_redirects_will_error(false)
             .proxy(None)
             .user_agent(concat!("nemoflash/", env!("CARGO_PKG_VERSION")))
-            // Another encoding would have another length and another checksum.
+            // A compressed answer would have another length and another checksum.
             .accept_encoding("identity")
             .timeout_resolve(timeout)
             .timeout_connect(timeout)
@@ -75,15 +75,15 @@ impl Client {
         &self.endpoint
     }
 
-    /// Asks for a file from byte `from` on. The answer is 200 (all of it), 206 (the rest) or 416 (no such byte).
+    /// Asks for a file from byte `from` on. The answer is 200 (the whole file), 206 (the rest) or 416 (no such byte).
     ///
     /// # Errors
-    /// Every other answer, and none.
+    /// For every other answer, and if no answer comes.
     pub fn get(&self, path: &str, from: u64) -> Result<Response<Body>, Fault> {
         self.request(path, Ask::From(from), None)
     }
 
-    /// The headers of a file, tried again where that may help.
+    /// Asks for the headers of a file. Tries again after faults that may pass.
     ///
     /// # Errors
     /// As [`Client::get`].
@@ -93,7 +93,7 @@ impl Client {
         })
     }
 
-    /// One request, and those that it is redirected to.
+    /// One request, with all redirects that follow from it.
     fn request(&self, path: &str, ask: Ask, whole: Option<Duration>) -> Result<Response<Body>, Fault> {
         let first = format!("{}{path}", self.endpoint);
         let mut address: Uri = first.parse().map_err(|error| self.untrusted(&error))?;
@@ -150,13 +150,13 @@ impl Client {
         })
     }
 
-    /// Whether an address may see the access token: the hub's own may, others where large files lie may not.
+    /// Whether an address may see the access token. The hub's own address may, and the hosts that store large files may not.
     fn trusts(&self, address: &Uri) -> bool {
         let origin =
             |uri: &Uri| (uri.scheme_str().map(str::to_owned), uri.authority().map(|at| at.as_str().to_owned()));
         let hub = |uri: &Uri| matches!(uri.host(), Some("huggingface.co" | "hf.co")) && uri.port().is_none();
         let own = self.endpoint.parse::<Uri>().is_ok_and(|own| origin(&own) == origin(address));
-        // A mirror may send on to the hub that it mirrors.
+        // A mirror may redirect to the hub that it mirrors.
         own || address.scheme_str() == Some("https") && hub(address)
     }
 
@@ -164,7 +164,7 @@ impl Client {
         use ureq::Error::{ConnectProxyFailed, Io, Timeout};
         match error {
             Timeout(_) => Fault::passing(self.silent()),
-            // What TLS refuses, it will refuse again.
+            // A certificate that TLS refuses now would be refused again.
             Io(error) if error.kind() == std::io::ErrorKind::InvalidData => Fault::Final(self.untrusted(&error)),
             Io(error) => self.broken(&error),
             ureq::Error::HostNotFound => Fault::passing("its name is not found; is there a network?"),
@@ -185,7 +185,7 @@ impl Client {
         )
     }
 
-    /// What a failed read means.
+    /// Turns an error while reading an answer into a fault.
     pub fn broken(&self, error: &std::io::Error) -> Fault {
         let timeout = error.get_ref().and_then(|inner| inner.downcast_ref::<ureq::Error>());
         match timeout {
@@ -199,10 +199,10 @@ impl Client {
         format!("silence for {} s (HF_HUB_DOWNLOAD_TIMEOUT)", self.timeout.as_secs_f32())
     }
 
-    /// A small answer as a whole, tried again where that may help.
+    /// Asks for a small file and returns its bytes. Tries up to `tries` times after faults that may pass.
     ///
     /// # Errors
-    /// If it does not come, or is longer than `most` bytes.
+    /// If no answer comes, or if it is longer than `most` bytes.
     pub fn small(&self, path: &str, most: u64, tries: u32) -> Result<Vec<u8>> {
         retrying(&self.endpoint, tries, &ProgressBar::hidden(), &mut || {
             let response = self.request(path, Ask::From(0), Some(SMALL.max(self.timeout)))?;
@@ -220,7 +220,7 @@ impl Client {
     }
 }
 
-/// Where a redirect from `address` leads.
+/// The address to which a redirect from `address` leads.
 fn resolve(address: &Uri, location: &str) -> Option<Uri> {
     let (scheme, host) = (address.scheme_str()?, address.authority()?);
     let whole = match location {

@@ -1,4 +1,4 @@
-//! Names on the hub, checked strictly: they become parts of paths and addresses.
+//! Names on the hub. They are checked strictly, because they become parts of paths and addresses.
 
 /// A repository: `owner/name`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -8,7 +8,7 @@ pub struct Id {
 }
 
 impl Id {
-    /// Nothing unless it looks like `owner/name`, by the hub's own rules.
+    /// Reads `owner/name` by the hub's own rules. Every other text gives none.
     pub fn new(text: &str) -> Option<Id> {
         let (owner, name) = text.split_once('/')?;
         let plain = |part: &str| {
@@ -37,12 +37,12 @@ impl std::fmt::Display for Id {
 pub struct Commit(String);
 
 impl Commit {
-    /// Nothing unless it is one.
+    /// Reads a commit. Every other text gives none.
     pub fn new(text: &str) -> Option<Commit> {
         is_hex(text, 40).then(|| Commit(text.to_owned()))
     }
 
-    /// The digits.
+    /// The hexadecimal digits.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -11,16 +11,16 @@ use serde::Deserialize;
 use serde_json::Value;
 use ureq::http::header;
 
-/// The longest description of a repository that is read.
+/// Longest description of a repository that is read, in bytes.
 const MAX_ANSWER: u64 = 16 << 20;
 
 /// A repository at one commit.
 #[derive(Debug)]
 pub struct Listing {
     pub commit: Commit,
-    /// The licence, for people.
+    /// The licence in words, to be shown.
     pub license: String,
-    /// Small files first.
+    /// The files that a model needs, small files first.
     pub files: Vec<RemoteFile>,
     /// Small files that the repository does not have.
     pub absent: Vec<&'static str>,
@@ -35,7 +35,7 @@ pub struct RemoteFile {
     pub etag: Etag,
 }
 
-/// The answer's fields that matter.
+/// The fields of the hub's answer that are used.
 #[derive(Deserialize)]
 struct Answer {
     sha: String,
@@ -66,7 +66,7 @@ impl Listing {
     /// Asks the hub, at most `tries` times.
     ///
     /// # Errors
-    /// If the hub does not answer, refuses, or has no model there that runs here.
+    /// If the hub does not answer or refuses, or if the repository has no model that nemoflash can run.
     pub fn fetch(client: &Client, id: &Id, revision: &str, tries: u32) -> Result<Listing> {
         let path = format!("/api/models/{id}/revision/{}?blobs=true", revision.replace('/', "%2F"));
         let bytes = client.small(&path, MAX_ANSWER, tries)?;
@@ -102,7 +102,7 @@ impl Listing {
         };
         let need = |name: &str, next: &str| find(name).unwrap_or_else(|| Err(anyhow!("{id} has no {name}. {next}")));
         let other = "nemoflash runs Nemotron-Flash checkpoints in the safetensors format: choose such a model";
-        // Beside the weights, nothing else is ever downloaded: no code, no other formats.
+        // Only these small files and the weights are ever downloaded: no code, and no other formats.
         let mut files = vec![need(source::CONFIG, other)?];
         let (there, absent) = source::SMALL
             .into_iter()
@@ -145,10 +145,10 @@ fn bounded(files: &[RemoteFile]) -> Result<()> {
 }
 
 impl Sibling {
-    /// The file; nothing where the list has its name alone.
+    /// The file. None if the list has only its name.
     ///
     /// # Errors
-    /// If what stands for the checksum is none.
+    /// If the list has a checksum that cannot be right.
     fn file(&self, id: &Id) -> Result<Option<RemoteFile>> {
         let (len, checksum) = match (&self.lfs, self.size, &self.blob) {
             (Some(lfs), ..) => (lfs.size, &lfs.sha256),
@@ -166,16 +166,16 @@ impl Sibling {
 }
 
 impl RemoteFile {
-    /// Where the hub has it.
+    /// The path of the file in the hub's addresses.
     pub fn path(&self, id: &Id, commit: &Commit) -> String {
         place(id, commit, &self.name)
     }
 
-    /// Asks for the headers of one file. A mirror of the hub may pass on a list of names without lengths and checksums.
+    /// Asks for length and checksum of one file in its headers. This is needed for a mirror that lists only the names of files.
     fn ask(client: &Client, id: &Id, commit: &Commit, name: &str) -> Result<RemoteFile> {
         let headers = client.head(&place(id, commit, name))?;
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-        // A large file lies elsewhere; the other two then tell of the redirect to it.
+        // A large file is stored on another host. Then the usual two headers describe only the redirect to it.
         let (etag, len) = match text(LINKED_ETAG) {
             Some(etag) => (Some(etag), text("x-linked-size")),
             None => (text(header::ETAG.as_str()), text(header::CONTENT_LENGTH.as_str())),
@@ -191,7 +191,7 @@ impl RemoteFile {
         }
     }
 
-    /// A small file's bytes, without a place in the cache.
+    /// Downloads the bytes of a small file without putting them into the cache.
     fn read(&self, client: &Client, id: &Id, commit: &Commit) -> Result<Vec<u8>> {
         let bytes = client.small(&self.path(id, commit), self.len, TRIES)?;
         let mut hasher = Hasher::new(&self.etag, bytes.len() as u64);
@@ -202,7 +202,7 @@ impl RemoteFile {
         Ok(bytes)
     }
 
-    /// The message of bytes that are not those that the hub lists.
+    /// The error message for bytes that do not have the checksum that the hub lists.
     pub fn changed(&self) -> String {
         format!(
             "{}: the bytes that came do not have the {} that the hub lists: they were damaged or replaced on the way, \

@@ -1,8 +1,8 @@
-//! The proxy on the way to an address, as the environment names it.
+//! Which proxy a request to an address uses, according to the environment.
 //!
-//! A scheme's own variable (`HTTPS_PROXY`, `HTTP_PROXY`) goes before `ALL_PROXY`, and `NO_PROXY` before all of them. Of
-//! two spellings, the one in lower case counts. A proxy that cannot be used is an error: a request that somebody wants
-//! to go through a proxy never goes out directly.
+//! The variable of a scheme (`HTTPS_PROXY`, `HTTP_PROXY`) has precedence over `ALL_PROXY`, and `NO_PROXY` over all of them. If
+//! a variable is also set in lower case, that one counts. A proxy that cannot be used is an error: if somebody wants requests
+//! to go through a proxy, they never go out directly.
 
 use anyhow::{Result, anyhow};
 use std::env;
@@ -18,7 +18,7 @@ pub struct Named {
     variable: String,
 }
 
-/// For people, without the password.
+/// The proxy as it is shown in messages, without user and password.
 impl fmt::Display for Named {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let (proxy, variable) = (&self.proxy, &self.variable);
@@ -27,7 +27,7 @@ impl fmt::Display for Named {
     }
 }
 
-/// The proxy on the way to an address; none where the request goes there directly.
+/// The proxy for an address. None if the request goes there directly.
 ///
 /// # Errors
 /// If a variable names something that cannot be used as a proxy.
@@ -51,7 +51,7 @@ fn choose(address: &Uri, variable: &dyn Fn(&str) -> Option<String>) -> Result<Op
         return Ok(None);
     }
     let bad = |why: &str| {
-        // A password stands in front of the last @.
+        // User and password are in front of the last @, and must not be shown.
         let shown = text.rsplit('@').next().unwrap_or_default();
         anyhow!(
             "{name} is `{shown}`, {why}. Write scheme://host:port with http, https, socks4, socks4a, socks5 or socks5h; \
@@ -63,7 +63,7 @@ fn choose(address: &Uri, variable: &dyn Fn(&str) -> Option<String>) -> Result<Op
     if proxy.host().is_empty() {
         return Err(bad("which names no host"));
     }
-    // What is no number would be passed over, and the usual port taken.
+    // `Proxy` would ignore a port that is not a number, and use the default port.
     let place = proxy.uri().authority().map_or("", |at| at.as_str());
     let place = place.rsplit_once('@').map_or(place, |(_, place)| place);
     let behind = place.strip_prefix(proxy.host()).unwrap_or_default();
@@ -104,7 +104,8 @@ fn is_direct(list: &str, address: &Uri) -> bool {
     })
 }
 
-/// An address of IP, perhaps of a whole network: `10.0.0.0/8`, `::1`, `[::1]`.
+/// Reads an IP address or an IP network: `10.0.0.0/8`, `::1`, `[::1]`. The second value is the length of the network's prefix
+/// in bits.
 fn network(entry: &str) -> Option<(IpAddr, u32)> {
     let (text, bits) = match entry.split_once('/') {
         Some((text, bits)) => (text, Some(bits.parse::<u32>().ok()?)),
@@ -115,7 +116,7 @@ fn network(entry: &str) -> Option<(IpAddr, u32)> {
     Some((ip, bits.unwrap_or(all))).filter(|(_, bits)| *bits <= all)
 }
 
-/// Whether the first `bits` of both are the same.
+/// Whether the first `bits` bits of both are the same.
 fn is_within(ip: IpAddr, network: IpAddr, bits: u32) -> bool {
     let differ = match (ip, network) {
         (IpAddr::V4(a), IpAddr::V4(b)) => u128::from(a.to_bits() ^ b.to_bits()) << 96,
@@ -129,7 +130,7 @@ fn is_within(ip: IpAddr, network: IpAddr, bits: u32) -> bool {
 mod tests {
     use super::*;
 
-    /// What a request to `address` goes through, with these variables.
+    /// The proxy of a request to `address`, if these variables are set.
     fn way(address: &str, variables: &[(&str, &str)]) -> String {
         let known = |name: &str| variables.iter().find(|(n, _)| *n == name).map(|(_, value)| value.to_string());
         match choose(&address.parse().unwrap(), &known) {
@@ -149,7 +150,7 @@ mod tests {
         assert_eq!(way(HUB, &three[..1]), "the proxy socks5://a:1 (ALL_PROXY)");
         assert_eq!(way(HUB, &three[2..]), "directly");
         assert_eq!(way(HUB, &[("https_proxy", "d"), three[1]]), "the proxy http://d:80 (https_proxy)");
-        // An empty one in lower case unsets the other.
+        // An empty variable in lower case unsets the one in upper case.
         assert_eq!(way(HUB, &[("https_proxy", ""), three[1]]), "directly");
         assert_eq!(
             way(HUB, &[("all_proxy", "socks5h://e"), ("HTTPS_PROXY", " ")]),

@@ -1,9 +1,9 @@
-//! What it means that the hub refuses a request, and what to do about it.
+//! Requests that the hub refuses: the reason, and what to do about it.
 
 use super::id::Id;
 use ureq::http::{HeaderMap, StatusCode};
 
-/// A request that the hub has understood and refused: asking again gives the same answer.
+/// A request that the hub has understood and refused. Asking again would give the same answer.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", self.words())]
 pub struct Refusal {
@@ -12,16 +12,16 @@ pub struct Refusal {
     /// The repository that was asked for.
     pub id: Id,
     pub status: u16,
-    /// `X-Error-Code`: the hub's own name of the reason.
+    /// `X-Error-Code`: the hub's code for the reason.
     pub code: Option<String>,
-    /// `X-Error-Message`: the hub's own words.
+    /// `X-Error-Message`: the hub's message.
     pub message: Option<String>,
-    /// Whether an access token was sent along.
+    /// Whether the request had an access token.
     pub token: bool,
 }
 
 impl Refusal {
-    /// From the head of an answer.
+    /// Reads a refusal from status and headers of an answer.
     pub fn new(hub: &str, id: &Id, token: bool, status: StatusCode, headers: &HeaderMap) -> Refusal {
         let text = |name: &str| Some(headers.get(name)?.to_str().ok()?.to_owned());
         let (code, message) = (text("x-error-code"), text("x-error-message"));

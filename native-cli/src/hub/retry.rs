@@ -1,4 +1,4 @@
-//! What is tried again, and how long a server that has enough of requests asks to wait.
+//! Which failed requests are tried again, and after which time.
 
 use crate::terminal;
 use anyhow::{Result, anyhow};
@@ -6,21 +6,22 @@ use indicatif::ProgressBar;
 use std::time::Duration;
 use ureq::http::{HeaderMap, header};
 
-/// Tries of one request that bring nothing new.
+/// Most failed tries in a row that bring no progress.
 pub const TRIES: u32 = 5;
 /// Wait before the second try; each further wait is twice as long.
 const WAIT: Duration = Duration::from_millis(500);
-/// The longest wait that a server may ask for: the hub counts requests over five minutes.
+/// Longest wait that a server may ask for. The hub limits requests per five minutes.
 const MAX_WAIT: Duration = Duration::from_secs(301);
-/// A wait from here on is told even where nobody watches: it would look like a program that hangs.
+/// A wait of at least this length is told even if stderr is not a terminal, because the program would seem to hang.
 const LONG_WAIT: Duration = Duration::from_secs(5);
 
 /// How a request failed.
 #[derive(Debug)]
 pub enum Fault {
-    /// It may go well the next time: why, how long the server asks to wait, and whether bytes came in all the same.
+    /// The next try may succeed. `why` it failed, how long the server asks to `wait`, and whether the try `gained` enough bytes
+    /// to count as progress.
     Passing { why: String, wait: Option<Duration>, gained: bool },
-    /// It will not.
+    /// The next try would fail, too.
     Final(anyhow::Error),
 }
 
@@ -37,11 +38,11 @@ impl From<anyhow::Error> for Fault {
     }
 }
 
-/// Tries until it goes well, fails for good, or fails `tries` times in a row with no byte gained. Waits are told
-/// above the bar.
+/// Repeats `attempt` until it succeeds, fails for good, or fails `tries` times in a row without progress. Notes above the
+/// progress bar tell the waits between tries.
 ///
 /// # Errors
-/// As the last try's.
+/// The error of the last try, or that the server asks for too long a wait.
 pub fn retrying<T>(
     hub: &str,
     tries: u32,
@@ -71,19 +72,19 @@ pub fn retrying<T>(
     }
 }
 
-/// The wait that an answer asks for. `RateLimit: "api";r=0;t=10` (no request left for 10 s) goes before `Retry-After: 10`;
-/// a date in the latter is not read. A limit that is not used up asks for nothing.
+/// The wait that an answer asks for. `RateLimit: "api";r=0;t=10` (no request left for 10 s) has precedence over `Retry-After:
+/// 10`. A date in `Retry-After` is ignored. A limit that is not used up asks for no wait.
 pub fn asked(headers: &HeaderMap) -> Option<Duration> {
     let text = |name: &str| headers.get(name)?.to_str().ok();
     let seconds = match text("ratelimit").and_then(used_up) {
-        // Its seconds are rounded.
+        // The server rounds these seconds, so one more is added.
         Some(seconds) => seconds.saturating_add(1),
         None => text(header::RETRY_AFTER.as_str())?.trim().parse().ok()?,
     };
     Some(Duration::from_secs(seconds))
 }
 
-/// Seconds until a used-up limit begins again. Only the first of several limits counts.
+/// Seconds until a limit that is used up is reset. If there are several limits, only the first counts.
 fn used_up(value: &str) -> Option<u64> {
     let first = value.split(',').next()?;
     let number = |name: &str| {

@@ -1,6 +1,7 @@
-//! The variables that all tools of the hub share, read as huggingface_hub 2.4 reads them.
+//! The environment variables that all tools of the hub share, read as huggingface_hub 2.4 reads them.
 //!
-//! One rule differs: an empty variable counts as unset. There it would make the current folder the cache.
+//! One rule differs: here an empty variable counts as unset. In huggingface_hub, an empty variable would make the current
+//! folder the cache.
 
 use super::expand;
 use anyhow::{Result, anyhow, bail};
@@ -9,23 +10,23 @@ use std::path::PathBuf;
 use std::time::Duration;
 use std::{env, fs};
 
-/// The hub where `HF_ENDPOINT` names no other.
+/// The hub, unless `HF_ENDPOINT` names another address.
 pub const HUB: &str = "https://huggingface.co";
 
-/// What the environment says.
+/// The settings in the environment.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// `HF_HUB_CACHE`, or the older `HUGGINGFACE_HUB_CACHE`, or `hub` in `HF_HOME`.
     pub cache: PathBuf,
     /// `HF_ENDPOINT`, with no slash at its end.
     pub endpoint: String,
-    /// The variable that asks for no connection at all: `HF_HUB_OFFLINE`, or `TRANSFORMERS_OFFLINE` where that is unset.
+    /// The variable that forbids connections: `HF_HUB_OFFLINE`, or `TRANSFORMERS_OFFLINE` if the former is unset.
     pub offline: Option<&'static str>,
-    /// `HF_HUB_DOWNLOAD_TIMEOUT`: the longest silence.
+    /// `HF_HUB_DOWNLOAD_TIMEOUT`: the longest time without a byte from the server.
     pub timeout: Duration,
-    /// `HF_HUB_DISABLE_SYMLINKS`: files lie in a snapshot themselves.
+    /// `HF_HUB_DISABLE_SYMLINKS`: snapshots hold the files themselves, and not links.
     pub no_links: bool,
-    /// `HF_TOKEN_PATH`, or `token` in `HF_HOME`: what a login leaves behind.
+    /// `HF_TOKEN_PATH`, or `token` in `HF_HOME`: the file that a login writes.
     token: PathBuf,
 }
 
@@ -65,11 +66,11 @@ impl Settings {
         })
     }
 
-    /// The access token: `HF_TOKEN`, the older `HUGGING_FACE_HUB_TOKEN`, or the file that a login leaves behind. None
-    /// where `HF_HUB_DISABLE_IMPLICIT_TOKEN` says so. Only a connection needs it.
+    /// The access token: `HF_TOKEN`, the older `HUGGING_FACE_HUB_TOKEN`, or the file that a login writes. None if
+    /// `HF_HUB_DISABLE_IMPLICIT_TOKEN` is set. It is read only when a connection needs it.
     ///
     /// # Errors
-    /// If the file is there and cannot be read, or if no token looks like that.
+    /// If the file exists but cannot be read, or if the token has characters that no token can have.
     pub fn token(&self) -> Result<Option<String>> {
         const NO_TOKEN: &str = "HF_HUB_DISABLE_IMPLICIT_TOKEN";
         if text(NO_TOKEN).is_some_and(|value| is_true(&value)) {
@@ -96,7 +97,7 @@ impl Settings {
     }
 }
 
-/// A folder or a file in a variable, expanded.
+/// The path in a variable, with `~` and variables expanded.
 fn path(name: &str) -> Result<Option<PathBuf>> {
     let Some(value) = env::var_os(name).filter(|value| !value.is_empty()) else { return Ok(None) };
     match value.to_str() {
@@ -113,7 +114,7 @@ fn is_true(value: &str) -> bool {
     ["1", "on", "yes", "true"].contains(&value.to_ascii_lowercase().as_str())
 }
 
-/// `HF_HOME`, or `huggingface` in the folder of caches.
+/// `HF_HOME`, or `huggingface` in the user's cache folder.
 fn home() -> Result<PathBuf> {
     if let Some(home) = path("HF_HOME")? {
         return Ok(home);

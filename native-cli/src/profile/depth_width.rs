@@ -1,4 +1,4 @@
-//! `nemoflash profile depth-width`: latency over depth and width, and the sweet spot of a budget.
+//! `nemoflash profile depth-width`: measures latency by depth and width, and finds the sweet spot of a latency budget.
 
 use super::lab::{Lab, Protocol};
 use super::law::Law;
@@ -18,16 +18,16 @@ use nemoflash_bench::lookup::{Part, Shape, Stack, letters};
 use nemoflash_bench::report::{Clock, Kind, Summary};
 use nemoflash_bench::{Turns, warnings};
 
-/// Widest stack.
+/// Largest width of a stack.
 const WIDEST: u32 = 16_384;
-/// A width whose parameters are further off than this share is told.
+/// If a stack's number of parameters is off by more than this share, there is a warning.
 const NEAR: f64 = 0.1;
 
 /// Runs the study.
 ///
 /// # Errors
-/// If the points do not tell a law, results cannot be written, or the device cannot be opened any more; after everything has
-/// been written, if nothing was measured.
+/// If the points are too few for the law, results cannot be written, or the device cannot be opened again. After everything has
+/// been written: if nothing was measured.
 pub async fn run(
     common: &Common,
     args: &DepthWidth,
@@ -96,15 +96,15 @@ pub async fn run(
     Ok(Exit::Done)
 }
 
-/// What makes the stacks' numbers less sure: each thing once, with the first stack that has it.
+/// Warnings about what makes the numbers less certain. Each kind comes once, with the first stack that it concerns.
 fn doubts(stacks: &[Measured]) -> Vec<String> {
     let mut doubts = vec![];
     let off = |stack: &Measured| stack.parameters as f64 / stack.wanted as f64 - 1.0;
     let far: Vec<&Measured> = stacks.iter().filter(|stack| off(stack).abs() > NEAR).collect();
     if let Some(first) = far.first() {
         doubts.push(format!(
-            "{} of {} stacks have parameters more than {:.0} % off what was asked for (depth {}: {:+.0} %), since no width comes \
-             nearer. Compare these by what they have",
+            "{} of {} stacks have a number of parameters more than {:.0} % off what was asked for (depth {}: {:+.0} %), since \
+             no width comes nearer. Compare these stacks by the parameters that they have",
             far.len(),
             stacks.len(),
             NEAR * 100.0,
@@ -122,8 +122,8 @@ fn doubts(stacks: &[Measured]) -> Vec<String> {
     doubts
 }
 
-/// Blocks of the study: Nemotron-Flash's, but for attention and FFN alone Llama's, in which no heads share keys and values. Heads
-/// of 64 divide every width.
+/// Proportions of the blocks. They are those of Nemotron-Flash. A pattern of only attention and FFN has the attention of Llama,
+/// in which each query head has its own keys and values. The heads have 64 dimensions, because 64 divides every width.
 fn shape(pattern: &Pattern, vocab: u32) -> Shape {
     let llama = pattern.0.iter().all(|part| matches!(part, Part::Attention | Part::Ffn));
     let queries_per_kv = if llama { 1 } else { Shape::default().queries_per_kv };
@@ -150,7 +150,7 @@ fn grid(args: &DepthWidth, small: bool, shape: &Shape) -> Vec<Measured> {
     all.map(stack).collect()
 }
 
-/// The width whose parameters come nearest, and how many these are.
+/// The width that comes nearest to the wanted number of parameters, and the number that it has.
 fn width(shape: &Shape, pattern: &[Part], depth: u32, wanted: u64) -> (u32, u64) {
     let count = |width: u32| parameters(shape, pattern, depth, width);
     let mut best = (STEP, count(STEP));
@@ -166,14 +166,14 @@ fn width(shape: &Shape, pattern: &[Part], depth: u32, wanted: u64) -> (u32, u64)
     best
 }
 
-/// Parameters of a stack, the embedding counted once.
+/// Number of parameters of a stack. Embedding and head are one matrix, which counts once.
 fn parameters(shape: &Shape, pattern: &[Part], depth: u32, width: u32) -> u64 {
     let of = |blocks: &[Part]| {
         let config = Config::parse(shape.config(width, blocks).as_bytes()).ok();
         let tensors = config.map(|config| config.tensors()).unwrap_or_default();
         tensors.iter().map(|tensor| tensor.shape.iter().product::<u64>()).sum::<u64>()
     };
-    // Each repetition adds the same.
+    // Each repetition of the pattern adds the same number.
     let one = of(pattern);
     let two = of(&pattern.repeat(2));
     one + (two - one) * u64::from(depth - 1)
@@ -198,7 +198,7 @@ fn sweet_spot(results: &Results, budget: f64) -> SweetSpot {
     }
 }
 
-/// A sweet spot in a sentence.
+/// A sentence about a sweet spot.
 pub fn sentence(spot: &SweetSpot) -> String {
     let budget = seconds(spot.budget);
     match (spot.depth, spot.width, spot.seconds, spot.by) {
@@ -216,7 +216,7 @@ pub fn sentence(spot: &SweetSpot) -> String {
     }
 }
 
-/// The law in a sentence.
+/// A sentence about the law.
 pub fn law_text(law: &Law) -> String {
     format!(
         "L(D, W) = {} + {} D^-{:.3} + {} W^-{:.3}; R² {:.4}, points left out are predicted within {:.2} % (mean {:.2} %)",
@@ -231,7 +231,7 @@ pub fn law_text(law: &Law) -> String {
     )
 }
 
-/// The study for people.
+/// The results as text for the terminal.
 fn text(results: &Results) -> String {
     let rows: Vec<Vec<String>> = results
         .stacks
@@ -269,7 +269,8 @@ mod tests {
     fn widths_have_the_parameters() {
         let pattern = Pattern(parse_blocks("a f").unwrap());
         let shape = shape(&pattern, 131_072);
-        // By hand: 4 matrices of attention and 3 of three times the width, two norms a block, one at the end, the embedding.
+        // Counted by hand: 4 matrices of attention, 3 FFN matrices that are three times as wide, a norm for each block and one
+        // at the end, and the embedding.
         let (w, d) = (1024u64, 12);
         assert_eq!(parameters(&shape, &pattern.0, d, 1024), u64::from(d) * (13 * w * w + 2 * w) + w + 131_072 * w);
         for (depth, wanted) in [(6, 500_000_000), (30, 500_000_000), (12, 1_000_000_000), (30, 1_000_000_000)] {
@@ -279,7 +280,7 @@ mod tests {
                 "{depth}: {width}"
             );
         }
-        // Deeper is narrower.
+        // With the same number of parameters, a deeper stack is narrower.
         assert!(width(&shape, &pattern.0, 30, 500_000_000).0 < width(&shape, &pattern.0, 6, 500_000_000).0);
     }
 }

@@ -1,4 +1,4 @@
-//! Where stacks are measured: one device, on which one engine after the other is made and given back.
+//! Measures stacks on one device. Engines are made on it one after the other.
 
 use crate::args::{Common, Device as Place};
 use crate::bench::gate;
@@ -12,18 +12,18 @@ use nemoflash_bench::report::{Device, Gate, Kind, Test, Time};
 use nemoflash_bench::{Settings, Turns, side_by_side};
 use std::ops::ControlFlow;
 
-/// A device, and whether it computes what it should.
+/// A device, with the result of its golden check.
 pub struct Lab<'a> {
     common: Common,
-    /// None while an engine has it, and after one that failed.
+    /// The device. None while an engine uses it, and after an engine failed.
     exec: Option<Exec>,
-    /// For people.
+    /// Name of the device, to be shown.
     pub adapter: String,
     pub device: Device,
     pub gate: Gate,
-    /// What makes all of its numbers less sure.
+    /// Warnings that hold for all results.
     pub warnings: Vec<String>,
-    /// Whether a GPU in software or the CPU computes: far smaller stacks are enough.
+    /// Whether the device is the CPU or a GPU in software. Then far smaller stacks are measured.
     pub small: bool,
     stopped: &'a dyn Fn() -> bool,
 }
@@ -32,35 +32,35 @@ pub struct Lab<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct Protocol {
     pub shape: Shape,
-    /// Sequences that an engine holds.
+    /// Number of sequences for which an engine has room.
     pub slots: u32,
-    /// Tokens that each of them has room for.
+    /// Number of tokens for which each sequence has room.
     pub context: u32,
-    /// Tokens decoded in a run.
+    /// Number of tokens that a run decodes.
     pub tokens: u32,
     pub runs: u32,
 }
 
 impl Protocol {
-    /// Decode of so many sequences behind so many tokens.
+    /// A test that decodes `batch` sequences behind `depth` tokens each.
     pub fn test(&self, batch: u32, depth: u32) -> Test {
         Test::new(Kind::Decode, 0, self.tokens, depth, batch)
     }
 }
 
-/// What came out for a stack.
+/// The measurements of a stack.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Timed {
-    /// Seconds of a step in each run: of each selection of each of the turns.
+    /// Seconds of a step: `samples[turns][selection][run]`.
     pub samples: Vec<Vec<Vec<f64>>>,
-    /// Bytes of each block's weights,
+    /// Bytes of the weights of each block.
     pub blocks: Vec<u64>,
-    /// and of the ends.
+    /// Bytes of the weights of the ends.
     pub ends: u64,
 }
 
 impl<'a> Lab<'a> {
-    /// Opens the device that the options name. The built-in model must give its golden tokens there, unless that is skipped.
+    /// Opens the device that the options name, and makes the golden check on it unless `skip_gate` is set.
     ///
     /// # Errors
     /// If there is no such device.
@@ -69,7 +69,7 @@ impl<'a> Lab<'a> {
         let mut common = common.clone();
         let cpu = matches!(exec, Exec::Cpu(_));
         if cpu {
-            // Said once, if it was not asked for.
+            // The note that the CPU runs has been printed. With this it is not printed again.
             common.device = Some(Place::Cpu);
         }
         let device = Device::new(&exec, common.gpu().deny);
@@ -93,10 +93,10 @@ impl<'a> Lab<'a> {
         (self.stopped)()
     }
 
-    /// Decodes with a stack of random weights. Nothing if Ctrl-C ended it.
+    /// Measures decode with a stack of random weights. `None` if Ctrl-C was pressed.
     ///
     /// # Errors
-    /// The outer one if the device cannot be opened any more; the inner one is why this stack cannot be measured on it.
+    /// The outer error says that the device cannot be opened again. The inner error says why this stack cannot be measured.
     pub async fn time(
         &mut self,
         stack: &Stack,
@@ -115,7 +115,7 @@ impl<'a> Lab<'a> {
             }
             Err(error) => return Ok(Err(error)),
         };
-        // A device that failed answers nothing any more: the next stack gets another one.
+        // A device that failed cannot be used again, so the next stack opens another one.
         if !matches!(timed, Err(Error::Device { .. })) {
             self.exec = Some(engine.into_exec());
         }

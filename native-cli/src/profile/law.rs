@@ -1,23 +1,24 @@
 //! The paper's law, L(D, W) = L0 + a D^-alpha + b W^-beta (spec 7.4), fitted to losses of trained models.
 //!
-//! For given exponents the rest is linear least squares with three unknowns, none below 0. So only the exponents are searched:
-//! on a grid, which is then narrowed around its best point. It cannot get lost, and its bounds are plain.
+//! With given exponents, the fit is linear least squares with three unknowns that must not be below 0. So only the two
+//! exponents are searched: on a grid, which is then narrowed around its best point. Such a search always ends, and it has
+//! simple bounds.
 
 use super::points::Point;
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 
-/// Fewest points: one more than there are constants.
+/// Fewest points for a fit: one more than there are constants.
 const FEWEST: usize = 6;
 /// Fewest different depths and widths: with two, an exponent can be anything.
 const DIFFERENT: usize = 3;
-/// Where exponents are searched.
+/// Range in which exponents are searched.
 pub const BOUNDS: [f64; 2] = [0.05, 4.0];
-/// Exponents of the grid on each axis.
+/// Number of exponents on each axis of the grid.
 const GRID: usize = 33;
-/// How often the grid is narrowed: each time to a quarter.
+/// Number of searches. Each one narrows the grid to a quarter.
 const ROUNDS: usize = 14;
-/// Most parts of which each is left out once.
+/// Most groups of points for the test in which each group is left out once.
 const PARTS: usize = 20;
 
 /// A fitted law.
@@ -25,27 +26,27 @@ const PARTS: usize = 20;
 pub struct Law {
     /// The loss that neither depth nor width lowers.
     pub l0: f64,
-    /// See the law.
+    /// Factor of the depth's term.
     pub a: f64,
-    /// See the law.
+    /// Exponent of the depth.
     pub alpha: f64,
-    /// See the law.
+    /// Factor of the width's term.
     pub b: f64,
-    /// See the law.
+    /// Exponent of the width.
     pub beta: f64,
-    /// Share of the losses' variance that it explains.
+    /// Share of the losses' variance that the law explains.
     pub r2: f64,
     /// Root of the mean squared error, in units of the loss.
     pub rmse: f64,
-    /// Relative errors of points that a fit to the others predicts: the largest, and the mean.
+    /// Relative errors of points that were left out of the fit and predicted by it: the largest, and the mean.
     pub left_out: [f64; 2],
-    /// The points, with what it says of each.
+    /// The points, each with the law's prediction.
     pub points: Vec<Told>,
-    /// What makes it less sure than it looks.
+    /// Warnings about what makes the law less certain.
     pub warnings: Vec<String>,
 }
 
-/// A point and the law's loss of it.
+/// A point, with the loss that the law predicts for it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Told {
     pub depth: f64,
@@ -54,7 +55,8 @@ pub struct Told {
     pub predicted: f64,
 }
 
-/// The constants, for depth and width over their geometric means, where they are of one size.
+/// The constants of the law for depth and width that are divided by their geometric means. Then the constants have similar
+/// sizes.
 #[derive(Clone, Copy, Debug)]
 struct Constants {
     l0: f64,
@@ -73,15 +75,15 @@ impl Constants {
 }
 
 impl Law {
-    /// Its loss of any depth and width.
+    /// The loss that the law predicts for a depth and a width.
     pub fn loss(&self, depth: f64, width: f64) -> f64 {
         self.l0 + self.a * depth.powf(-self.alpha) + self.b * width.powf(-self.beta)
     }
 
-    /// Fits it.
+    /// Fits the law to points.
     ///
     /// # Errors
-    /// If there are too few points to tell five constants.
+    /// If there are too few points to determine five constants.
     pub fn fit(points: &[Point]) -> Result<Law> {
         let count = |of: fn(&Point) -> f64| {
             let mut all: Vec<f64> = points.iter().map(of).collect();
@@ -126,12 +128,12 @@ impl Law {
     }
 }
 
-/// What is suspicious about a fit, each with what to do about it.
+/// Warnings about a fit. Each says what to do about it.
 fn warnings(law: &Law) -> Vec<String> {
     let mut warnings = vec![];
     if law.r2 < 0.9 {
         warnings.push(format!(
-            "the law explains {:.0} % of the losses' variance: it does not describe these points. Do not choose by it",
+            "the law explains {:.0} % of the losses' variance: it does not describe these points. Do not choose a stack by it",
             (law.r2 * 100.0).max(0.0)
         ));
     }
@@ -143,18 +145,19 @@ fn warnings(law: &Law) -> Vec<String> {
             ));
         } else if low || high {
             warnings.push(format!(
-                "the exponent of {name} stands at its bound, {exponent:.2}: these points do not determine it. Give points that \
+                "the exponent of {name} is at its bound, {exponent:.2}: these points do not determine it. Give points that \
                  differ more in {name}"
             ));
         }
     }
     if law.l0 == 0.0 {
-        warnings.push("the loss that remains stands at its bound, 0: do not use the law far from these points".into());
+        warnings.push("the constant L0 is at its bound, 0: do not use the law far from these points".into());
     }
     warnings
 }
 
-/// Relative errors of points that a fit to the others predicts: (largest, mean). Of many points, several at a time are left out.
+/// Relative errors of predictions for points that were left out of the fit: (largest, mean). If there are many points, several
+/// are left out at a time.
 fn left_out(points: &[[f64; 3]]) -> [f64; 2] {
     let parts = points.len().min(PARTS);
     let mut errors = vec![];
@@ -171,7 +174,7 @@ fn left_out(points: &[[f64; 3]]) -> [f64; 2] {
 
 /// The best constants for points of (depth, width, loss).
 fn search(points: &[[f64; 3]]) -> Constants {
-    // On the logarithm of the exponents.
+    // The grid is even in the logarithms of the exponents.
     let [low, high] = BOUNDS.map(f64::ln);
     let mut best: Option<Constants> = None;
     let (mut middle, mut half) = ([(low + high) / 2.0; 2], (high - low) / 2.0);
@@ -198,7 +201,8 @@ fn search(points: &[[f64; 3]]) -> Constants {
     best.unwrap_or_else(|| linear(points, 1.0, 1.0))
 }
 
-/// The best of the other constants, none below 0: of all choices of which are 0, the best one that is allowed.
+/// The best other constants for given exponents, none below 0. All choices of which constants are 0 are tried, and the best fit
+/// that has no negative constant is taken.
 fn linear(points: &[[f64; 3]], alpha: f64, beta: f64) -> Constants {
     let mut products = [[0.0; 4]; 4];
     for &[x, y, loss] in points {
@@ -228,7 +232,8 @@ fn linear(points: &[[f64; 3]], alpha: f64, beta: f64) -> Constants {
     best
 }
 
-/// The normal equations of these columns by Gauss's elimination with pivots; nothing if they do not tell the columns apart.
+/// Solves the normal equations of these columns by Gaussian elimination with pivoting. None if the columns are linearly
+/// dependent.
 fn solve(products: &[[f64; 4]; 4], columns: &[usize]) -> Option<Vec<f64>> {
     let size = columns.len();
     let mut rows: Vec<Vec<f64>> =
@@ -270,7 +275,7 @@ mod tests {
         warnings: vec![],
     };
 
-    /// The paper's grid of depths with three widths each; `noise` is relative, the same each time.
+    /// The paper's depths with three widths each. `noise` is relative, and the same at each call.
     fn points(noise: f64) -> Vec<Point> {
         let mut random = fastrand::Rng::with_seed(7);
         let mut points = vec![];
@@ -303,13 +308,14 @@ mod tests {
     fn noise_does_little_and_is_told() {
         let law = Law::fit(&points(0.005)).unwrap();
         assert!(law.r2 > 0.98 && law.left_out[0] > 1e-4 && law.left_out[0] < 0.02, "{law:?}");
-        // Inside of what was measured it predicts, whatever its constants are.
+        // Inside the range of the points, the predictions are good even if the constants are off.
         for (depth, width) in [(9.0, 700.0), (20.0, 1500.0), (27.0, 600.0)] {
             assert!((law.loss(depth, width) / TRUE.loss(depth, width) - 1.0).abs() < 0.01, "{law:?}");
         }
     }
 
-    /// Negative controls: losses that have nothing to do with depth and width, and what a law cannot be told from.
+    /// Negative controls: losses that do not depend on depth and width, losses that grow with depth, and losses that are all
+    /// equal.
     #[test]
     fn what_is_no_law_is_said() {
         let mut random = fastrand::Rng::with_seed(3);
@@ -317,7 +323,7 @@ mod tests {
             points(0.0).into_iter().map(|point| Point { loss: 3.0 + random.f64(), ..point }).collect();
         let law = Law::fit(&noise).unwrap();
         assert!(law.r2 < 0.7 && law.warnings[0].contains("does not describe these points"), "{law:?}");
-        // Depth makes it worse: nothing that the law can say.
+        // Here the loss grows with depth, which the law cannot describe.
         let worse: Vec<Point> = points(0.0).into_iter().map(|p| Point { loss: 3.0 + p.depth, ..p }).collect();
         let law = Law::fit(&worse).unwrap();
         assert!(

@@ -1,4 +1,4 @@
-//! `nemoflash profile operators`: the look-up table, and the stacks that it is tested with.
+//! `nemoflash profile operators`: measures the latency look-up table, and tests it on held-out stacks.
 
 use super::lab::{Lab, Protocol, Timed};
 use super::options::{Kind, Operators};
@@ -19,13 +19,13 @@ use nemoflash_bench::report::{self, Clock, Summary, Test};
 use nemoflash_bench::{Turns, warnings};
 use std::collections::BTreeMap;
 
-/// Bytes that caches of large GPUs hold: a smaller stack may be read from them at every step.
+/// Size of the caches of large GPUs, in bytes. The weights of a smaller stack may stay in a cache from step to step.
 const CACHES: u64 = 192 << 20;
 
-/// Fewest held-out stacks that say something.
+/// Fewest held-out stacks for a meaningful test of the table.
 const ENOUGH: usize = 4;
 
-/// What is measured, with the defaults of the device filled in.
+/// What is measured: the options, completed by the defaults for the device.
 #[derive(Clone, Debug)]
 struct Plan {
     hidden: Vec<u32>,
@@ -75,17 +75,17 @@ impl Plan {
         Plan { hidden, batch, depth, parts, blocks, seed: args.seed, protocol }
     }
 
-    /// Each number of sequences at each of these depths.
+    /// All pairs (batch size, depth) for these depths.
     fn pairs(&self, depths: &[u32]) -> Vec<(u32, u32)> {
         depths.iter().flat_map(|&depth| self.batch.iter().map(move |&batch| (batch, depth))).collect()
     }
 
-    /// The depths that matter to a part.
+    /// The depths at which a part has entries. Parts that do not depend on depth have them only at the first.
     fn depths(&self, part: Part) -> &[u32] {
         if part.looks_back() { &self.depth } else { &self.depth[..1] }
     }
 
-    /// The depths of the table, and one between the last two, where stacks are predicted without having been measured.
+    /// The depths of the table, and one between the last two, at which only held-out stacks are measured.
     fn depths_between(&self) -> Vec<u32> {
         let mut depths = self.depth.clone();
         if let [.., near, far] = depths[..] {
@@ -94,8 +94,9 @@ impl Plan {
         depths
     }
 
-    /// What takes turns in an engine with one and `more` blocks of each kind: at the depths of the table, one block of each
-    /// kind, and the same with more of one kind; and at all depths, the held-out stacks.
+    /// The selections of blocks that take turns in an engine with 1 + `more` blocks of each kind. At the depths of the table
+    /// these are one block of each kind, and the same with `more` blocks of one kind. At all depths they are the held-out
+    /// stacks.
     fn turns(&self, more: u32, held: &[Stack]) -> Vec<Turns> {
         let kinds = self.parts.len();
         let each = 1 + more as usize;
@@ -118,8 +119,8 @@ impl Plan {
         pairs.into_iter().map(turns).collect()
     }
 
-    /// A stack made of an engine's blocks. Where it has more of a kind than the engine, it begins with the first again: by then
-    /// so many others have been read that no cache holds it.
+    /// The blocks of the engine that make a stack. If the stack has more blocks of a kind than the engine, it uses the first
+    /// ones again. By then so many other weights have been read that no cache holds theirs.
     fn selection(&self, stack: &Stack, each: usize) -> Vec<usize> {
         let mut used = vec![0; self.parts.len()];
         let place = |part: &Part| {
@@ -130,7 +131,7 @@ impl Plan {
         stack.blocks.iter().filter_map(place).collect()
     }
 
-    /// Dimensions of a part by name.
+    /// Names and values of a part's dimensions.
     fn dims(&self, part: Part, hidden: u32) -> BTreeMap<String, u32> {
         let shape = self.protocol.shape;
         let config = Config::parse(shape.config(hidden, &[part]).as_bytes()).ok();
@@ -157,8 +158,8 @@ impl Plan {
 /// Runs the study.
 ///
 /// # Errors
-/// If results cannot be written or the device cannot be opened any more; after everything has been written, if nothing was
-/// measured or a held-out stack was predicted worse than promised.
+/// If results cannot be written or the device cannot be opened again. After everything has been written: if nothing was
+/// measured, or if the error of a prediction is above the limit.
 pub async fn run(common: &Common, args: &Operators, mut lab: Lab<'_>, mut file: Option<Growing>) -> Result<Exit> {
     let plan = Plan::new(common, args, lab.small);
     let Protocol { shape, context, tokens, runs, .. } = plan.protocol;
@@ -208,7 +209,7 @@ pub async fn run(common: &Common, args: &Operators, mut lab: Lab<'_>, mut file: 
         }
         Some(Accuracy { count, max, beyond, .. }) if *beyond > 0 => bail!(
             "the table predicts {beyond} of {count} held-out measurements off by more than {:.0} %, the worst by {:.1} %: do not \
-             rely on it. Measure on an idle machine with more -r and -n",
+             rely on the table. Measure on an idle machine with larger -r and -n",
             LIMIT * 100.0,
             max * 100.0
         ),
@@ -216,7 +217,7 @@ pub async fn run(common: &Common, args: &Operators, mut lab: Lab<'_>, mut file: 
     }
 }
 
-/// Measures all entries and held-out stacks of a hidden size: one engine holds all blocks, and selections of them take turns.
+/// Measures all entries and held-out stacks of a hidden size. One engine holds all blocks, and selections of them take turns.
 async fn size(lab: &mut Lab<'_>, plan: &Plan, table: &mut Table, hidden: u32, held: &[Stack]) -> Result<()> {
     let mut more = plan.blocks;
     let (stack, timed) = loop {
@@ -226,7 +227,7 @@ async fn size(lab: &mut Lab<'_>, plan: &Plan, table: &mut Table, hidden: u32, he
         match lab.time(&stack, &plan.protocol, &plan.turns(more, held)).await? {
             Ok(Some(timed)) => break (stack, timed),
             Ok(None) => return Ok(()),
-            // Fewer may fit.
+            // Half as many blocks may fit.
             Err(Error::OutOfMemory { .. } | Error::Limit { .. }) if more > 1 => more /= 2,
             Err(error) => {
                 let why = format!("not measured: {error}");
@@ -237,7 +238,8 @@ async fn size(lab: &mut Lab<'_>, plan: &Plan, table: &mut Table, hidden: u32, he
     };
     doubts(lab, plan, table, hidden, more, &timed);
     let turns = plan.turns(more, held);
-    // What each run says, of all depths together where they change nothing.
+    // The differences of all runs, by part, batch size and depth. Parts that do not depend on depth have their runs of all
+    // depths together.
     let mut said: BTreeMap<(Part, u32, Option<u32>), Vec<f64>> = BTreeMap::new();
     for (Turns { test: Test { batch, depth, .. }, selections }, samples) in turns.iter().zip(&timed.samples) {
         if !plan.depth.contains(depth) {
@@ -275,7 +277,7 @@ async fn size(lab: &mut Lab<'_>, plan: &Plan, table: &mut Table, hidden: u32, he
     Ok(())
 }
 
-/// A held-out stack against the table.
+/// Compares the measurement of a held-out stack with the prediction of the table.
 fn against(table: &Table, stack: &Stack, batch: u32, depth: u32, measured: Option<Summary>) -> HeldOut {
     let predicted = table.predict(stack, batch, depth);
     let why = predicted.as_ref().err().map(ToString::to_string);
@@ -285,7 +287,7 @@ fn against(table: &Table, stack: &Stack, batch: u32, depth: u32, measured: Optio
     HeldOut { name, hidden, blocks, batch, depth, predicted, measured, error, why }
 }
 
-/// An entry from what each run says, if there are runs. A time below 0 is noise, and counts as 0.
+/// Makes an entry from the differences of all runs. None without runs. A time below 0 is noise, and counts as 0.
 fn entry(
     plan: &Plan,
     (part, hidden, batch, depth): (Part, u32, u32, Option<u32>),
@@ -299,7 +301,7 @@ fn entry(
     Some(Entry { part, hidden, batch, depth, dims, bytes, blocks, seconds, low, high, error: None })
 }
 
-/// Entries of a part that cannot be measured.
+/// Adds entries with an error for a part that cannot be measured.
 fn fail(plan: &Plan, table: &mut Table, part: Part, hidden: u32, why: &str) {
     for (batch, depth) in plan.pairs(plan.depths(part)) {
         table.entries.push(Entry {
@@ -318,7 +320,7 @@ fn fail(plan: &Plan, table: &mut Table, part: Part, hidden: u32, why: &str) {
     }
 }
 
-/// What makes the numbers of a hidden size less sure.
+/// Adds warnings about what makes the numbers of a hidden size less certain.
 fn doubts(lab: &Lab<'_>, plan: &Plan, table: &mut Table, hidden: u32, more: u32, timed: &Timed) {
     let smallest =
         timed.samples.iter().filter(|turns| turns.len() > plan.parts.len()).filter_map(|turns| turns.first());
@@ -328,19 +330,19 @@ fn doubts(lab: &Lab<'_>, plan: &Plan, table: &mut Table, hidden: u32, more: u32,
     let bytes = timed.ends + timed.blocks.iter().step_by(1 + more as usize).sum::<u64>();
     if !lab.small && bytes < CACHES {
         table.warnings.push(format!(
-            "hidden size {hidden}: the smallest stack has {} MB of weights, which caches of some GPUs hold from step to step. Use \
-             a larger --vocab",
+            "hidden size {hidden}: the smallest stack has {} MB of weights, which the caches of some GPUs may hold from step \
+             to step. Use a larger --vocab",
             bytes / 1_000_000
         ));
     }
 }
 
-/// Tells of entries that are lost in noise.
+/// A warning about entries that are smaller than the noise.
 fn lost(entries: &[Entry]) -> Option<String> {
     let lost: Vec<&Entry> = entries.iter().filter(|entry| entry.seconds == Some(0.0)).collect();
     let first = lost.first()?;
     Some(format!(
-        "{} of {} entries are lost in noise and count as 0 (the first: {} of hidden size {}). Use more --blocks, -n or -r",
+        "{} of {} entries are lost in noise and count as 0 (the first: {} of hidden size {}). Use larger --blocks, -n or -r",
         lost.len(),
         entries.len(),
         first.part.name(),
@@ -348,7 +350,7 @@ fn lost(entries: &[Entry]) -> Option<String> {
     ))
 }
 
-/// The table for people.
+/// The results as text for the terminal.
 fn text(table: &Table) -> String {
     let mut rows = vec![];
     let mut keys: Vec<(u32, u32, u32)> = vec![];

@@ -1,4 +1,4 @@
-//! What `nemoflash profile` is asked for.
+//! The options of `nemoflash profile`.
 
 use super::points::{self, Point};
 use crate::report::EXIT_CODES;
@@ -7,7 +7,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use nemoflash_bench::lookup::{Part, parse_blocks};
 use std::path::PathBuf;
 
-/// Largest number of tokens that is worth a try.
+/// Largest number of tokens, or of rows of the vocabulary, that the options accept.
 const MOST: i64 = 1 << 20;
 /// Hidden sizes and widths are multiples of this.
 pub const STEP: u32 = 64;
@@ -24,24 +24,25 @@ pub enum Study {
     /// Measure what each kind of block costs (a latency look-up table), and how well it predicts whole stacks
     ///
     /// For each hidden size, two stacks take turns, run by run: one with one block of each kind, and one with
-    /// --blocks more blocks of one kind. The difference of their times is what a block adds to a decode step, with
-    /// launching kernels and waiting for them. The time that is left without any block is that of the ends:
-    /// embedding, head, choice of a token, submission. Attention is measured behind each of the -d numbers of tokens;
-    /// the other kinds do not depend on them.
+    /// --blocks more blocks of one kind. The difference of their times is what these blocks add to a decode step,
+    /// including the launch of kernels and the wait for them. The time that is left without any block is that of the
+    /// ends: embedding, head, choice of a token, submission. Attention is measured behind each of the -d numbers of
+    /// tokens; the other kinds do not depend on them.
     ///
-    /// The table is then tested. Whole stacks that no entry came from also take turns with these, and their time is
-    /// predicted as a sum of entries: the published orders of blocks, attention with FFN, and two stacks drawn from
-    /// the paper's search space, also at a depth between two measured ones. The exit code is 1 if a prediction is off
-    /// by more than 10 %. What the device cannot hold is left out, with the reason. Times are medians of the host's
-    /// clock, without the first run. benches/operators.schema.json describes the file.
+    /// The table is then tested on held-out stacks: whole stacks that no entry came from. They take turns with the
+    /// others, and the prediction of their time is a sum of entries. They are the published orders of blocks, attention
+    /// with FFN, and two stacks drawn from the paper's search space, also at a depth between two measured ones. The exit
+    /// code is 1 if a prediction is off by more than 10 %. Stacks that the device cannot hold are left out, and the
+    /// report says why. Times are medians of the host's clock, without the first run. benches/operators.schema.json
+    /// describes the file.
     #[command(after_help = EXIT_CODES)]
     Operators(Operators),
     /// Measure decode over depth and width for a number of parameters, and find the best stack within a latency
     /// budget
     ///
-    /// For each depth, the width is the multiple of 64 that comes nearest to the number of parameters. --points is a
-    /// file with losses of trained models. The paper's law L(D, W) = L0 + a D^-alpha + b W^-beta is fitted to them.
-    /// The sweet spot is the stack within the --budget whose loss by that law is lowest. Without --points only the
+    /// For each depth D, the width W is the multiple of 64 that comes nearest to the number of parameters. --points is
+    /// a file with losses of trained models. The paper's law L(D, W) = L0 + a D^-alpha + b W^-beta is fitted to them.
+    /// The sweet spot is the stack within the --budget whose loss by that law is lowest. Without --points, only the
     /// latency is known. benches/depth-width.schema.json describes the file.
     #[command(after_help = EXIT_CODES)]
     DepthWidth(DepthWidth),
@@ -55,7 +56,7 @@ impl Study {
         }
     }
 
-    /// Where the losses are.
+    /// The path of the file with losses, if one is given.
     pub fn points_file(&self) -> Option<PathBuf> {
         match self {
             Study::DepthWidth(args) => args.points.clone(),
@@ -63,10 +64,10 @@ impl Study {
         }
     }
 
-    /// The file of losses, read before anything is measured.
+    /// Reads the file with losses. This is done before anything is measured.
     ///
     /// # Errors
-    /// If it cannot be read or used.
+    /// If the file cannot be read or used.
     pub fn points(&self) -> Result<Option<Vec<Point>>> {
         self.points_file().map(|path| points::read(&path)).transpose()
     }
@@ -74,19 +75,19 @@ impl Study {
 
 #[derive(Clone, Debug, Args)]
 pub struct Operators {
-    /// Hidden sizes, multiples of 64 [default: 1024 to 2560 in steps of 256, and 3072; in software 128,256]
+    /// Hidden sizes, multiples of 64 [default: 1024 to 2560 in steps of 256, and 3072; on the CPU or a software GPU 128,256]
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = width)]
     pub hidden: Vec<u32>,
-    /// Numbers of sequences at a time [default: 1,8; in software 1]
+    /// Batch sizes: how many sequences run at a time [default: 1,8; on the CPU or a software GPU 1]
     #[arg(short = 'b', long, value_name = "LIST", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=512))]
     pub batch: Vec<u32>,
-    /// Numbers of tokens in front of the decoded ones [default: 0,1024,4096; in software 0,64]
+    /// Numbers of tokens in front of the decoded ones [default: 0,1024,4096; on the CPU or a software GPU 0,64]
     #[arg(short = 'd', long, value_name = "LIST", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(..=MOST))]
     pub n_depth: Vec<u32>,
     /// Kinds of blocks [default: all]
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub kinds: Vec<Kind>,
-    /// How many more blocks of one kind the second stack has [default: 8; in software 4]
+    /// How many more blocks of one kind the second stack has [default: 8; on the CPU or a software GPU 4]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
     pub blocks: Option<u32>,
     /// Seed that draws the held-out stacks from the search space
@@ -98,24 +99,25 @@ pub struct Operators {
 
 #[derive(Clone, Debug, Args)]
 pub struct DepthWidth {
-    /// Numbers of parameters, the embedding included, such as 500M or 1.2B [default: 500M,1B; in software 2M,4M]
+    /// Numbers of parameters, the embedding included, such as 500M or 1.2B [default: 500M,1B; on the CPU or a software GPU
+    /// 2M,4M]
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = count)]
     pub params: Vec<u64>,
-    /// Depths: how often the pattern is repeated [default: 6,12,18,24,30; in software 2,4,8]
+    /// Depths: how often the pattern is repeated [default: 6,12,18,24,30; on the CPU or a software GPU 2,4,8]
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=512))]
     pub depths: Vec<u32>,
-    /// Blocks of one unit of depth: a, w (windowed attention), m2, d (DeltaNet), f. With `a f`, as in the paper, each query
-    /// head has keys and values of its own
+    /// Blocks of one unit of depth: a (attention), w (windowed attention), m2 (Mamba2), d (DeltaNet), f (FFN). With `a f`, as
+    /// in the paper, each query head has keys and values of its own
     #[arg(long, value_name = "BLOCKS", default_value = "a f", value_parser = pattern)]
     pub pattern: Pattern,
-    /// Losses of trained models: CSV with the columns depth, width and loss, or a JSON list of objects with these
+    /// Losses of trained models: CSV with the columns depth, width and loss, or a JSON list of objects with these fields
     #[arg(long, value_name = "FILE")]
     pub points: Option<PathBuf>,
-    /// Latency budgets, in milliseconds per token; names the sweet spot of each
+    /// Latency budgets, in milliseconds per token; the result names the sweet spot of each
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = milliseconds)]
     pub budget: Vec<f64>,
     /// Tokens in front of the decoded ones [default: 448, which puts the middle of 128 decoded tokens at 512, the
-    /// middle of the paper's 1,024; in software 0]
+    /// middle of the paper's 1,024; on the CPU or a software GPU 0]
     #[arg(short = 'd', long, value_name = "N", value_parser = clap::value_parser!(u32).range(..=MOST))]
     pub n_depth: Option<u32>,
     #[command(flatten)]
@@ -125,16 +127,16 @@ pub struct DepthWidth {
 /// What both studies share.
 #[derive(Clone, Debug, Args)]
 pub struct Output {
-    /// Tokens decoded per run [default: 32 for operators, 128 for depth-width; in software 8]
+    /// Tokens decoded per run [default: 32 for operators, 128 for depth-width; on the CPU or a software GPU 8]
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=MOST))]
     pub n_gen: Option<u32>,
-    /// Counted runs, after one uncounted run [default: 5; in software 7]
+    /// Counted runs, after one uncounted run [default: 5; on the CPU or a software GPU 7]
     #[arg(short = 'r', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub repetitions: Option<u32>,
-    /// Rows of the embedding and the head [default: 131072; in software 4096]
+    /// Vocabulary size: rows of the embedding and the head [default: 131072; on the CPU or a software GPU 4096]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(512..=MOST))]
     pub vocab: Option<u32>,
-    /// Leave out the check of the golden tokens
+    /// Leave out the golden check: whether the built-in model gives the tokens of the reference
     #[arg(long)]
     pub skip_gate: bool,
     /// Write the results to this file as JSON
@@ -147,7 +149,7 @@ pub struct Output {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Kind {
-    /// Attention over all of the text
+    /// Attention over the whole text
     Attention,
     /// Attention over the last 512 tokens
     Window,

@@ -1,4 +1,4 @@
-//! How results are written: the file as soon as there is something to tell, so that a run that ends early has kept it.
+//! Writes results. `FILE.part` gets them as soon as there are any, so that a run that ends early keeps them.
 
 use super::options::Output;
 use crate::args::Common;
@@ -7,7 +7,7 @@ use crate::terminal;
 use anyhow::Result;
 use serde::Serialize;
 
-/// Writes what is known so far beside the file, if one is wanted.
+/// Writes the results so far to `FILE.part`, if a file is wanted.
 ///
 /// # Errors
 /// If it cannot be written.
@@ -16,7 +16,7 @@ pub fn keep(file: &mut Option<Growing>, results: &impl Serialize) -> Result<()> 
     file.as_mut().map_or(Ok(()), |file| file.keep(&text))
 }
 
-/// Writes everything: file, page, and JSON or a text on stdout.
+/// Writes all results: the file, the HTML report, and JSON or a text on stdout.
 ///
 /// # Errors
 /// If that fails.
@@ -47,7 +47,8 @@ pub fn write(
     Ok(())
 }
 
-/// A table for people, each column as wide as its longest cell; all columns but the first `left` stand to the right.
+/// A table whose columns are as wide as their longest cell. The first `left` columns are aligned to the left, all others to the
+/// right.
 pub fn table(head: &[&str], rows: &[Vec<String>], left: usize) -> String {
     let width = |at: usize| {
         let cells = rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count());

@@ -5,34 +5,35 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use serde::Deserialize;
 use std::path::Path;
 
-/// Most points of a file.
+/// Most points that a file may have.
 const MOST: usize = 10_000;
 
 /// One trained model.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
 pub struct Point {
-    /// How often its pattern of blocks is repeated.
+    /// Depth: how often its pattern of blocks is repeated.
     pub depth: f64,
-    /// Its hidden size.
+    /// Width: its hidden size.
     pub width: f64,
-    /// Its loss, or its perplexity, as in the paper.
+    /// Its loss, or its perplexity, which the paper uses.
     pub loss: f64,
 }
 
-/// Reads CSV with the columns depth, width and loss, or a JSON list of objects with these; others are ignored.
+/// Reads CSV with the columns depth, width and loss, or a JSON list of objects with these fields. Other columns and fields are
+/// ignored.
 ///
 /// # Errors
-/// If the file cannot be read, has another form, or a number that is none.
+/// If the file cannot be read, has another form, or has a number that is not above 0.
 pub fn read(path: &Path) -> Result<Vec<Point>> {
     of(&source::read(path)?, &path.display().to_string())
 }
 
-/// As [`read`], of the bytes of the file that is shown so.
+/// As [`read`], but from the bytes of a file. `shown` is the name of the file in messages.
 ///
 /// # Errors
 /// The same.
 pub fn of(bytes: &[u8], shown: &str) -> Result<Vec<Point>> {
-    let next = "Give CSV with the columns depth, width and loss, or a JSON list of objects with these";
+    let next = "Give CSV with the columns depth, width and loss, or a JSON list of objects with these fields";
     let points = parse(bytes).with_context(|| format!("--points {shown} cannot be read. {next}"))?;
     if points.len() > MOST {
         bail!("--points {shown} has {} points, more than {MOST}. Leave some out", points.len());
@@ -51,7 +52,7 @@ fn parse(bytes: &[u8]) -> Result<Vec<Point>> {
     }
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(bytes);
     let points: Result<_, csv::Error> = reader.deserialize().collect();
-    // What stands in front says that it is an error.
+    // The text in front of the colon says only that this is an error.
     points.map_err(|error| anyhow!(error.to_string().split_once(": ").map_or("", |(_, why)| why).to_owned()))
 }
 

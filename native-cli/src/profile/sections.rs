@@ -1,4 +1,4 @@
-//! What the pages of the studies show.
+//! The data of the studies' HTML reports.
 
 mod operators;
 mod study;
@@ -12,7 +12,7 @@ use nemoflash_bench::lookup::Accuracy;
 use nemoflash_bench::report::{Device, Gate};
 use serde::Serialize;
 
-/// How well held-out stacks were predicted, in a sentence.
+/// A sentence about how well held-out stacks were predicted.
 pub fn verdict(accuracy: &Accuracy) -> String {
     let Accuracy { limit, count, mean, max, beyond } = accuracy;
     let percent = |share: f64| format!("{:.1}\u{a0}%", share * 100.0);
@@ -23,14 +23,14 @@ pub fn verdict(accuracy: &Accuracy) -> String {
     format!("{count} measurements of held-out stacks: mean error {}, largest {}; {end}", percent(*mean), percent(*max))
 }
 
-/// A series of a chart of lines: its name and its values.
+/// Makes the series of a line chart from their names and values.
 fn series(list: Vec<(String, Values)>) -> Vec<(Key, Values)> {
     let letter = |at: usize| char::from(b'A' + (at % 26) as u8).to_string();
     let keyed = |(at, (name, values)): (usize, (String, Values))| (Key::new(at, &letter(at), &name, "", &name), values);
     list.into_iter().enumerate().map(keyed).collect()
 }
 
-/// What stands in the head of a page.
+/// The head of a report.
 #[derive(Debug, Serialize)]
 struct Head<'a> {
     brand: &'static str,
@@ -40,7 +40,7 @@ struct Head<'a> {
     warnings: &'a [String],
 }
 
-/// What was measured on, in a line.
+/// A line that says on which device, and how, was measured.
 fn about(device: &Device, gate: Gate, weights: &str, kv: &str, date: &str) -> String {
     let gate = match gate {
         Gate::Passed => "golden tokens right",
@@ -52,11 +52,11 @@ fn about(device: &Device, gate: Gate, weights: &str, kv: &str, date: &str) -> St
     format!("{} ({}{driver}); weights {weights}, keys and values {kv}; {gate}; {day}", device.adapter, device.backend)
 }
 
-/// Names of a chart over hidden sizes.
+/// Names for a chart by hidden size.
 const OVER_HIDDEN: Names =
     Names { who: "Block", x: "hidden size", y: "microseconds a block", unit: "µs", scale: Scale::Even };
 
-/// A share with a sign.
+/// A relative error in percent, with its sign.
 fn signed(error: f64) -> String {
     let sign = if error < 0.0 { "-" } else { "+" };
     format!(

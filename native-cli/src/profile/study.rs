@@ -1,4 +1,4 @@
-//! What `nemoflash profile depth-width` tells. `benches/depth-width.schema.json` says the same as JSON Schema.
+//! The results of `nemoflash profile depth-width`. `benches/depth-width.schema.json` describes the same as JSON Schema.
 
 use super::law::Law;
 use nemoflash_bench::lookup::Shape;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// The version of the format.
 pub const SCHEMA: &str = "nemoflash-depth-width/1";
 
-/// The study. All times are seconds of one decode step of one sequence.
+/// The results. All times are seconds of one decode step of one sequence.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DepthWidth {
     /// [`SCHEMA`].
@@ -17,35 +17,35 @@ pub struct DepthWidth {
     pub date: String,
     pub software: Software,
     pub device: Device,
-    /// Whether the device gives the right tokens.
+    /// The result of the golden check.
     pub gate: Gate,
     /// How matrices are kept: `bf16`, `q8` or `q4`.
     pub weights: String,
     /// How keys and values are kept: `f16` or `f32`.
     pub kv: String,
     pub clock: Clock,
-    /// Tokens in front of the decoded ones,
+    /// Number of tokens in front of the decoded ones.
     pub tokens_before: u32,
-    /// and those that are decoded in a run.
+    /// Number of tokens that a run decodes.
     pub tokens: u32,
     pub runs: u32,
     /// Blocks of one unit of depth, in letters.
     pub pattern: String,
     pub shape: Shape,
     pub stacks: Vec<Measured>,
-    /// The law, where there were points.
+    /// The law, if points were given.
     pub law: Option<Law>,
-    /// One for each budget.
+    /// The sweet spot of each budget.
     pub sweet_spots: Vec<SweetSpot>,
     pub warnings: Vec<String>,
 }
 
-/// One depth at one number of parameters.
+/// A stack: one depth at one number of parameters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Measured {
-    /// Parameters that were asked for,
+    /// Number of parameters that was asked for.
     pub wanted: u64,
-    /// and those that the stack has.
+    /// Number of parameters that the stack has.
     pub parameters: u64,
     /// How often the pattern is repeated.
     pub depth: u32,
@@ -56,18 +56,18 @@ pub struct Measured {
     pub seconds: Option<Summary>,
     /// Loss by the law.
     pub loss: Option<f64>,
-    /// Why it was not measured.
+    /// Why the stack was not measured.
     pub error: Option<String>,
 }
 
-/// The stack for a budget.
+/// The best stack within a latency budget.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SweetSpot {
     /// Seconds that a step may take.
     pub budget: f64,
-    /// By what it was chosen.
+    /// The criterion by which it was chosen.
     pub by: Choice,
-    /// Its depth and width; none if no stack keeps within the budget.
+    /// Its depth. Depth and width are none if no stack keeps within the budget.
     pub depth: Option<u32>,
     pub width: Option<u32>,
     /// Seconds of its step.
@@ -76,7 +76,7 @@ pub struct SweetSpot {
     pub loss: Option<f64>,
 }
 
-/// What a stack is chosen by.
+/// The criterion by which a stack is chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Choice {

@@ -1,26 +1,26 @@
-//! The files of a model, read on the host.
+//! Reads the weight files of a model on the host.
 
 use super::{Source, Weights, Window};
 use anyhow::{Result, bail};
 use nemoflash::Error;
 use nemoflash::checkpoint::Header;
 
-/// The files of a model that are read on the host, tensor by tensor.
+/// The weight files of a model, which are read tensor by tensor.
 #[derive(Debug)]
 pub struct Tensors {
     /// `config.json`.
     pub config: Vec<u8>,
-    /// The table of each file.
+    /// The header of each file.
     pub headers: Vec<Header>,
     weights: Vec<Weights>,
     window: Window,
 }
 
 impl Tensors {
-    /// Reads the tables.
+    /// Reads the headers of all files.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] for a table that breaks the format, and if reading fails.
+    /// [`Error::Checkpoint`] for a header that breaks the format, and if reading fails.
     pub fn open(source: Source) -> Result<Tensors> {
         let Source { config, mut weights, .. } = source;
         if let [Weights::Random] = weights[..] {
@@ -48,7 +48,8 @@ impl Tensors {
         Ok(Tensors { config, headers, weights, window })
     }
 
-    /// Hands the bytes `begin .. end` of a file's data section over, in pieces of whole `unit`s.
+    /// Reads the bytes `begin .. end` of a file's data section, and passes them to `take` in pieces of whole `unit`s (in
+    /// bytes).
     ///
     /// # Errors
     /// If reading fails, and those of `take`.

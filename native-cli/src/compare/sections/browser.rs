@@ -1,4 +1,4 @@
-//! The same adapter natively and in a browser.
+//! Compares the same adapter natively and in a browser.
 
 use super::Titled;
 use super::speed::tone;
@@ -10,14 +10,14 @@ use crate::html::chart::{Bar, Bars};
 use crate::html::units::Unit;
 use nemoflash_bench::report::Summary;
 
-/// Native, and the browser that goes with it: places of columns.
+/// Indices of two columns of the same adapter: native, then in a browser.
 pub type Pair = (usize, usize);
 
-/// Words of adapters' names that tell no model.
+/// Words in names of adapters that say nothing about the model of the adapter.
 const VENDORS: [&str; 10] =
     ["nvidia", "amd", "intel", "apple", "google", "qualcomm", "graphics", "geforce", "radeon", "device"];
 
-/// Columns of one adapter, the native one first.
+/// All pairs of a native column and a browser's column of the same adapter.
 pub fn pairs(columns: &[Column]) -> Vec<Pair> {
     let browsers = columns.iter().enumerate().filter(|(_, column)| column.browser());
     browsers
@@ -25,8 +25,8 @@ pub fn pairs(columns: &[Column]) -> Vec<Pair> {
         .collect()
 }
 
-/// Native columns of a browser's adapter. A browser tells less of it, often only the vendor: then it is the vendor's
-/// only adapter in the same file.
+/// The native columns of a browser's adapter. A browser tells little about the adapter, often only the vendor. Then the partner
+/// is the only adapter of that vendor in the same file, if there is only one.
 fn partners(columns: &[Column], browser: &Column) -> Vec<usize> {
     let wanted = |native: &Column| {
         native.software.runtime == "native"
@@ -47,7 +47,7 @@ fn partners(columns: &[Column], browser: &Column) -> Vec<usize> {
     let named = find(&|native| common(native, false));
     let here = |at: &usize| columns[*at].source == browser.source;
     if named.iter().any(here) {
-        // Of several runs, those of the same file.
+        // If several files match, only columns of the browser's own file are taken.
         return named.into_iter().filter(here).collect();
     }
     if !named.is_empty() {
@@ -63,7 +63,7 @@ fn words(column: &Column) -> Vec<String> {
     words.map(str::to_lowercase).collect()
 }
 
-/// Charts of each pair, one for each test of tokens.
+/// Charts of each pair, one for each test that is measured in tokens per second.
 pub fn browser(comparison: &Comparison) -> Vec<Titled> {
     let columns = &comparison.columns;
     let titled = pairs(columns).into_iter().map(|pair| Titled {
@@ -73,7 +73,7 @@ pub fn browser(comparison: &Comparison) -> Vec<Titled> {
     titled.filter(|pair| !pair.charts.is_empty()).collect()
 }
 
-/// The speed of the browser against the native one.
+/// The speed of the browser relative to the native speed.
 pub fn ratio(line: &Line, (here, there): Pair) -> Option<Ratio> {
     let good = |at: usize| line.cells[at].as_ref().filter(|cell| cell.good().is_some());
     Ratio::of(&good(here)?.row.time.samples, &good(there)?.row.time.samples)

@@ -1,4 +1,4 @@
-//! Everything in tables: the machines, and every row.
+//! The tables at the end of the report: the machines, and every row.
 
 use crate::compare::agree::gate;
 use crate::compare::columns::key;
@@ -8,11 +8,11 @@ use crate::html::units::{bytes, digits};
 use nemoflash_bench::report::{Clock, Summary};
 use serde::Serialize;
 
-/// A column in full.
+/// All that is known about a column.
 #[derive(Debug, Serialize)]
 pub struct Machine {
     key: Key,
-    /// Names and texts.
+    /// Names of facts, and their texts.
     facts: Vec<(&'static str, String)>,
 }
 
@@ -45,7 +45,7 @@ pub fn machines(comparison: &Comparison) -> Vec<Machine> {
     (0..columns.len()).map(|at| Machine { key: key(columns, at), facts: facts(at) }).collect()
 }
 
-/// A row in full.
+/// A row of the table of all rows.
 #[derive(Debug, Serialize)]
 pub struct Full {
     key: Key,

@@ -1,4 +1,4 @@
-//! The time of a token: over the depth of the text, and how it spreads.
+//! The time of a token: by the depth of the text, and its percentiles.
 
 use super::Charts;
 use crate::compare::columns::key;
@@ -8,7 +8,7 @@ use crate::html::units::{digits, seconds_in};
 use nemoflash_bench::report::{Clock, Kind};
 use serde::Serialize;
 
-/// A chart for each model, number of sequences and clock that has two depths at least.
+/// A chart for each combination of model, batch size and clock that has at least two depths.
 pub fn depth(comparison: &Comparison) -> Vec<Lines> {
     let mut charts = vec![];
     for group in &comparison.groups {
@@ -41,14 +41,14 @@ fn chart(comparison: &Comparison, group: &Group, lines: &[&Line], clock: Clock) 
     deep.then(|| Lines::new(title, names, data))
 }
 
-/// Milliseconds of a step at each depth of one column.
+/// Milliseconds of a decode step at each depth, in one column.
 fn steps(lines: &[&Line], at: usize) -> Values {
     let mut values: Values = vec![];
     for line in lines {
         let Some(cell) = line.cells[at].as_ref().filter(|cell| cell.good().is_some()) else { continue };
         let depth = f64::from(line.test.depth);
         let each = 1e3 / f64::from(line.test.tokens.max(1));
-        // Of several lengths at one depth, the first.
+        // If a depth was measured with several numbers of tokens, the first is shown.
         if let Some(time) = cell.row.time.seconds.filter(|_| values.iter().all(|value| value[0] != depth)) {
             values.push([depth, time.median * each, time.low * each, time.high * each]);
         }
@@ -57,7 +57,7 @@ fn steps(lines: &[&Line], at: usize) -> Values {
     values
 }
 
-/// How the times from token to token spread, in one test.
+/// Percentiles of the times between tokens, in one test.
 #[derive(Debug, Serialize)]
 pub struct Spread {
     title: String,
@@ -66,15 +66,15 @@ pub struct Spread {
     rows: Vec<Strip>,
 }
 
-/// One device's.
+/// The percentiles of one device.
 #[derive(Debug, Serialize)]
 struct Strip {
     key: Key,
-    /// Places of the three percentiles and the largest.
+    /// Positions of the three percentiles and of the maximum in the drawing.
     at: [String; 4],
-    /// The same in words.
+    /// The same four values as texts.
     texts: [String; 4],
-    /// How many there are.
+    /// Number of times.
     count: usize,
 }
 

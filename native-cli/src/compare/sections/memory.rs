@@ -1,4 +1,4 @@
-//! How near decode comes to the bandwidth of the device's memory.
+//! Which share of the device's memory bandwidth decode uses.
 
 use super::Charts;
 use crate::compare::columns::key;
@@ -6,7 +6,7 @@ use crate::compare::table::{Cell, Comparison};
 use crate::html::chart::{Bar, Bars, percent};
 use crate::html::units::{bytes, share};
 
-/// A chart for each decode test whose rows know their share.
+/// A chart for each decode test whose rows have their share of the bandwidth.
 pub fn bandwidth(comparison: &Comparison) -> Charts<Bars> {
     Charts::of(comparison, |group, line| {
         let rows = line.good().filter_map(|(at, cell, _)| bar(comparison, at, cell)).collect::<Vec<_>>();

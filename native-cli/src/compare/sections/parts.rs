@@ -1,4 +1,4 @@
-//! Where the time of a step goes: by kind of block, and by operator.
+//! Which parts of the model, and which operators, take the time of a step.
 
 use super::Charts;
 use crate::compare::columns::key;
@@ -8,14 +8,14 @@ use crate::html::units::{bytes, digits, seconds, share};
 use nemoflash_bench::report::{Operator, Row};
 use serde::Serialize;
 
-/// The parts of a model in the order in which a step runs them; what else a file names comes last.
+/// The parts of a model in the order in which a step runs them. Parts of other names are counted as the last one.
 pub const PARTS: [&str; 8] = ["embedding", "attention", "mamba2", "deltanet", "ffn", "head", "pick", "other"];
-/// Most operators of a table.
+/// Most operators that a table lists.
 const LARGEST: usize = 8;
-/// From this share on, a piece of a bar has a text in it.
+/// Smallest share of the bar that a piece needs for a text inside it.
 const ROOM: f64 = 0.065;
 
-/// One test's bars and tables.
+/// The bars and tables of one test.
 #[derive(Debug, Serialize)]
 pub struct Where {
     title: String,
@@ -28,20 +28,20 @@ pub struct Where {
 #[derive(Debug, Serialize)]
 struct Part {
     name: &'static str,
-    /// Whether a bar has it.
+    /// Index in [`PARTS`], which chooses the colour.
     at: usize,
 }
 
 #[derive(Debug, Serialize)]
 struct Stack {
     key: Key,
-    /// The time of all.
+    /// Time of all operators together.
     total: String,
     pieces: Vec<Piece>,
-    /// Each part of the chart, in words.
+    /// The share of each part of the chart, as text.
     shares: Vec<String>,
     operators: Vec<Entry>,
-    /// What the table leaves out.
+    /// Says how many operators the table leaves out.
     rest: Option<String>,
 }
 
@@ -51,9 +51,9 @@ struct Piece {
     x: String,
     width: String,
     middle: String,
-    /// In it, where there is room.
+    /// The text inside the piece, if there is room.
     text: Option<String>,
-    /// In front of the text, where there is more.
+    /// The part's name in front of the text, if there is more room.
     name: Option<&'static str>,
 }
 
@@ -68,7 +68,7 @@ struct Entry {
     rate: String,
 }
 
-/// A chart for each test with operators.
+/// A chart for each test whose rows have times of operators.
 pub fn parts(comparison: &Comparison) -> Charts<Where> {
     Charts::of(comparison, |group, line| place(comparison, line, group.title.clone()))
 }
@@ -89,13 +89,13 @@ fn place(comparison: &Comparison, line: &Line, caption: String) -> Option<Where>
     (!bars.is_empty()).then(|| Where { title: line.test.name.clone(), caption, parts, bars })
 }
 
-/// Seconds of all operators.
+/// Seconds of all operators together.
 fn total(row: &Row) -> f64 {
     let sum: f64 = row.operators.iter().map(|operator| operator.seconds.max(0.0)).sum();
     if sum.is_finite() { sum } else { 0.0 }
 }
 
-/// Seconds of each part.
+/// Seconds of each part, in the order of [`PARTS`].
 fn sums(row: &Row) -> [f64; PARTS.len()] {
     let mut sums = [0.0; PARTS.len()];
     for operator in &row.operators {
@@ -105,7 +105,7 @@ fn sums(row: &Row) -> [f64; PARTS.len()] {
     sums
 }
 
-/// The three parts that take most of a row's time, in words; none if no time is known.
+/// The three parts that take most of a row's time, as text. None if no time is known.
 pub fn largest(row: &Row) -> Option<String> {
     let total = total(row);
     let mut parts: Vec<(f64, &str)> = sums(row).into_iter().zip(PARTS).filter(|(sum, _)| *sum > 0.0).collect();

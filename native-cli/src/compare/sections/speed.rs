@@ -1,4 +1,4 @@
-//! Bars of every test over the devices.
+//! Bar charts of the speed of each device, for every test.
 
 use super::Titled;
 use crate::compare::columns::Column;
@@ -22,7 +22,7 @@ pub fn speed(comparison: &Comparison) -> Vec<Titled> {
         .collect()
 }
 
-/// What a test is, in words.
+/// Describes a test in words.
 pub fn describe(line: &Line) -> String {
     let test = &line.test;
     let what = match test.kind {
@@ -61,7 +61,7 @@ fn bar(line: &Line, columns: &[Column], at: usize, cell: &Cell, most: f64) -> Ba
     Bar { value, interval, note: cell.verdict.clone(), tone, ..Bar::of(key(columns, at), cell.value, most) }
 }
 
-/// How a ratio is coloured.
+/// The tone of a ratio, which chooses its colour.
 pub fn tone(ratio: Option<Ratio>) -> &'static str {
     match ratio {
         Some(ratio) if ratio.differs() && ratio.low > 1.0 => "better",

@@ -1,4 +1,4 @@
-//! Whether the devices say the same.
+//! Tables that show whether the devices gave the same tokens.
 
 use crate::compare::agree::{gate, sentence};
 use crate::compare::columns::key;
@@ -7,7 +7,7 @@ use crate::html::chart::Key;
 use nemoflash_bench::report::Gate;
 use serde::Serialize;
 
-/// One model's table.
+/// The table of one model.
 #[derive(Debug, Serialize)]
 pub struct Tokens {
     title: String,
@@ -19,14 +19,14 @@ pub struct Tokens {
 struct Answer {
     key: Key,
     gate: &'static str,
-    /// Whether the golden tokens are wrong.
+    /// Whether the golden check failed.
     wrong: bool,
     words: String,
-    /// Whether they are others than those of the first device.
+    /// Whether the tokens differ from those of the first device.
     other: bool,
 }
 
-/// A table for each model of which any device was asked for tokens.
+/// A table for each model for which at least one device made the golden check or gave tokens.
 pub fn tokens(comparison: &Comparison) -> Vec<Tokens> {
     let asked = comparison
         .groups

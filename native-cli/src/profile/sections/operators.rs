@@ -1,4 +1,4 @@
-//! The page of the look-up table.
+//! The HTML report of the look-up table.
 
 use super::{Head, OVER_HIDDEN, about, series, signed, verdict};
 use crate::html;
@@ -23,7 +23,7 @@ struct Body<'a> {
     context: String,
 }
 
-/// An entry in words.
+/// An entry as texts.
 #[derive(Serialize)]
 struct Row {
     part: &'static str,
@@ -38,7 +38,7 @@ struct Row {
     error: Option<String>,
 }
 
-/// Writes it.
+/// Renders the report.
 ///
 /// # Errors
 /// As [`html::render`].
@@ -75,7 +75,7 @@ pub fn operators(table: &Table) -> Result<String> {
     html::render(headline, TEMPLATE, body)
 }
 
-/// Microseconds of the entries that `of` accepts, over what `x` tells.
+/// Microseconds of the entries that `of` accepts, by the value of `x`.
 fn values(table: &Table, of: impl Fn(&Entry) -> bool, x: fn(&Entry) -> u32) -> Values {
     let point = |entry: &Entry| {
         let [y, low, high] = [entry.seconds?, entry.low?, entry.high?].map(|seconds| seconds * 1e6);
@@ -90,7 +90,7 @@ fn at_a_time(batch: u32) -> String {
     if batch == 1 { "One sequence".into() } else { format!("{batch} sequences at a time") }
 }
 
-/// Blocks over hidden sizes, attention at the smallest and the largest depth.
+/// A chart of blocks by hidden size, with attention at the smallest and at the largest depth.
 fn blocks(table: &Table, batch: u32) -> Option<Lines> {
     let mut list = vec![];
     let of_part = |part: Part| table.entries.iter().filter(move |entry| entry.part == part);
@@ -109,7 +109,7 @@ fn blocks(table: &Table, batch: u32) -> Option<Lines> {
     (!list.is_empty()).then(|| Lines::new(at_a_time(batch), OVER_HIDDEN, series(list)))
 }
 
-/// The ends over hidden sizes.
+/// A chart of the ends by hidden size.
 fn ends(table: &Table, batches: &[u32]) -> Option<Lines> {
     let of = |batch: u32| values(table, |entry| (entry.part, entry.batch) == (Part::Ends, batch), |entry| entry.hidden);
     let list: Vec<_> = batches.iter().map(|&batch| (at_a_time(batch), of(batch))).collect();
@@ -118,7 +118,7 @@ fn ends(table: &Table, batches: &[u32]) -> Option<Lines> {
     list.iter().any(|(_, values)| !values.is_empty()).then(|| Lines::new(title, names, series(list)))
 }
 
-/// Attention over depth, a line for each hidden size.
+/// A chart of attention by depth, with a line for each hidden size.
 fn depths(table: &Table, batch: u32) -> Option<Lines> {
     let mut sizes: Vec<u32> = table.entries.iter().map(|entry| entry.hidden).collect();
     sizes.sort_unstable();
@@ -137,11 +137,11 @@ fn depths(table: &Table, batch: u32) -> Option<Lines> {
 #[derive(Serialize)]
 struct Tested {
     chart: Bars,
-    /// The largest error, in words.
+    /// The largest error, as text.
     worst: String,
 }
 
-/// A chart for each stack.
+/// A chart for each held-out stack.
 fn held_out(table: &Table) -> Vec<Tested> {
     let most = |name: &str| {
         let of = table.held_out.iter().filter(|stack| stack.name == name).filter_map(|stack| stack.measured);

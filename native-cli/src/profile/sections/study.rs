@@ -1,4 +1,4 @@
-//! The page of depth and width.
+//! The HTML report of depth and width.
 
 use super::{Head, about, series, signed};
 use crate::html;
@@ -28,14 +28,14 @@ struct Body<'a> {
     vocab: String,
 }
 
-/// A stack in words.
+/// A stack as texts.
 #[derive(Serialize)]
 struct Row {
     texts: [String; 7],
     error: Option<String>,
 }
 
-/// Writes it.
+/// Renders the report.
 ///
 /// # Errors
 /// As [`html::render`].
@@ -43,7 +43,7 @@ pub fn depth_width(results: &DepthWidth) -> Result<String> {
     let headline = "What depth and width cost at decode".to_owned();
     let mut more: Vec<String> = results.sweet_spots.iter().map(sentence).collect();
     if results.law.is_none() {
-        more.push("Only the latency half of the study: losses of trained models (--points) were not given.".into());
+        more.push("This is only the latency half: losses of trained models (--points) were not given.".into());
     }
     let milliseconds = |stack: &Measured| stack.seconds.map(|s| [s.median, s.low, s.high].map(|x| x * 1e3));
     let loss = |stack: &Measured| stack.loss.map(|loss| [loss; 3]);
@@ -91,7 +91,7 @@ fn millions(parameters: u64) -> String {
     format!("{} M parameters", short(parameters as f64 / 1e6))
 }
 
-/// Something over depth, a line for each number of parameters.
+/// A chart by depth, with a line for each number of parameters.
 fn lines(
     results: &DepthWidth,
     title: &str,
@@ -113,7 +113,7 @@ fn lines(
     list.iter().any(|(_, values)| !values.is_empty()).then(|| Lines::new(title.into(), names, series(list)))
 }
 
-/// Loss over latency: what a budget buys.
+/// A chart of loss by latency, which shows the loss that a latency budget allows.
 fn trade(results: &DepthWidth) -> Option<Lines> {
     let values = |parameters: u64| {
         let mine = results.stacks.iter().filter(|stack| stack.wanted == parameters);
