@@ -27,9 +27,11 @@ fn outputs(group: vec3<u32>, groups: vec3<u32>, local: u32) {
     product(first, local);
     for (var i = local; i < ROWS * OUTPUTS; i += WG) {
         let row = i / OUTPUTS;
-        let out = i % OUTPUTS;
-        if first + out < n.outs {
-            store(row, PER_OUT * out, n.first + first + out);
+        let line = PER_OUT * (i % OUTPUTS);
+        // The sum in this order: as `n.first + first + ...`, one driver made the head 16 % slower (benches/NOTES.md).
+        let out = first + i % OUTPUTS;
+        if out < n.outs {
+            store(row, line, n.first + out);
         }
     }
 }
