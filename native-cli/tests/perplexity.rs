@@ -9,8 +9,8 @@ use std::fs;
 
 /// Largest difference in nats per token from the float64 reference with keys and values in f32. Measured: 2.6e-7 (CPU),
 /// 5.1e-7 (llvmpipe).
-const EXACT: f64 = 1e-5;
-/// The same with keys and values in f16. Measured: 3.9e-5 everywhere.
+const EXACT: f64 = 1.6e-6;
+/// The same with keys and values in f16. Measured: 3.9e-5 everywhere; cooperative matrices, which round to f16 too, are not in that.
 const DEFAULT: f64 = 1e-3;
 
 const VOCAB: usize = 4096;
@@ -127,7 +127,7 @@ fn windows_are_independent_texts() {
     }
     // One row alone takes other kernels. Measured: 3.6e-7.
     println!("windows: {worst:.1e} nats");
-    assert!(worst < 1e-5, "{worst} nats");
+    assert!(worst < 1.1e-6, "{worst} nats");
 }
 
 /// A tokenizer.json whose post-processor puts these tokens in front.

@@ -40,6 +40,9 @@ impl fmt::Display for Target {
     }
 }
 
+/// Devices that were given back, with what they have compiled.
+static IDLE: Mutex<Vec<(usize, Mode, Exec)>> = Mutex::new(vec![]);
+
 /// An open device.
 #[derive(Debug)]
 pub struct Device {
@@ -52,6 +55,28 @@ pub struct Device {
 }
 
 impl Target {
+    /// A device that is to be [given back](Target::give_back): one that another test gave back, or a new one. Software adapters
+    /// spend most of a test on compiling kernels, and such a device has many of them compiled.
+    ///
+    /// # Errors
+    /// As [`Target::open`].
+    pub fn lend(&self) -> Result<Device, Error> {
+        let mut idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = idle.iter().position(|(index, mode, _)| (*index, *mode) == (self.adapter.index, self.mode));
+        let found = place.map(|place| idle.swap_remove(place));
+        drop(idle);
+        match found {
+            Some((_, mode, exec)) => Ok(Device { label: self.to_string(), mode, exec }),
+            None => self.open(),
+        }
+    }
+
+    /// Gives a device of this target back. A test that fails does not.
+    pub fn give_back(&self, exec: Exec) {
+        let mut idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.push((self.adapter.index, self.mode, exec));
+    }
+
     /// Opens the device. Kernels on it begin by filling their workgroup memory with NaN (see `spoil`).
     ///
     /// # Errors

@@ -145,8 +145,9 @@ pub struct Outcome {
 /// If a device does not open.
 pub fn on_devices(suite: &str, mut each: impl FnMut(&str, &mut Exec)) {
     for target in targets(suite).into_iter().filter(|target| target.mode == Mode::Floor) {
-        let mut device = target.open().unwrap_or_else(|e| panic!("{target}: {e}"));
+        let mut device = target.lend().unwrap_or_else(|e| panic!("{target}: {e}"));
         each(&device.label.clone(), &mut device.exec);
+        target.give_back(device.exec);
     }
 }
 

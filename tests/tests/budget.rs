@@ -1,10 +1,11 @@
 //! What a decode step costs, by its plan: dispatches, weights bound, and nothing made while it is replayed.
 #![forbid(unsafe_code)]
 
+use nemoflash::checkpoint::Header;
 use nemoflash::kernel::Access;
 use nemoflash::plan::Plan;
-use nemoflash::{BUDGET, Buf, Elem, Engine, EngineOptions, Event, Exec, Part, Sampling};
-use nemoflash_tests::{GOLDEN, Mode, expected, load, targets_in};
+use nemoflash::{BUDGET, Buf, Caps, Elem, Engine, EngineOptions, Event, Exec, LoadOptions, Loaded, Part, Sampling};
+use nemoflash_tests::{GOLDEN, Mode, checkpoint, expected, kinds, load, targets, targets_in};
 use pollster::block_on;
 use std::ops::ControlFlow;
 
@@ -21,10 +22,14 @@ const DISPATCHES: [(&str, [usize; 2]); 7] = [
     ("fables", [34, 35]),
 ];
 
-fn engine(exec: Exec, name: &str, context: u32) -> Engine {
-    let loaded = load(exec, name).unwrap_or_else(|e| panic!("{name}: {e}"));
-    block_on(Engine::new(loaded, EngineOptions { context, prefill_rows: Some(512), ..Default::default() }))
-        .expect("engine")
+/// A dry run: steps are recorded and do not run, and `dry_run.rs` holds it against an engine that does.
+fn engine(caps: &Caps, name: &str, context: u32) -> Engine {
+    let (config, bytes) = checkpoint(name);
+    let end = 8 + u64::from_le_bytes(*bytes.first_chunk().expect("a length")) as usize;
+    let header = Header::parse(&bytes[8..end], None).expect("a header");
+    let loaded = block_on(Loaded::dry_run(caps, &config, &[header], LoadOptions::default()));
+    let options = EngineOptions { context, prefill_rows: Some(512), ..Default::default() };
+    block_on(Engine::new(loaded.unwrap_or_else(|e| panic!("{name}: {e}")), options)).expect("engine")
 }
 
 /// Parts that take more dispatches than the budget has for them.
@@ -62,11 +67,11 @@ fn weights(plans: &[&Plan]) -> (Vec<String>, u64) {
     (faults, bound.iter().map(Buf::bytes).sum())
 }
 
-fn check(label: &str, mut exec: Exec) {
+fn check(label: &str, caps: &Caps) {
     let mut found = DISPATCHES;
     for (name, found) in &mut found {
         for (context, found) in CONTEXTS.into_iter().zip(found) {
-            let engine = engine(exec, name, context);
+            let engine = engine(caps, name, context);
             let case = format!("{label} {name} context {context}");
             let explain = engine.explain();
             *found = explain.dispatches_per_token;
@@ -81,7 +86,6 @@ fn check(label: &str, mut exec: Exec) {
             let [meta, hidden] = [engine.config().meta_tokens, engine.config().hidden_size].map(u64::from);
             let unused = 2 * meta * hidden + 4 * deltas * 3 * hidden;
             assert_eq!(bytes + unused, explain.device_bytes.weights, "{case}");
-            exec = engine.into_exec();
         }
     }
     assert_eq!(found, DISPATCHES, "{label}: where it fell, lower the constant");
@@ -90,17 +94,22 @@ fn check(label: &str, mut exec: Exec) {
 #[test]
 fn decode_keeps_its_budget() {
     assert_eq!(DISPATCHES.map(|(name, _)| name), GOLDEN.map(|(name, _)| name));
-    check("cpu", Exec::cpu());
-    // Plans depend on the model and the context alone, so one mode of each device is enough.
-    for target in targets_in("budget", &[Mode::Full]) {
-        check(&target.to_string(), target.open().expect("device").exec);
+    check("cpu", &Caps::CPU);
+    // A plan is recorded from the model, the options and what the device can do, before any kernel is compiled.
+    for (kind, caps) in kinds() {
+        check(kind, &caps);
+    }
+    for target in targets("budget") {
+        let device = target.lend().expect("device");
+        check(&target.to_string(), device.exec.caps());
+        target.give_back(device.exec);
     }
 }
 
 /// The checks can fail: a smaller budget is exceeded, and a step that runs twice binds every weight twice.
 #[test]
 fn excess_is_found() {
-    let engine = engine(Exec::cpu(), "mixed", 4096);
+    let engine = engine(&Caps::CPU, "mixed", 4096);
     for (i, (name, most)) in BUDGET.into_iter().enumerate() {
         let mut small = BUDGET;
         small[i].1 = most - 1;
@@ -115,7 +124,9 @@ fn excess_is_found() {
 #[test]
 fn replay_makes_nothing() {
     for target in targets_in("replay", &[Mode::Full]) {
-        let mut engine = engine(target.open().expect("device").exec, "mixed", 300);
+        let loaded = load(target.lend().expect("device").exec, "mixed").expect("model");
+        let options = EngineOptions { context: 300, prefill_rows: Some(512), ..Default::default() };
+        let mut engine = block_on(Engine::new(loaded, options)).expect("engine");
         let ids = expected("mixed", "").ids;
         let made = |engine: &Engine| match engine.exec() {
             Exec::Gpu(gpu) => gpu.made(),
@@ -138,5 +149,6 @@ fn replay_makes_nothing() {
         // The count counts: a longer prompt needs a plan of more rows.
         run(&mut engine, &ids[..70], 1);
         assert!(made(&engine) > before, "{target}");
+        target.give_back(engine.into_exec());
     }
 }

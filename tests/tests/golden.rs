@@ -10,8 +10,8 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 /// RMS ratio of logits in exact arithmetic: bf16 weights, f32 everything else. Measured: 8.4e-7 (CPU), 1.7e-6
-/// (llvmpipe, NVIDIA H200).
-const EXACT: f64 = 1e-5;
+/// (llvmpipe, SwiftShader, NVIDIA H200).
+const EXACT: f64 = 5e-6;
 /// RMS ratio of logits with a device's defaults: f16 keys and values, and products of many rows by cooperative matrices
 /// where there are any. Measured without these: 5.8e-4 everywhere.
 const DEFAULT: f64 = 2e-3;
@@ -61,7 +61,7 @@ const RUNS: [(Kv, Scan, f64, &[usize]); 2] =
 
 /// The first `most` prompts of some models. `cut` says which models' first prompt is also run in pieces: all of them on
 /// the CPU, one of each family on devices, where software adapters take a second for a few tokens.
-fn check(label: &str, mut exec: Exec, models: &[&str], cut: &[&str], most: usize) -> Vec<String> {
+fn check(label: &str, mut exec: Exec, models: &[&str], cut: &[&str], most: usize) -> (Vec<String>, Exec) {
     let mut failures = vec![];
     let (mut worst, mut compared) = ([0f64; 2], 0);
     let rounds = exec.caps().coopmat;
@@ -98,7 +98,7 @@ fn check(label: &str, mut exec: Exec, models: &[&str], cut: &[&str], most: usize
     if failures.is_empty() && compared < least {
         failures.push(format!("{label}: {compared} comparisons of {} models, fewer than {least}", models.len()));
     }
-    failures
+    (failures, exec)
 }
 
 /// The golden models' names.
@@ -137,24 +137,29 @@ fn every_golden_model_is_listed() {
 
 #[test]
 fn cpu() {
-    let failures = check("cpu", Exec::cpu(), &ALL, &ALL, 3);
+    let (failures, _) = check("cpu", Exec::cpu(), &ALL, &ALL, 3);
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
 #[test]
 fn devices() {
     let mut failures = vec![];
-    for target in targets("golden") {
-        // Every model with everything the adapter has; one of every block where features are denied.
-        let models = if [Mode::Coopmat, Mode::Full].contains(&target.mode) { &ALL[..] } else { &["mixed"] };
+    let targets = targets("golden");
+    for target in &targets {
+        // Every model with everything that a GPU or the first adapter has. Another driver in software differs in the kernels
+        // alone, and those the suite of operators runs there in every mode: one model of each family is enough. Where features
+        // are denied, so is one of every block.
+        let whole = target.adapter.kind != "cpu" || target.adapter.index == targets[0].adapter.index;
+        let models = match target.mode {
+            Mode::Coopmat | Mode::Full if whole => &ALL[..],
+            Mode::Coopmat | Mode::Full => &["mixed", "qwen3"],
+            Mode::Plain | Mode::Floor => &["mixed"],
+        };
         let most = if target.adapter.kind == "cpu" { 1 } else { 3 };
-        failures.extend(check(
-            &target.to_string(),
-            target.open().expect("device").exec,
-            models,
-            &["mixed", "qwen3"],
-            most,
-        ));
+        let exec = target.lend().expect("device").exec;
+        let (found, exec) = check(&target.to_string(), exec, models, &["mixed", "qwen3"], most);
+        failures.extend(found);
+        target.give_back(exec);
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
@@ -199,12 +204,13 @@ fn eight_at_once() {
     let cpu = models.map(|name| eight_slots("cpu", name, Exec::cpu()).0);
     for target in targets_in("eight slots", &[Mode::Full]) {
         let label = target.to_string();
-        let mut exec = target.open().expect("device").exec;
+        let mut exec = target.lend().expect("device").exec;
         for (name, cpu) in models.iter().zip(&cpu) {
             let tokens;
             (tokens, exec) = eight_slots(&label, name, exec);
             assert_eq!(*cpu, tokens, "{label} {name}");
         }
+        target.give_back(exec);
     }
 }
 

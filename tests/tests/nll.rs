@@ -5,9 +5,9 @@ use nemoflash::{Engine, EngineOptions, Error, Exec, Kv, Sampling};
 use nemoflash_tests::{Mode, expected, load, loud, targets_in};
 use pollster::block_on;
 
-/// Largest difference in nats from the reference, in exact arithmetic. Measured: 1.5e-6 (CPU), 3.4e-6 (llvmpipe), 3.7e-6
+/// Largest difference in nats from the reference, in exact arithmetic. Measured: 2.0e-6 (CPU), 3.4e-6 (llvmpipe), 3.7e-6
 /// (SwiftShader).
-const EXACT: f64 = 1e-4;
+const EXACT: f64 = 1.1e-5;
 
 /// `-ln p` of the tokens after the first by the reference's logits, whose row 0 belongs to token `at`.
 fn reference(logits: &[f32], ids: &[u32], at: usize) -> Vec<f64> {
@@ -24,7 +24,7 @@ fn worst(want: &[f64], got: &[f32]) -> f64 {
     want.iter().zip(got).map(|(want, got)| (want - f64::from(*got)).abs()).fold(0.0, f64::max)
 }
 
-fn check(label: &str, exec: Exec) {
+fn check(label: &str, exec: Exec) -> Exec {
     let loaded = load(exec, "mixed").expect("model");
     let expected = expected("mixed", "");
     let ids = &expected.ids;
@@ -48,7 +48,7 @@ fn check(label: &str, exec: Exec) {
     assert!(worst(&want, &parts) < EXACT, "{label}: {}", worst(&want, &parts));
     // Negative control: the rows of the wrong tokens.
     let shifted = reference(&expected.logits, ids, 0);
-    assert!(worst(&shifted[..whole.len()], &whole) > 100.0 * EXACT, "{label}");
+    assert!(worst(&shifted[..whole.len()], &whole) > 1000.0 * EXACT, "{label}");
     // What cannot be scored is refused and changes nothing.
     engine.begin(0, &Sampling::default()).expect("begin");
     let long = [ids.as_slice(), &[1]].concat();
@@ -57,12 +57,13 @@ fn check(label: &str, exec: Exec) {
         assert!(matches!(error, Error::Prompt { .. }), "{label}: {error}");
     }
     assert_eq!(engine.position(0).expect("position"), 0, "{label}");
+    engine.into_exec()
 }
 
 #[test]
 fn tokens_are_as_surprising_as_the_reference_says() {
     check("cpu", Exec::cpu());
     for target in targets_in("nll", &[Mode::Full]) {
-        check(&target.to_string(), target.open().expect("device").exec);
+        target.give_back(check(&target.to_string(), target.lend().expect("device").exec));
     }
 }

@@ -20,18 +20,40 @@ fn cases() -> Vec<(u64, Case)> {
     some
 }
 
-/// Every example on every device in this mode. The devices stay open, and so keep what they have compiled; one
-/// example after the other is in memory.
-fn operators(mode: Mode) {
+/// Whether a kernel multiplies by a matrix. These take half of the time.
+fn multiplies(kernel: &str) -> bool {
+    kernel.starts_with("mat") || kernel == "logits"
+}
+
+#[test]
+fn products_of_matrices() {
+    operators("products of matrices", multiplies);
+}
+
+#[test]
+fn other_operators() {
+    operators("other operators", |kernel| !multiplies(kernel));
+}
+
+/// Every example of some kernels on every device in every mode: the CPU twin runs once for all of them. One example after the
+/// other is in memory.
+fn operators(suite: &str, wanted: fn(&str) -> bool) {
+    let mut cases = cases();
+    cases.retain(|(_, case)| wanted(case.op.kernel().name));
+    if cases.is_empty() {
+        assert!(std::env::var_os("NEMOFLASH_OPS").is_some(), "{suite}: there are none");
+        return loud(&format!("{suite}: NEMOFLASH_OPS names none"));
+    }
     let mut failures = vec![];
     let mut devices = vec![];
-    for target in targets_in("ops", &[mode]) {
-        match target.open() {
-            Ok(device) => devices.push((device, BTreeMap::<&str, (usize, f64, f64)>::new())),
+    // Only some adapters have cooperative matrices; where none has, that is told.
+    for target in Mode::ALL.into_iter().flat_map(|mode| targets_in(suite, &[mode])) {
+        match target.lend() {
+            Ok(device) => devices.push((target, device, BTreeMap::<&str, (usize, f64, f64)>::new())),
             Err(e) => failures.push(format!("{target}: {e}")),
         }
     }
-    for (seed, case) in cases() {
+    for (seed, case) in cases {
         let mut job = match Job::new(case, seed) {
             Ok(job) => job,
             Err(e) => {
@@ -39,7 +61,7 @@ fn operators(mode: Mode) {
                 continue;
             }
         };
-        for (device, kernels) in &mut devices {
+        for (_, device, kernels) in &mut devices {
             let (start, result) = (Instant::now(), job.check(device));
             let (passed, worst, seconds) = kernels.entry(job.kernel.name).or_default();
             *seconds += start.elapsed().as_secs_f64();
@@ -49,7 +71,7 @@ fn operators(mode: Mode) {
             }
         }
     }
-    for (device, kernels) in devices {
+    for (target, device, kernels) in devices {
         loud(&device.summary());
         if kernels.is_empty() {
             failures.push(format!("{}: no example ran", device.label));
@@ -57,29 +79,9 @@ fn operators(mode: Mode) {
         for (kernel, (passed, ratio, seconds)) in kernels {
             loud(&format!("    {kernel:<18} {passed:>3} examples pass, worst ratio {ratio:.1e}, {seconds:.1} s"));
         }
+        target.give_back(device.exec);
     }
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
-}
-
-/// Only where an adapter has cooperative matrices.
-#[test]
-fn operators_coopmat() {
-    operators(Mode::Coopmat);
-}
-
-#[test]
-fn operators_full() {
-    operators(Mode::Full);
-}
-
-#[test]
-fn operators_plain() {
-    operators(Mode::Plain);
-}
-
-#[test]
-fn operators_floor() {
-    operators(Mode::Floor);
 }
 
 /// Negative control: for every binding that a kernel reads, some example's result changes with it.
@@ -87,7 +89,7 @@ fn operators_floor() {
 fn every_input_matters() {
     let all = targets("every_input_matters");
     let Some(target) = all.iter().find(|target| target.mode == Mode::Full) else { return };
-    let mut device = target.open().expect("the first device opens");
+    let mut device = target.lend().expect("the first device opens");
     let mut silent: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for ((_, again), (_, case)) in cases().into_iter().zip(cases()) {
         let kernel = case.op.kernel();
@@ -101,6 +103,7 @@ fn every_input_matters() {
             silent.retain(|name| !found.contains(name));
         }
     }
+    target.give_back(device.exec);
     silent.retain(|_, names| !names.is_empty());
     assert!(silent.is_empty(), "changing these inputs changes nothing: {silent:?}");
 }

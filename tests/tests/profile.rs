@@ -18,7 +18,7 @@ fn engine(exec: Exec) -> Engine {
 #[test]
 fn every_dispatch_has_its_time() {
     for target in targets_in("profile", &[Mode::Full, Mode::Floor]) {
-        let exec = target.open().expect("device").exec;
+        let exec = target.lend().expect("device").exec;
         let Exec::Gpu(gpu) = &exec else { unreachable!() };
         let (timestamps, inside) = (gpu.caps().timestamps, gpu.stamps_inside());
         // A browser's device has none inside.
@@ -28,6 +28,7 @@ fn every_dispatch_has_its_time() {
         let profile = block_on(engine.profile(0, &[1]));
         if !timestamps {
             assert!(matches!(profile, Err(Error::Limit { .. })), "{target}");
+            target.give_back(engine.into_exec());
             continue;
         }
         let profile = profile.expect("profile");
@@ -36,6 +37,7 @@ fn every_dispatch_has_its_time() {
         assert!(profile.iter().map(|dispatch| dispatch.seconds).sum::<f64>() > 0.0, "{target}");
         let parts: BTreeSet<_> = profile.iter().map(|dispatch| dispatch.part.name()).collect();
         assert!(["attention", "mamba2", "deltanet", "ffn", "head", "pick"].iter().all(|part| parts.contains(part)));
+        target.give_back(engine.into_exec());
     }
     // Negative control: the CPU has no stamps.
     let mut engine = engine(Exec::cpu());
@@ -47,8 +49,9 @@ fn every_dispatch_has_its_time() {
 #[test]
 fn what_is_not_steady_is_not_told() {
     for target in targets_in("profile", &[Mode::Floor]) {
-        let exec = target.open().expect("device").exec;
+        let exec = target.lend().expect("device").exec;
         if !exec.caps().timestamps {
+            target.give_back(exec);
             continue;
         }
         let mut engine = engine(exec);
@@ -64,6 +67,7 @@ fn what_is_not_steady_is_not_told() {
         let dispatches = told(None, 1, go).expect("told").iter().map(|operator| operator.dispatches).sum::<u32>();
         assert_eq!(dispatches as usize, engine_dispatches(), "{target}");
         assert_eq!(told(None, 1, ControlFlow::Break(())), None, "{target}");
+        target.give_back(engine.into_exec());
     }
 }
 

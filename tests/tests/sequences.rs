@@ -20,10 +20,12 @@ fn with_context(exec: Exec, context: u32) -> Engine {
 }
 
 /// On the CPU and on every device, as it is: what is tested here is the host's part.
-fn everywhere(suite: &str, test: fn(&str, Engine)) {
-    test("cpu", engine(Exec::cpu()));
+fn everywhere(suite: &str, test: fn(&str, &mut Engine)) {
+    test("cpu", &mut engine(Exec::cpu()));
     for target in targets_in(suite, &[Mode::Full]) {
-        test(&target.to_string(), engine(target.open().expect("device").exec));
+        let mut engine = engine(target.lend().expect("device").exec);
+        test(&target.to_string(), &mut engine);
+        target.give_back(engine.into_exec());
     }
 }
 
@@ -60,19 +62,19 @@ fn step(engine: &mut Engine, slot: u32, tokens: &[u32]) -> u32 {
 
 #[test]
 fn a_snapshot_goes_on_as_before() {
-    everywhere("snapshots", |label, mut engine| {
+    everywhere("snapshots", |label, engine| {
         let ids = ids();
         for penalty in [1.0, 1.3] {
             let sampling = Sampling { repetition_penalty: penalty, ..Default::default() };
             engine.begin(0, &sampling).expect("begin");
-            let first = step(&mut engine, 0, &ids[..16]);
+            let first = step(engine, 0, &ids[..16]);
             let snapshot = block_on(engine.snapshot(0)).expect("snapshot");
             let mut want = vec![first];
             for _ in 0..10 {
-                want.push(step(&mut engine, 0, &[want[want.len() - 1]]));
+                want.push(step(engine, 0, &[want[want.len() - 1]]));
             }
             // Another sequence in between, and slots that never began one: 1 by steps, 2 by a run.
-            fresh(&mut engine, Sampling::default(), &ids[20..40], 5);
+            fresh(engine, Sampling::default(), &ids[20..40], 5);
             if penalty != 1.0 {
                 engine.begin(1, &sampling).expect("begin");
                 engine.begin(2, &sampling).expect("begin");
@@ -83,13 +85,13 @@ fn a_snapshot_goes_on_as_before() {
                 assert_eq!(engine.position(slot).expect("position"), 16);
                 let mut got = vec![first];
                 for _ in 0..10 {
-                    got.push(step(&mut engine, slot, &[got[got.len() - 1]]));
+                    got.push(step(engine, slot, &[got[got.len() - 1]]));
                 }
                 assert_eq!(want, got, "{label}: slot {slot}, penalty {penalty}");
             }
             for slot in [2, 0, 2] {
                 engine.restore(slot, &snapshot).expect("restore");
-                assert_eq!(want[1..], tokens(&mut engine, slot, &[first], 10), "{label}: slot {slot}, run");
+                assert_eq!(want[1..], tokens(engine, slot, &[first], 10), "{label}: slot {slot}, run");
             }
             engine.release(snapshot);
         }
@@ -100,11 +102,11 @@ fn a_snapshot_goes_on_as_before() {
 
 #[test]
 fn two_at_once_are_two_alone() {
-    everywhere("two slots", |label, mut engine| {
+    everywhere("two slots", |label, engine| {
         let ids = ids();
-        let alone = [&ids[..9], &ids[30..55]].map(|prompt| fresh(&mut engine, Sampling::default(), prompt, 12));
+        let alone = [&ids[..9], &ids[30..55]].map(|prompt| fresh(engine, Sampling::default(), prompt, 12));
         assert_ne!(alone[0], alone[1], "{label}");
-        two_at_once(label, &mut engine, &alone);
+        two_at_once(label, engine, &alone);
     });
 }
 
@@ -114,7 +116,7 @@ fn slots_are_in_several_buffers_where_one_is_too_small() {
     for target in targets_in("several buffers", &[Mode::Floor]) {
         let ids = ids();
         let label = target.to_string();
-        let mut small = engine(target.open().expect("device").exec);
+        let mut small = engine(target.lend().expect("device").exec);
         let alone = [&ids[..9], &ids[30..55]].map(|prompt| fresh(&mut small, Sampling::default(), prompt, 12));
         let sizes = small.config().layers.iter().filter_map(|layer| match &layer.kind {
             BlockKind::Attention(dims) => Some(u64::from(dims.kv_heads) * u64::from(dims.head_dim) * 8),
@@ -128,10 +130,10 @@ fn slots_are_in_several_buffers_where_one_is_too_small() {
         let before = count(&small);
         // Two thirds of a binding for each slot.
         let context = (small.exec().caps().max_binding / each * 2 / 3) as u32;
-        drop(small);
-        let mut large = with_context(target.open().expect("device").exec, context);
+        let mut large = with_context(small.into_exec(), context);
         assert_eq!(count(&large), 3 * before, "{label}");
         two_at_once(&label, &mut large, &alone);
+        target.give_back(large.into_exec());
     }
 }
 
@@ -171,10 +173,9 @@ fn step_again(engine: &mut Engine, slot: u32, ids: &[u32]) -> u32 {
 
 #[test]
 fn seeds_decide() {
-    everywhere("seeds", |label, mut engine| {
+    everywhere("seeds", |label, engine| {
         let ids = ids();
-        let mut run =
-            |seed| fresh(&mut engine, Sampling { temperature: 1.0, seed, ..Default::default() }, &ids[..10], 20);
+        let mut run = |seed| fresh(engine, Sampling { temperature: 1.0, seed, ..Default::default() }, &ids[..10], 20);
         let first = run(1);
         assert_eq!(first, run(1), "{label}");
         assert!((2..5).all(|seed| run(seed) != first), "{label}");
@@ -184,16 +185,16 @@ fn seeds_decide() {
 
 #[test]
 fn wrong_prompts_are_refused() {
-    everywhere("prompts", |label, mut engine| {
+    everywhere("prompts", |label, engine| {
         let ids = ids();
-        let want = fresh(&mut engine, Sampling::default(), &ids[..10], 8);
+        let want = fresh(engine, Sampling::default(), &ids[..10], 8);
         let long = vec![5; CONTEXT as usize + 1];
         let vocab = engine.config().vocab_size;
         engine.begin(0, &Sampling::default()).expect("begin");
         // Meta tokens and the mark of a picked token are no ids.
         for wrong in [&[][..], &long, &[1, vocab], &[vocab + 7], &[u32::MAX], &[u32::MAX - 1, 3]] {
             let refusals = [
-                run(&mut engine, 0, wrong, 5, |_, _| false).map(drop),
+                run(engine, 0, wrong, 5, |_, _| false).map(drop),
                 block_on(engine.logits(0, wrong)).map(drop),
                 block_on(engine.step(&[Piece { slot: 0, tokens: wrong, pick: true }])).map(drop),
             ];
@@ -205,28 +206,28 @@ fn wrong_prompts_are_refused() {
         let piece = Piece { slot: 0, tokens: &ids[..3], pick: true };
         let twice = block_on(engine.step(&[piece, piece]));
         assert!(matches!(twice, Err(Error::Prompt { .. })), "{label}: {twice:?}");
-        let nowhere = run(&mut engine, 3, &ids[..3], 5, |_, _| false);
+        let nowhere = run(engine, 3, &ids[..3], 5, |_, _| false);
         assert!(matches!(nowhere, Err(Error::Parameter { name: "slot", .. })), "{label}: {nowhere:?}");
-        let never = run(&mut engine, 1, &ids[..3], 5, |_, _| false);
+        let never = run(engine, 1, &ids[..3], 5, |_, _| false);
         assert!(matches!(never, Err(Error::Prompt { .. })), "{label}: {never:?}");
         let sampling = Sampling { temperature: -1.0, ..Default::default() };
         assert!(matches!(engine.begin(0, &sampling), Err(Error::Parameter { .. })), "{label}");
         assert_eq!(block_on(engine.step(&[])).expect("an empty step"), [], "{label}");
         // None of it left a trace.
-        assert_eq!(want, tokens(&mut engine, 0, &ids[..10], 8), "{label}");
-        let ended = run(&mut engine, 0, &ids[..3], 5, |_, _| false);
+        assert_eq!(want, tokens(engine, 0, &ids[..10], 8), "{label}");
+        let ended = run(engine, 0, &ids[..3], 5, |_, _| false);
         assert!(matches!(ended, Err(Error::Prompt { .. })), "{label}: a run leaves no sequence");
     });
 }
 
 #[test]
 fn runs_stop_where_they_are_told() {
-    everywhere("stops", |label, mut engine| {
+    everywhere("stops", |label, engine| {
         let ids = ids();
-        let all = fresh(&mut engine, Sampling::default(), &ids[..40], 15);
+        let all = fresh(engine, Sampling::default(), &ids[..40], 15);
         let mut go = |most, stop| {
             engine.begin(0, &Sampling::default()).expect("begin");
-            run(&mut engine, 0, &ids[..40], most, stop).expect("generate")
+            run(engine, 0, &ids[..40], most, stop).expect("generate")
         };
         let chunks: Vec<Event> = [16, 32, 40].map(|done| Event::Prefill { done, total: 40 }).into();
         let events =
@@ -246,12 +247,12 @@ fn runs_stop_where_they_are_told() {
 
 #[test]
 fn a_context_can_be_full() {
-    everywhere("full contexts", |label, mut engine| {
+    everywhere("full contexts", |label, engine| {
         let ids = &ids()[..CONTEXT as usize];
         // The token after the last position can still be chosen.
-        let full = fresh(&mut engine, Sampling::default(), ids, 100);
+        let full = fresh(engine, Sampling::default(), ids, 100);
         assert_eq!(full.len(), 1, "{label}");
-        let half = fresh(&mut engine, Sampling::default(), &ids[..50], u32::MAX);
+        let half = fresh(engine, Sampling::default(), &ids[..50], u32::MAX);
         assert_eq!(half.len(), 11, "{label}");
         engine.begin(1, &Sampling::default()).expect("begin");
         let logits = block_on(engine.logits(1, ids)).expect("logits");
@@ -272,7 +273,7 @@ fn a_context_can_be_full() {
 /// A text that grows is read from where it is new, and the answer is that of a fresh sequence.
 #[test]
 fn a_transcript_reads_only_what_is_new() {
-    everywhere("transcripts", |label, mut engine| {
+    everywhere("transcripts", |label, engine| {
         let ids = ids();
         let sampling = Sampling { repetition_penalty: 1.2, ..Default::default() };
         // Tokens of the answer, and how much of the text was read after each step.
@@ -295,23 +296,23 @@ fn a_transcript_reads_only_what_is_new() {
             transcript.set_read([ids, &answer].concat());
             read
         };
-        assert_eq!(turn(&mut engine, &mut transcript, &ids[..20]), [16, 20], "{label}: nothing is known");
+        assert_eq!(turn(engine, &mut transcript, &ids[..20]), [16, 20], "{label}: nothing is known");
         // Prompt and answer are known now, but no snapshot is there: they are read once more, and kept.
         let second = [transcript.read(), &ids[25..30]].concat();
-        assert_eq!(turn(&mut engine, &mut transcript, &second), [16, 25, 30], "{label}");
+        assert_eq!(turn(engine, &mut transcript, &second), [16, 25, 30], "{label}");
         // From the snapshot at 25 on: the rest of the last turn, then what is new.
         let third = [transcript.read(), &ids[40..43]].concat();
-        assert_eq!(turn(&mut engine, &mut transcript, &third), [10, 13], "{label}");
+        assert_eq!(turn(engine, &mut transcript, &third), [10, 13], "{label}");
         // The same again reads its last tokens alone.
-        assert_eq!(turn(&mut engine, &mut transcript, &third), [2, 3], "{label}");
-        assert_eq!(turn(&mut engine, &mut transcript, &third), [1], "{label}");
+        assert_eq!(turn(engine, &mut transcript, &third), [2, 3], "{label}");
+        assert_eq!(turn(engine, &mut transcript, &third), [1], "{label}");
         // Another text has nothing of the old one.
-        assert_eq!(turn(&mut engine, &mut transcript, &ids[50..60]), [10], "{label}");
+        assert_eq!(turn(engine, &mut transcript, &ids[50..60]), [10], "{label}");
         transcript.set_read(third.clone());
-        assert_eq!(turn(&mut engine, &mut transcript, &third), [16, 32, 37, 38], "{label}: no snapshot is left");
-        transcript.clear(&mut engine);
-        assert_eq!(turn(&mut engine, &mut transcript, &third), [16, 32, 38], "{label}: forgotten");
+        assert_eq!(turn(engine, &mut transcript, &third), [16, 32, 37, 38], "{label}: no snapshot is left");
+        transcript.clear(engine);
+        assert_eq!(turn(engine, &mut transcript, &third), [16, 32, 38], "{label}: forgotten");
         transcript.set_read(third.clone());
-        assert_eq!(run(&mut engine, &mut transcript, &third, true), (vec![], vec![16]), "{label}: stopped");
+        assert_eq!(run(engine, &mut transcript, &third, true), (vec![], vec![16]), "{label}: stopped");
     });
 }

@@ -1,7 +1,9 @@
 //! Matrices and memory beyond what one binding holds.
 #![forbid(unsafe_code)]
 
-use nemoflash::{Engine, EngineOptions, Error, Event, Exec, Kv, LoadOptions, Part, Quant, Sampling, Synthetic};
+use nemoflash::{
+    Caps, Engine, EngineOptions, Error, Event, Exec, Kv, LoadOptions, Loaded, Part, Quant, Sampling, Scan, Synthetic,
+};
 use nemoflash_tests::{Mode, close, load, load_synthetic, loud, targets_in};
 use pollster::block_on;
 use std::ops::ControlFlow;
@@ -17,25 +19,24 @@ const CONFIG: &[u8] = br#"{
     "mamba_d_state": 128, "mamba_d_conv": 4, "mamba_expand": 2, "mamba2_headdim": 64,
     "tie_word_embeddings": true, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0
 }"#;
+const OPTIONS: EngineOptions =
+    EngineOptions { slots: 1, context: 64, kv: Kv::F32, scan: Scan::Serial, prefill_rows: None, clock: None };
 const SECOND: u32 = (128 << 20) / 512;
-/// Tokens of both parts, at their edges too; the last is of the second.
-const PROMPT: [u32; 10] = [0, SECOND - 1, SECOND, 299_999, 150_000, SECOND + 1, 1, 280_000, 77_777, 299_998];
+/// Tokens of both parts, at their edges too; the last is of the second. Few: each takes a software adapter seconds.
+const PROMPT: [u32; 5] = [0, SECOND - 1, SECOND, 299_999, 299_998];
+
+/// RMS ratio of logits between a device and the CPU. Measured: at most 1.3e-6 (llvmpipe, SwiftShader).
+const SAME: f64 = 4e-6;
 
 struct Outcome {
-    /// Parts of the embedding, as the decode step binds them, and of the head.
-    parts: [usize; 2],
     logits: Vec<f32>,
     step: Vec<f32>,
     tokens: Vec<u32>,
 }
 
-fn outcome(exec: Exec) -> Outcome {
+fn outcome(exec: Exec) -> (Outcome, Exec) {
     let loaded = load_synthetic(exec, CONFIG, 1).expect("model");
-    let options = EngineOptions { context: 64, kv: Kv::F32, ..Default::default() };
-    let mut engine = block_on(Engine::new(loaded, options)).expect("engine");
-    let explain = engine.explain();
-    let parts = [Part::Embedding, Part::Head]
-        .map(|name| explain.parts.iter().find(|part| part.part == name).map_or(0, |part| part.dispatches));
+    let mut engine = block_on(Engine::new(loaded, OPTIONS)).expect("engine");
     engine.begin(0, &Sampling::default()).expect("begin");
     let logits = block_on(engine.logits(0, &PROMPT)).expect("logits");
     let step = block_on(engine.logits(0, &[SECOND + 5])).expect("logits");
@@ -47,33 +48,47 @@ fn outcome(exec: Exec) -> Outcome {
         }
         ControlFlow::Continue(())
     };
-    block_on(engine.generate(0, &PROMPT, 8, &mut on_event)).expect("generate");
-    Outcome { parts, logits, step, tokens }
+    block_on(engine.generate(0, &PROMPT, 4, &mut on_event)).expect("generate");
+    (Outcome { logits, step, tokens }, engine.into_exec())
+}
+
+/// Parts of the embedding, as the decode step binds them, and of the head.
+fn parts(caps: &Caps) -> [usize; 2] {
+    let loaded = block_on(Loaded::dry_run(caps, CONFIG, &[], LoadOptions::default())).expect("model");
+    let explain = block_on(Engine::new(loaded, OPTIONS)).expect("engine").explain();
+    [Part::Embedding, Part::Head]
+        .map(|name| explain.parts.iter().find(|part| part.part == name).map_or(0, |part| part.dispatches))
 }
 
 #[test]
 fn a_vocabulary_in_two_parts() {
-    let want = outcome(Exec::cpu());
-    assert_eq!(want.parts, [1, 1], "the CPU binds any matrix in one piece");
+    let (want, _) = outcome(Exec::cpu());
+    assert_eq!(parts(&Caps::CPU), [1, 1], "the CPU binds any matrix in one piece");
     let second = want.tokens.iter().filter(|&&token| token >= SECOND).count();
     assert!(0 < second && second < want.tokens.len(), "tokens of both parts: {:?}", want.tokens);
     let mut split = 0;
     // Plain mode has the limits of full mode.
     for target in targets_in("splits", &[Mode::Full, Mode::Floor]) {
-        let device = target.open().expect("device");
+        let device = target.lend().expect("device");
         let small = device.exec.caps().max_binding < 300_000 * 512;
-        let got = outcome(device.exec);
-        assert_eq!(got.parts, if small { [2, 2] } else { [1, 1] }, "{target}");
-        split += usize::from(small);
-        let prompt = close(&format!("{target} prompt"), &want.logits, &got.logits, 1e-5).expect("logits");
-        let step = close(&format!("{target} step"), &want.step, &got.step, 1e-5).expect("logits");
+        assert_eq!(parts(device.exec.caps()), if small { [2, 2] } else { [1, 1] }, "{target}");
+        if !small {
+            // A matrix in one piece is what all other suites run.
+            target.give_back(device.exec);
+            continue;
+        }
+        let (got, exec) = outcome(device.exec);
+        target.give_back(exec);
+        split += 1;
+        let prompt = close(&format!("{target} prompt"), &want.logits, &got.logits, SAME).expect("logits");
+        let step = close(&format!("{target} step"), &want.step, &got.step, SAME).expect("logits");
         assert_eq!(want.tokens, got.tokens, "{target}");
-        loud(&format!("splits: {target}: {} parts, ratio {:.1e}", got.parts[0], prompt.max(step)));
+        loud(&format!("splits: {target}: ratio {:.1e}", prompt.max(step)));
         // The comparison can fail: one part computed from the other's weights.
         let vocab = 300_000;
         let mut wrong = got.logits;
         wrong.chunks_mut(vocab).for_each(|row| row.copy_within(..vocab - SECOND as usize, SECOND as usize));
-        assert!(close("wrong part", &want.logits, &wrong, 1e-5).is_err());
+        assert!(close("wrong part", &want.logits, &wrong, SAME).is_err());
     }
     if split == 0 {
         loud("splits: no device here, so nothing was split");
@@ -97,18 +112,20 @@ fn a_quantised_vocabulary_in_two_parts() {
         let parts = explain.parts.iter().find(|part| part.part == Part::Head).map_or(0, |part| part.dispatches);
         engine.begin(0, &Sampling::default()).expect("begin");
         let logits = block_on(engine.logits(0, &prompt[..3])).expect("logits");
-        (parts, [logits, block_on(engine.logits(0, &prompt[3..])).expect("logits")].concat())
+        let last = block_on(engine.logits(0, &prompt[3..])).expect("logits");
+        (parts, [logits, last].concat(), engine.into_exec())
     };
-    let (parts, want) = outcome(Exec::cpu());
+    let (parts, want, _) = outcome(Exec::cpu());
     assert_eq!(parts, 1);
     for target in targets_in("quantised splits", &[Mode::Floor]) {
-        let (parts, got) = outcome(target.open().expect("device").exec);
+        let (parts, got, exec) = outcome(target.lend().expect("device").exec);
+        target.give_back(exec);
         assert_eq!(parts, 2, "{target}");
-        close(&format!("{target}"), &want, &got, 1e-5).expect("logits");
+        close(&format!("{target}"), &want, &got, SAME).expect("logits");
         // The comparison can fail: the second part computed from other lines.
         let mut wrong = got;
         wrong.chunks_mut(300_000).for_each(|row| row[second as usize..].rotate_left(1));
-        assert!(close("rotated", &want, &wrong, 1e-5).is_err());
+        assert!(close("rotated", &want, &wrong, SAME).is_err());
     }
 }
 

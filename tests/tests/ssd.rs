@@ -205,8 +205,9 @@ fn step(exec: &mut Exec, shape: Shape, block: &mut Block, positions: &[(u32, u32
 fn every_exec(suite: &str, mut each: impl FnMut(&str, &mut Exec)) {
     each("CPU", &mut Exec::cpu());
     for target in targets(suite) {
-        let mut device = target.open().unwrap_or_else(|e| panic!("{target}: {e}"));
+        let mut device = target.lend().unwrap_or_else(|e| panic!("{target}: {e}"));
         each(&device.label, &mut device.exec);
+        target.give_back(device.exec);
     }
 }
 
