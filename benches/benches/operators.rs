@@ -82,7 +82,7 @@ fn main() -> anyhow::Result<()> {
     }));
     let gpu = match gpu {
         Ok(gpu) => gpu,
-        Err(Error::NoAdapter { why }) if !measure => {
+        Err(Error::NoAdapter { why, .. }) if !measure => {
             eprintln!("not run: benches: no adapter ({why})");
             return Ok(());
         }

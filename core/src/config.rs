@@ -69,7 +69,10 @@ impl Config {
             None => Ok(defaults::CONTEXT.min(most)),
             Some(context) if context <= most => Ok(context),
             Some(context) => {
-                let why = format!("{context} is more than the {most} tokens that this model is made for");
+                let (all, meta) = (self.max_position_embeddings, self.meta_tokens);
+                let why = format!(
+                    "{context} is more than {most}: this model is made for {all} tokens, of which {meta} are meta tokens"
+                );
                 Err(Error::Parameter { name: "context", why })
             }
         }

@@ -11,16 +11,16 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// No adapter of the wanted kind exists on this machine.
-    #[error(
-        "no usable GPU adapter: {why}. Install a Vulkan, Metal or DX12 driver (on Debian and Ubuntu: `apt install mesa-vulkan-drivers`), or use the CPU (device cpu)"
-    )]
+    #[error("no usable GPU adapter: {why}. {next}, or use the CPU (--device cpu)")]
     NoAdapter {
         /// What was looked for and what was found.
         why: String,
+        /// What to do about it.
+        next: &'static str,
     },
     /// The device could not be opened, was lost, or reported an error of its own.
     #[error(
-        "the GPU device failed: {why}. Try again; if it persists, update the driver, pick another adapter, or use the CPU (device cpu)"
+        "the GPU device failed: {why}. Try again; if it persists, update the driver, pick another adapter, or use the CPU (--device cpu)"
     )]
     Device {
         /// What the device reported.

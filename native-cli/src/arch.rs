@@ -31,6 +31,12 @@ pub fn arch(text: &str) -> Result<Arch, String> {
         return Err("no such file. Give the path of a config.json".into());
     }
     let config = source::read(path).map_err(|e| format!("{e:#}"))?;
+    nemoflash::Config::parse(&config).map_err(|error| match error {
+        nemoflash::Error::Config { field, why } => {
+            format!("`{field}`: {why}. The file describes a model as config.json does; models/fables/config.json is an example")
+        }
+        error => error.to_string(),
+    })?;
     let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     Ok(Arch { name, config, given: text.into() })
 }

@@ -138,7 +138,8 @@ pub enum Command {
     Verify,
     /// Print a script with which a shell's Tab key completes commands and options
     ///
-    /// In bash: nemoflash completions bash > ~/.local/share/bash-completion/completions/nemoflash
+    /// In bash: mkdir -p ~/.local/share/bash-completion/completions; nemoflash completions bash >
+    /// ~/.local/share/bash-completion/completions/nemoflash
     #[command(after_help = EXIT_CODES)]
     Completions(Completions),
     /// Print the manual page, or write a page for every command into a folder
@@ -148,9 +149,9 @@ pub enum Command {
     Man(Man),
 }
 
-/// Options of every command.
+/// Options that commands share.
 #[derive(Clone, Debug, Args)]
-#[command(next_help_heading = "Options of every command")]
+#[command(next_help_heading = "Options of most commands (a command refuses those that it has no use for)")]
 pub struct Common {
     /// Folder with config.json, tokenizer.json and *.safetensors, or a model's id on the Hugging Face hub, which is downloaded
     /// once [default: the built-in model `fables`]

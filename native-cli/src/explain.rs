@@ -53,14 +53,22 @@ fn page(name: &str, explain: &Explain) -> String {
     );
     let (dispatches, bytes) = (explain.dispatches_per_token.to_string(), binary(explain.bytes_per_token));
     parts.push(["together".into(), String::new(), dispatches, bytes]);
-    let mut kernels = vec![["KERNEL", "DISPATCHES", "WHY", "CONSTANTS"].map(str::to_owned)];
+    // The sizes of workgroups and tiles are a GPU's: on the CPU, each operator is plain Rust.
+    let on_gpu = device != "cpu";
+    let mut kernels = vec![["KERNEL", "DISPATCHES", "WHY", if on_gpu { "CONSTANTS" } else { "" }].map(str::to_owned)];
     kernels.extend(explain.kernels.iter().map(|kernel| {
-        [kernel.name.to_owned(), kernel.dispatches.to_string(), kernel.why.to_owned(), kernel.constants.clone()]
+        let constants = if on_gpu { kernel.constants.clone() } else { String::new() };
+        [kernel.name.to_owned(), kernel.dispatches.to_string(), kernel.why.to_owned(), constants]
     }));
-    let divided = if explain.divide_logits { "is" } else { "is not" };
+    let logits = match explain.divide_logits {
+        true => {
+            "Each logit is divided by the length of its vocabulary row (`nemoflash doctor --model MODEL` tells the lengths)"
+        }
+        false => "Logits are used as they are",
+    };
     format!(
         "{name} on {device}: {}\n\
-         Each logit {divided} divided by the length of its vocabulary row (`nemoflash doctor --model` tells the lengths)\n\
+         {logits}\n\
          \nMemory on the device\n{}\nOne token of an answer\n{}\nKernels\n{}",
         how.join(", "),
         table(&memory),

@@ -95,7 +95,7 @@ fn note_guess(name: &str, format: ChatFormat) {
         ChatFormat::Instruct => {
             "it is asked with `User:` and `Assistant:`, as its name says Instruct (--format instruct)"
         }
-        _ => "it continues your text, as its name does not say Instruct (--format text)",
+        _ => "its name does not say Instruct, so it continues your text (--format text)",
     };
     terminal::note(&format!("note: {name} has no chat template: {guess}. --format chooses"));
 }
@@ -192,7 +192,8 @@ pub async fn device(common: &Common) -> Result<(Exec, String)> {
             Ok(gpu) if gpu.info().kind == "cpu" && device.is_none() && asked.is_none() => {
                 let name = &gpu.info().name;
                 terminal::note(&format!(
-                    "note: the only GPU adapter is software ({name}), so the CPU runs the model; --device gpu uses it. {INSTALL}"
+                    "note: the only GPU found is in software ({name}), so the CPU runs the model; --device gpu uses it. If this \
+                     machine has a real GPU, its driver is missing (docs/troubleshooting.md)"
                 ));
                 cpu()
             }

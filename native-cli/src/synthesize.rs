@@ -48,9 +48,9 @@ pub fn run(common: &Common, args: &Synthesize) -> Result<Exit> {
     folder.file("tokenizer.json", &tokenizer_json(config.vocab_size))?;
     folder.finish()?;
     terminal::note(&format!(
-        "wrote {}: {} with random weights, {} tensors",
+        "wrote {}: random weights with the shape of {}, {} tensors",
         args.out.display(),
-        shape.name,
+        shape.given,
         tensors.len()
     ));
     Ok(Exit::Done)

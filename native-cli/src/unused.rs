@@ -5,12 +5,12 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args as _, Command, Error};
 
-/// Those options of every command that choose the model and the format of its weights.
+/// Those common options that choose the model and the format of its weights.
 const MODEL: [&str; 6] = ["model", "arch", "weights", "keep_logits", "revision", "accept_license"];
-/// Those options of every command that say where and how the model runs.
+/// Those common options that say where and how the model runs.
 const RUN: [&str; 6] = ["device", "backend", "adapter", "deny", "kv", "context"];
 
-/// The options of every command that this one ignores.
+/// The common options that this command ignores.
 fn ignored(name: &str) -> Vec<&'static str> {
     match name {
         "devices" => [&MODEL[..], &RUN].concat().into_iter().filter(|id| *id != "backend").collect(),
@@ -19,6 +19,9 @@ fn ignored(name: &str) -> Vec<&'static str> {
         "verify" => [&["arch", "weights", "keep_logits", "accept_license"][..], &RUN].concat(),
         // `doctor` asks the built-in model and the one of `--model` only for a few tokens.
         "doctor" => vec!["arch", "context"],
+        // Folders are written without a device, and `--bits` says how.
+        "quantize" => [&["arch", "weights", "keep_logits"][..], &RUN].concat(),
+        "synthesize" => [&["model", "weights", "keep_logits", "revision", "accept_license"][..], &RUN].concat(),
         // `profile` makes its own stacks.
         "profile" => vec!["model", "arch", "revision", "accept_license"],
         _ => vec![],
@@ -38,7 +41,11 @@ pub fn refuse(command: &mut Command, matches: &ArgMatches) -> Result<(), Error> 
         let what = arg.get_long().map_or("a prompt".to_owned(), |long| format!("`--{long}`"));
         format!("{what} in front of `{name}` has no effect; write it after `{name}`, or leave it out")
     } else if let Some(id) = ignored(name).into_iter().find(|id| given(id)) {
-        format!("`--{}` has no effect on `{name}`. Leave it out", id.replace('_', "-"))
+        let next = match (name, id) {
+            ("quantize", "weights") => "Use --bits 8 or --bits 4",
+            _ => "Leave it out",
+        };
+        format!("`--{}` has no effect on `{name}`. {next}", id.replace('_', "-"))
     } else {
         return Ok(());
     };
@@ -84,8 +91,8 @@ mod tests {
             ("logits", "logits --ids 1 --out x", "111111111111"),
             ("perplexity", "perplexity --text x", "111111111111"),
             ("bench", "bench", "111111111111"),
-            ("quantize", "quantize x", "111111111111"),
-            ("synthesize", "synthesize x", "111111111111"),
+            ("quantize", "quantize x", "100011000000"),
+            ("synthesize", "synthesize x", "010000000000"),
             ("doctor", "doctor", "101111111110"),
             ("profile", "profile operators", "001100111111"),
             ("verify", "verify", "100010000000"),

@@ -227,7 +227,7 @@ fn chat_reads_lines_from_a_pipe() {
     assert_eq!(generate("User: Who are you?\nAssistant:")["text"], first);
     let both = format!("User: Who are you?\nAssistant:{first}\nUser: And you?\nAssistant:");
     assert_eq!(generate(&both)["text"], turns[1]["text"]);
-    run("a b c d e f g h\n", &["--context", "6"]).refused(1, &["conversation is full", "/reset"]);
+    run("a b c d e f g h\n", &["--context", "6"]).refused(1, &["the turn does not fit", "--context"]);
 }
 
 /// Commands are the words that `/help` lists. Anything else with a slash in front is a turn.

@@ -62,10 +62,7 @@ export interface GenerateOptions {
   signal?: AbortSignal;
   /** Longest answer in tokens. Default 200. */
   maxTokens?: number;
-  /**
-   * How random the choice of a token is: 0 always takes the most probable one. Default: as the model's generation_config.json
-   * says, or 0.8.
-   */
+  /** How random the choice is; 0 always takes the most probable token. Default: as generation_config.json says, or 0.8. */
   temperature?: number;
   /** Choose among this many of the most probable tokens; 0 is off. Default: as generation_config.json says, or 40. */
   topK?: number;

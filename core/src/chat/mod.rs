@@ -118,8 +118,16 @@ impl Chat {
         };
         let context = engine.context() as usize;
         if ids.len() >= context {
-            let why = format!("the conversation is full: with this turn it has {} tokens, of {context}", ids.len());
-            let next = "Begin a new one (in `nemoflash chat`: /reset), or allow a longer context (--context N)";
+            let (why, next) = match self.has_begun() {
+                true => (
+                    format!("the conversation is full: with this turn it has {} tokens, of {context}", ids.len()),
+                    "Begin a new one (in `nemoflash chat`: /reset), or allow a longer context (--context N)",
+                ),
+                false => (
+                    format!("the turn does not fit: it has {} tokens, of {context}", ids.len()),
+                    "Shorten it, or allow a longer context (--context N)",
+                ),
+            };
             return Err(Error::Prompt { why, next });
         }
         if !content.is_empty() || format != ChatFormat::Text {

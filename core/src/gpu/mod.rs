@@ -87,6 +87,7 @@ impl Gpu {
     /// [`Error::NoAdapter`] if no adapter fits the options, [`Error::Device`] if the driver refuses the request.
     pub async fn new(options: &GpuOptions) -> Result<Gpu> {
         let list = Self::enumerate(options.backend.as_deref()).await?;
+        let any = !list.is_empty();
         let found: Vec<&str> = list.iter().map(|(info, _)| info.name.as_str()).collect();
         let found = if found.is_empty() { "none found".to_string() } else { format!("found: {}", found.join(", ")) };
         let wanted = options.adapter.as_deref();
@@ -98,11 +99,20 @@ impl Gpu {
             },
         };
         let Some((info, adapter)) = list.into_iter().find(|(info, _)| fits(info)) else {
-            let why = match wanted {
-                Some(text) => format!("no adapter matches `{text}` ({found})"),
-                None => found,
+            let (why, next) = match (wanted, any, &options.backend) {
+                (Some(text), true, _) => {
+                    (format!("no adapter matches `{text}` ({found})"), "Choose one that `nemoflash devices` lists")
+                }
+                (_, _, Some(backend)) => (
+                    format!("none found with the interface `{backend}`"),
+                    "Install its driver, or use an interface that this system has",
+                ),
+                _ => (
+                    found,
+                    "Install a Vulkan, Metal or DX12 driver (on Debian and Ubuntu: `apt install mesa-vulkan-drivers`)",
+                ),
             };
-            return Err(Error::NoAdapter { why });
+            return Err(Error::NoAdapter { why, next });
         };
         Self::open(adapter, info, options).await
     }

@@ -1,11 +1,13 @@
 //! Losses of trained models, from a file.
 
-use crate::source;
+use crate::lines;
 use anyhow::{Context as _, Result, anyhow, bail};
 use serde::Deserialize;
 use std::path::Path;
 
-/// Most points that a file may have.
+/// Longest file in bytes.
+const MAX_FILE: u64 = 16 << 20;
+/// The most points of a file.
 const MOST: usize = 10_000;
 
 /// One trained model.
@@ -25,7 +27,8 @@ pub struct Point {
 /// # Errors
 /// If the file cannot be read, has another form, or has a number that is not above 0.
 pub fn read(path: &Path) -> Result<Vec<Point>> {
-    of(&source::read(path)?, &path.display().to_string())
+    let shown = path.display().to_string();
+    of(lines::file(path, &format!("--points {shown}"), MAX_FILE)?.as_bytes(), &shown)
 }
 
 /// As [`read`], but from the bytes of a file. `shown` is the name of the file in messages.
