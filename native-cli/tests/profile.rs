@@ -203,7 +203,7 @@ fn mistakes_are_refused_before_anything_is_measured() {
         (&["depth-width", "--points", &few], 1, "too few for the law's five constants"),
         (&["depth-width", "--points", &odd], 1, "columns depth, width and loss"),
         (&["depth-width", "--points", &below], 1, "not above 0"),
-        (&["depth-width", "--points", "/no/such/file.csv"], 1, "is missing"),
+        (&["depth-width", "--points", "/no/such/file.csv"], 1, "Check the path"),
     ] {
         cpu(&[&["profile"], line].concat()).refused(code, &[words]);
     }

@@ -30,7 +30,7 @@ pub struct Run {
 /// The option that runs a command on the CPU. Commands that run no model do not take it.
 pub fn on_cpu(arguments: &[&str]) -> &'static [&'static str] {
     match arguments.first() {
-        Some(&("devices" | "compare" | "verify")) => &[],
+        Some(&("devices" | "compare" | "verify" | "quantize" | "synthesize")) => &[],
         _ => &["--device", "cpu"],
     }
 }
