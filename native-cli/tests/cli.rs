@@ -301,7 +301,8 @@ fn a_shape_from_a_file() {
         "{got}"
     );
     std::fs::write(&file, "{}").expect("a file");
-    cpu(&["explain", "--arch", file.to_str().expect("a name")]).refused(2, &["architectures", "models/fables/config.json is an example"]);
+    cpu(&["explain", "--arch", file.to_str().expect("a name")])
+        .refused(2, &["architectures", "models/fables/config.json is an example"]);
 }
 
 #[test]
