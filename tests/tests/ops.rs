@@ -36,7 +36,8 @@ fn other_operators() {
 }
 
 /// Every example of some kernels on every device in every mode: the CPU twin runs once for all of them. One example after the
-/// other is in memory.
+/// other is in memory. An adapter in software compiles for most of the time, so there each example runs in one of the two
+/// modes that have neither f16 nor subgroups: neighbours, which are mostly of the same kernel, take turns.
 fn operators(suite: &str, wanted: fn(&str) -> bool) {
     let mut cases = cases();
     cases.retain(|(_, case)| wanted(case.op.kernel().name));
@@ -53,7 +54,7 @@ fn operators(suite: &str, wanted: fn(&str) -> bool) {
             Err(e) => failures.push(format!("{target}: {e}")),
         }
     }
-    for (seed, case) in cases {
+    for (i, (seed, case)) in cases.into_iter().enumerate() {
         let mut job = match Job::new(case, seed) {
             Ok(job) => job,
             Err(e) => {
@@ -61,7 +62,11 @@ fn operators(suite: &str, wanted: fn(&str) -> bool) {
                 continue;
             }
         };
-        for (_, device, kernels) in &mut devices {
+        for (target, device, kernels) in &mut devices {
+            let left_out = if i % 2 == 0 { Mode::Floor } else { Mode::Plain };
+            if target.adapter.kind == "cpu" && target.mode == left_out {
+                continue;
+            }
             let (start, result) = (Instant::now(), job.check(device));
             let (passed, worst, seconds) = kernels.entry(job.kernel.name).or_default();
             *seconds += start.elapsed().as_secs_f64();

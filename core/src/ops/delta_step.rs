@@ -65,9 +65,11 @@ impl Op for DeltaStep {
     }
 
     fn consts(&self, caps: &Caps) -> Vec<Const> {
-        // As many groups of key rows as there are threads for, each with at least four rows.
+        // As many groups of key rows as there are threads for, each with at least four rows. A GPU in software has few
+        // threads, but no more than 64 rows a thread: lavapipe compiled a thread with 256 rows for ten seconds.
         let columns = self.head_dim / 4;
-        let groups = (most_threads(caps) / columns).clamp(1, columns);
+        let threads = most_threads(caps).max(columns * columns.div_ceil(16)).min(256);
+        let groups = (threads / columns).clamp(1, columns);
         vec![
             ("WG", (groups * columns).next_power_of_two()),
             ("COLUMNS", columns),
