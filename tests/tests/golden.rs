@@ -147,13 +147,12 @@ fn devices() {
     let targets = targets("golden");
     for target in &targets {
         // Every model with everything that a GPU or the first adapter has. Another driver in software differs in the kernels
-        // alone, and those the suite of operators runs there: one model of each family is enough. Where features are denied, so
-        // is one of every block.
+        // alone, and those the suite of operators runs there in every mode: one model of each family is enough. Where features
+        // are denied, so is one of every block.
         let whole = target.adapter.kind != "cpu" || target.adapter.index == targets[0].adapter.index;
         let models = match target.mode {
             Mode::Coopmat | Mode::Full if whole => &ALL[..],
             Mode::Coopmat | Mode::Full => &["mixed", "qwen3"],
-            Mode::Plain if !whole => continue,
             Mode::Plain | Mode::Floor => &["mixed"],
         };
         let most = if target.adapter.kind == "cpu" { 1 } else { 3 };

@@ -6,7 +6,7 @@ use nemoflash::kernel::{Access, Const, Kernel, Source, write};
 use nemoflash::op::{Example, Op};
 use nemoflash::ops::{Case, seeded};
 use nemoflash::{Caps, Elem, Error};
-use nemoflash_tests::{Job, Mode, Target, check_case, close, loud, targets, targets_in};
+use nemoflash_tests::{Job, Mode, check_case, close, loud, targets, targets_in};
 use std::collections::BTreeMap;
 use std::time::Instant;
 
@@ -36,8 +36,7 @@ fn other_operators() {
 }
 
 /// Every example of some kernels on every device in every mode: the CPU twin runs once for all of them. One example after the
-/// other is in memory. Adapters in software compile for most of the time. So their modes without f16 and subgroups take turns:
-/// each example runs in one of them, and examples of the same kernel, which are neighbours, in all of them.
+/// other is in memory.
 fn operators(suite: &str, wanted: fn(&str) -> bool) {
     let mut cases = cases();
     cases.retain(|(_, case)| wanted(case.op.kernel().name));
@@ -54,11 +53,7 @@ fn operators(suite: &str, wanted: fn(&str) -> bool) {
             Err(e) => failures.push(format!("{target}: {e}")),
         }
     }
-    let takes_turns =
-        |target: &Target| target.adapter.kind == "cpu" && matches!(target.mode, Mode::Plain | Mode::Floor);
-    let turns = devices.iter().filter(|(target, ..)| takes_turns(target)).count();
-    for (i, (seed, case)) in cases.into_iter().enumerate() {
-        let mut turn = i;
+    for (seed, case) in cases {
         let mut job = match Job::new(case, seed) {
             Ok(job) => job,
             Err(e) => {
@@ -66,13 +61,7 @@ fn operators(suite: &str, wanted: fn(&str) -> bool) {
                 continue;
             }
         };
-        for (target, device, kernels) in &mut devices {
-            if takes_turns(target) {
-                turn += 1;
-                if turn % turns != 0 {
-                    continue;
-                }
-            }
+        for (_, device, kernels) in &mut devices {
             let (start, result) = (Instant::now(), job.check(device));
             let (passed, worst, seconds) = kernels.entry(job.kernel.name).or_default();
             *seconds += start.elapsed().as_secs_f64();

@@ -8,9 +8,9 @@ const here = site();
 const { fresh } = here;
 
 // On SwiftShader nearly all the time goes into compiling pipelines: 9 s for an engine, a quarter of one for each example of
-// an operator; a step takes a third. So one engine serves all tests of a mode, and of each operator two examples run; the
-// page's self-check runs four. The native suites run all of them, on SwiftShader too, and `ALL_EXAMPLES=1` does here.
-const EXAMPLES = process.env.ALL_EXAMPLES ? 0 : 2;
+// an operator; a step takes a third. So one engine serves all tests of a mode, and of each operator four examples run, as in
+// the self-check. The native suites run all of them, on SwiftShader too, and `ALL_EXAMPLES=1` does here.
+const EXAMPLES = process.env.ALL_EXAMPLES ? 0 : 4;
 
 /** In the page: an engine for the tests that follow, every device that is asked for counted. */
 const prepare = (page, options) =>
