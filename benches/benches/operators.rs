@@ -1,7 +1,7 @@
 //! `cargo bench -p nemoflash-bench --bench operators -- [--adapter TEXT|INDEX] [--deny LIST] [--filter TEXT] [--json]`:
 //! every operator on its example sizes; with `--arch nemotron-flash-1b --rows 1,8,64 --prompt 512`, every operator of that
 //! model's steps in its sizes, with its share of what its memory gives and, given `--tflops`, of what it computes. `cargo
-//! test` runs each example once instead, on whatever adapter there is.
+//! test` runs one example of each kernel once instead, on whatever adapter there is; `tests/tests/ops.rs` runs and checks all.
 #![forbid(unsafe_code)]
 
 mod common;
@@ -14,6 +14,7 @@ use nemoflash::{ARCHS, Caps, Error, Exec, Gpu, GpuOptions};
 use nemoflash_bench::kernels::{Effort, Timing, Work, time, work};
 use nemoflash_bench::memory_bytes_per_second;
 use serde_json::json;
+use std::collections::BTreeSet;
 
 /// Times every operator on its example sizes.
 #[derive(Parser, Debug, Default)]
@@ -106,7 +107,12 @@ fn main() -> anyhow::Result<()> {
             "kernel", "rows", "times", "µs", "±%", "GB/s", "%", "TFLOP/s", "%"
         );
     }
-    for Work { ops, batch, dispatches } in list(&options, exec.caps())? {
+    let mut list = list(&options, exec.caps())?;
+    if !measure {
+        let mut seen = BTreeSet::new();
+        list.retain(|work| seen.insert(work.ops[0].kernel().name));
+    }
+    for Work { ops, batch, dispatches } in list {
         if !ops[0].kernel().name.contains(options.filter.as_deref().unwrap_or_default()) {
             continue;
         }
@@ -128,7 +134,7 @@ fn main() -> anyhow::Result<()> {
             println!("{:#}", json!({ "device": device, "memory_bytes_per_second": bandwidth, "results": results }))
         }
         (true, false) => {}
-        (false, _) => println!("{} examples run", results.len()),
+        (false, _) => println!("{} kernels run", results.len()),
     }
     Ok(())
 }

@@ -12,11 +12,16 @@ use serde_json::{Value, json};
 
 /// The bits of a short prompt's logits on the CPU.
 fn logits(loaded: Loaded) -> Vec<u32> {
+    logits_and_exec(loaded).0
+}
+
+/// [`logits`], and the device for the next model.
+fn logits_and_exec(loaded: Loaded) -> (Vec<u32>, Exec) {
     let options = EngineOptions { context: 16, kv: Kv::F32, ..Default::default() };
     let mut engine = block_on(Engine::new(loaded, options)).expect("engine");
     engine.begin(0, &Sampling::default()).expect("begin");
     let logits = block_on(engine.logits(0, &[3, 200, 17, 91, 250])).expect("logits");
-    logits.into_iter().map(f32::to_bits).collect()
+    (logits.into_iter().map(f32::to_bits).collect(), engine.into_exec())
 }
 
 /// [`logits`] of a checkpoint in one or more files.
@@ -96,19 +101,22 @@ fn an_untied_head_is_used() {
     let files = [file(&all)];
     let mut untied: Value = serde_json::from_slice(&config).expect("config");
     untied["tie_word_embeddings"] = json!(false);
-    let check = |label: &str, open: &dyn Fn() -> Exec| {
-        let run = |config: &[u8], files: &[Vec<u8>]| {
-            logits(load_files(open(), config, files, &mut || usize::MAX).expect("model"))
+    let check = |label: &str, exec: Exec| {
+        let run = |exec: Exec, config: &[u8], files: &[Vec<u8>]| {
+            logits_and_exec(load_files(exec, config, files, &mut || usize::MAX).expect("model"))
         };
-        let tied = run(&config, std::slice::from_ref(&bytes));
+        let (tied, exec) = run(exec, &config, std::slice::from_ref(&bytes));
         let turned: Vec<u32> = tied.chunks(shape[0]).flat_map(|row| row.iter().rev().copied()).collect();
-        assert!(run(untied.to_string().as_bytes(), &files) == turned, "{label}");
-        assert!(run(&config, &files) == turned, "{label}: the config says tied");
+        let (found, exec) = run(exec, untied.to_string().as_bytes(), &files);
+        assert!(found == turned, "{label}");
+        let (found, exec) = run(exec, &config, &files);
+        assert!(found == turned, "{label}: the config says tied");
         assert!(turned != tied, "{label}: the head makes a difference");
+        exec
     };
-    check("cpu", &Exec::cpu);
+    check("cpu", Exec::cpu());
     for target in targets_in("untied head", &[Mode::Full]) {
-        check(&target.to_string(), &|| target.open().expect("device").exec);
+        target.give_back(check(&target.to_string(), target.lend().expect("device").exec));
     }
 }
 
@@ -196,11 +204,14 @@ fn any_float_type_is_kept() {
         same("F16 and F32", &halves, &logits_of(&config, std::slice::from_ref(&wide))).expect("alike");
         assert!(same("rounded", &halves, &logits_of(&config, &[rounded])).is_err(), "{name}: F16 is kept");
         for target in targets_in("float types", &[Mode::Full]) {
+            let mut exec = target.lend().expect("device").exec;
             for (label, file) in [("F16", &f16s), ("F32", &wide)] {
-                let open = || target.open().expect("device").exec;
-                let model = load_files(open(), &config, std::slice::from_ref(file), &mut || usize::MAX).expect("model");
-                same(&format!("{label} on {target}"), &halves, &logits(model)).expect("on a device");
+                let model = load_files(exec, &config, std::slice::from_ref(file), &mut || usize::MAX).expect("model");
+                let found;
+                (found, exec) = logits_and_exec(model);
+                same(&format!("{label} on {target}"), &halves, &found).expect("on a device");
             }
+            target.give_back(exec);
         }
     }
 }

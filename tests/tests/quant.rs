@@ -7,7 +7,7 @@ use nemoflash::{
     Config, Engine, EngineOptions, Error, Exec, Kv, LoadOptions, Loaded, Loader, Quant, Sampling, Synthetic,
 };
 use nemoflash_tests::{
-    Mode, Random, Tensors, checkpoint, close, file, load_files, load_options, loud, targets_in, tensors,
+    Mode, Random, Target, Tensors, checkpoint, close, file, load_files, load_options, loud, targets_in, tensors,
 };
 use pollster::block_on;
 use safetensors::Dtype;
@@ -20,6 +20,11 @@ const PROMPT: [u32; 12] = [3, 200, 17, 91, 250, 8, 9, 10, 11, 100, 101, 33];
 
 /// Logits of a prompt, of the same prompt token by token, and of the prompt on the path of many rows.
 fn logits(loaded: Loaded) -> Vec<f32> {
+    logits_and_exec(loaded).0
+}
+
+/// [`logits`], and the device for the next model.
+fn logits_and_exec(loaded: Loaded) -> (Vec<f32>, Exec) {
     let options = EngineOptions { context: 96, kv: Kv::F32, ..Default::default() };
     let mut engine = block_on(Engine::new(loaded, options)).expect("engine");
     let mut out = vec![];
@@ -32,12 +37,24 @@ fn logits(loaded: Loaded) -> Vec<f32> {
     engine.begin(0, &Sampling::default()).expect("begin");
     let long: Vec<u32> = PROMPT.iter().cycle().take(72).copied().collect();
     out.extend(block_on(engine.logits(0, &long)).expect("logits"));
-    out
+    (out, engine.into_exec())
 }
 
 fn loaded(exec: Exec, config: &[u8], bytes: &[u8]) -> Vec<f32> {
+    loaded_and_exec(exec, config, bytes).0
+}
+
+/// [`loaded`], and the device for the next model.
+fn loaded_and_exec(exec: Exec, config: &[u8], bytes: &[u8]) -> (Vec<f32>, Exec) {
     let model = load_files(exec, config, &[bytes.to_vec()], &mut || usize::MAX).unwrap_or_else(|e| panic!("{e}"));
-    logits(model)
+    logits_and_exec(model)
+}
+
+/// [`loaded`] on one of the devices of the suites.
+fn loaded_on(target: &Target, config: &[u8], bytes: &[u8]) -> Vec<f32> {
+    let (found, exec) = loaded_and_exec(target.lend().expect("device").exec, config, bytes);
+    target.give_back(exec);
+    found
 }
 
 /// A checkpoint with random quantised matrices, and the same in bf16 as MLX defines it: a line is a stream of bits, element
@@ -182,7 +199,7 @@ fn float_modes_are_what_mlx_means() {
         // On a device, only groups of 16 are another form.
         let devices = if group == 16 { targets_in("float modes", &[Mode::Full]) } else { vec![] };
         for target in devices {
-            let got = loaded(target.open().expect("device").exec, &config, &quantised);
+            let got = loaded_on(&target, &config, &quantised);
             close(&format!("{mode} on {target}"), &want, &got, SAME).expect("on a device");
         }
     }
@@ -224,7 +241,7 @@ fn quantised_files_are_what_mlx_means() {
             let seen = name == "mixed" && [4, 8].contains(&bits);
             let devices = if seen { targets_in("quant", &[mode]) } else { vec![] };
             for target in devices {
-                let got = loaded(target.open().expect("device").exec, &config, &quantised);
+                let got = loaded_on(&target, &config, &quantised);
                 let ratio = close(&format!("{case} on {target}"), &want, &got, SAME).expect(&case);
                 loud(&format!("quant: {case} on {target}: ratio {ratio:.1e}"));
             }
@@ -240,7 +257,7 @@ fn formats_may_differ() {
     let want = loaded(Exec::cpu(), &unquantised(&config), &plain);
     close("mixed bits", &want, &loaded(Exec::cpu(), &config, &quantised), SAME).expect("on the CPU");
     for target in targets_in("mixed bits", &[Mode::Full]) {
-        let got = loaded(target.open().expect("device").exec, &config, &quantised);
+        let got = loaded_on(&target, &config, &quantised);
         close(&target.to_string(), &want, &got, SAME).expect("on a device");
     }
     // A gate and its up matrix are read by one kernel.
@@ -415,15 +432,17 @@ fn synthetic_models_equal_their_files() {
     assert!((0.1..10.0).contains(&scale), "well scaled: {scale}");
     let made = |exec: Exec, seed, options| {
         let model = block_on(Synthetic { seed }.model(exec, &config, options)).expect("model");
-        logits(model)
+        logits_and_exec(model)
     };
-    assert_eq!(want, made(Exec::cpu(), 3, LoadOptions::default()));
-    assert!(close("another seed", &want, &made(Exec::cpu(), 4, LoadOptions::default()), SAME).is_err());
-    let small = made(Exec::cpu(), 3, quant(4, 64));
+    assert_eq!(want, made(Exec::cpu(), 3, LoadOptions::default()).0);
+    assert!(close("another seed", &want, &made(Exec::cpu(), 4, LoadOptions::default()).0, SAME).is_err());
+    let (small, _) = made(Exec::cpu(), 3, quant(4, 64));
     for target in targets_in("synthetic", &[Mode::Floor]) {
-        let exec = || target.open().expect("device").exec;
-        close(&target.to_string(), &want, &made(exec(), 3, LoadOptions::default()), SAME).expect("bf16");
-        close(&target.to_string(), &small, &made(exec(), 3, quant(4, 64)), SAME).expect("4 bits");
+        let (found, exec) = made(target.lend().expect("device").exec, 3, LoadOptions::default());
+        close(&target.to_string(), &want, &found, SAME).expect("bf16");
+        let (found, exec) = made(exec, 3, quant(4, 64));
+        close(&target.to_string(), &small, &found, SAME).expect("4 bits");
+        target.give_back(exec);
     }
 }
 
