@@ -90,9 +90,9 @@ pub enum Command {
     /// Measure the speed of a model, with the test names of llama-bench
     ///
     /// Measures loading, compilation of the kernels, the first token, prefill (pp) and decode (tg). --pg measures prefill and
-    /// decode together, -d puts tokens in front of what is timed, and -b runs several sequences at a time. Each test first runs
-    /// --warm-up times uncounted, then -r times counted. Times are those of the host's clock, read when the device has
-    /// finished; the JSON also has the GPU's own time of each operator.
+    /// decode together, -d puts tokens in front of what is timed, and -b runs several sequences at a time. Each test first
+    /// runs --warm-up times uncounted (on a GPU for at least half a second), then -r times counted. Times are those of the
+    /// host's clock, read when the device has finished; the JSON also has the GPU's own time of each operator.
     ///
     /// Before the tests comes the golden check: the built-in model must produce the tokens of the reference on the same device.
     /// If it does not, all rows are marked. Each row also holds the tokens that the measured model gives after a fixed prompt.

@@ -208,7 +208,7 @@ export interface BenchOptions {
   batch?: number | readonly number[];
   /** Tests to leave out. `gate` is the golden check, and the tokens that the model gives after a fixed prompt (`said`). */
   skip?: readonly ('gate' | 'load' | 'compile' | 'first_token')[];
-  /** Counted runs of each test, and uncounted runs before them. Default 5 and 1. */
+  /** Counted runs of each test, and uncounted runs before them, which take at least half a second on a GPU. Default 5 and 1. */
   runs?: number;
   warmUp?: number;
   onProgress?: (progress: BenchProgress) => void;

@@ -33,7 +33,7 @@ pub struct Bench {
     /// Counted runs of each test
     #[arg(short = 'r', long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub repetitions: u32,
-    /// Uncounted runs of each test before the counted ones
+    /// Uncounted runs of each test before the counted ones; on a GPU they take at least half a second
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub warm_up: u32,
     /// Number of steps over which the GPU's time of each operator is averaged; 0 leaves these times out

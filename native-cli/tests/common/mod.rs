@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// No run of a test takes longer, unless it hangs.
-const HANGS: Duration = Duration::from_secs(120);
+const HANGS: Duration = Duration::from_secs(600);
 
 /// The binary under test. It keeps its history in a folder of the tests.
 pub fn nemoflash(arguments: &[&str]) -> Command {
