@@ -57,6 +57,8 @@ pub enum Source {
     Team,
     /// `lib/matmul.wgsl`, or `lib/matmul_coop.wgsl` where the device has cooperative matrices.
     Tiles,
+    /// `lib/attend.wgsl`, or `lib/attend_coop.wgsl` if the constants have `SLICES`.
+    Attend,
     /// The `lib/weights_*.wgsl` of the matrix's format, see [`Format`].
     Weights,
 }
@@ -80,8 +82,9 @@ impl Kernel {
     /// The whole text for a device: one `const` line for each number, then the sources.
     pub fn source(&self, consts: &[Const], caps: &Caps) -> String {
         let mut text = String::new();
-        let coopmat = caps.coopmat && self.parts.contains(&Source::Tiles);
-        if coopmat {
+        let attend = consts.iter().any(|(name, _)| *name == "SLICES") && self.parts.contains(&Source::Attend);
+        let tiles = caps.coopmat && self.parts.contains(&Source::Tiles);
+        if attend || tiles {
             text.push_str("enable f16;\nenable wgpu_cooperative_matrix;\n");
         }
         if caps.enable_subgroups {
@@ -104,8 +107,10 @@ impl Kernel {
                 Source::Lines => wgsl::LINES,
                 Source::Team if caps.subgroup.is_some() => wgsl::TEAM_SUBGROUP,
                 Source::Team => wgsl::TEAM,
-                Source::Tiles if coopmat => wgsl::MATMUL_COOP,
+                Source::Tiles if tiles => wgsl::MATMUL_COOP,
                 Source::Tiles => wgsl::MATMUL,
+                Source::Attend if attend => wgsl::ATTEND_COOP,
+                Source::Attend => wgsl::ATTEND,
                 Source::Weights => Format::text(consts),
             });
         }

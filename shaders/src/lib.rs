@@ -53,6 +53,8 @@ text! {
     OPERANDS = "lib/operands.wgsl";
     MATMUL = "lib/matmul.wgsl";
     MATMUL_COOP = "lib/matmul_coop.wgsl";
+    ATTEND = "lib/attend.wgsl";
+    ATTEND_COOP = "lib/attend_coop.wgsl";
     KV_F16 = "lib/kv_f16.wgsl";
     KV_F32 = "lib/kv_f32.wgsl";
     ROTARY = "lib/rotary.wgsl";

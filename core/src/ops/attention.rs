@@ -46,9 +46,9 @@ fn tile(caps: &Caps) -> (u32, u32) {
     if caps.software { (16, 16) } else { (64, 32) }
 }
 
-const fn parts(kv_lib: &'static str) -> [Source; 5] {
-    use Source::Text;
-    [Text(wgsl::GRID), Text(wgsl::BATCH), Text(wgsl::TILE), Text(kv_lib), Text(wgsl::ATTENTION)]
+const fn parts(kv_lib: &'static str) -> [Source; 6] {
+    use Source::{Attend, Text};
+    [Text(wgsl::GRID), Text(wgsl::BATCH), Text(wgsl::TILE), Text(kv_lib), Attend, Text(wgsl::ATTENTION)]
 }
 const fn binds(kv: Bind) -> [Bind; 4] {
     [read("batch", U32), read("qkv", F32), kv, write("y", F32)]
@@ -68,16 +68,23 @@ impl Op for Attention {
 
     fn consts(&self, caps: &Caps) -> Vec<Const> {
         let (queries, keys) = tile(caps);
-        vec![
-            ("WG", queries / 4 * (keys / 2)),
+        let mut consts = vec![
             ("QUERIES", queries),
-            ("KEYS", keys),
             ("HEAD_DIM", self.head_dim),
-            ("OUTS", (self.head_dim / 4).div_ceil(keys / 2)),
             ("TILE_HEADS", (self.heads / self.kv_heads).min(queries)),
-            ("STEPS", if caps.software { 1 } else { 8 }),
             ("KV_IS_F16", self.kv_f16.into()),
-        ]
+        ];
+        if self.coop(caps) {
+            consts.extend([("WG", 128), ("SLICES", self.head_dim / 16)]);
+        } else {
+            consts.extend([
+                ("WG", queries / 4 * (keys / 2)),
+                ("KEYS", keys),
+                ("OUTS", (self.head_dim / 4).div_ceil(keys / 2)),
+                ("STEPS", if caps.software { 1 } else { 8 }),
+            ]);
+        }
+        consts
     }
 
     fn lens(&self) -> Vec<u64> {
@@ -145,11 +152,42 @@ impl Op for Attention {
             // Every row attends only to itself.
             case(4, 2, 64, 0, true, &[(0, 30, 40)]),
             between(case(4, 2, 64, NO_WINDOW, true, &[(0, 3, 2), (2, 70, 5), (3, 1, 1), (1, 0, 3)])),
+            case(8, 2, 128, NO_WINDOW, true, &[(2, 120, 70), (0, 3, 1), (1, 60, 33)]),
+            case(6, 2, 48, 50, true, &[(2, 150, 40)]),
+            case(80, 1, 16, NO_WINDOW, true, &[(2, 90, 3), (1, 0, 2)]),
         ]
+    }
+
+    fn input(&self, bind: usize, uniform: &mut dyn FnMut() -> f32) -> Option<Vec<u32>> {
+        // In the last slot, scores grow with the position of the key, so that a running maximum must follow.
+        let line = (2 * self.kv_heads * self.head_dim) as usize;
+        let mut value = |i: usize| {
+            let position = i / line % self.positions as usize;
+            let last = i / line / self.positions as usize + 1 == self.slots as usize;
+            let key = i % line < line / 2;
+            uniform() - 0.5 + if last && key { 4.0 * position as f32 / self.positions as f32 } else { 0.0 }
+        };
+        let len = self.lens()[bind] as usize;
+        match bind {
+            1 => Some((0..len).map(|_| (uniform() - 0.25).to_bits()).collect()),
+            2 if self.kv_f16 => {
+                let halves: Vec<f16> = (0..len).map(|i| f16::from_f32(value(i))).collect();
+                Some(bytemuck::pod_collect_to_vec(&halves))
+            }
+            2 => Some((0..len).map(|i| value(i).to_bits()).collect()),
+            _ => None,
+        }
     }
 }
 
 impl Attention {
+    /// Whether cooperative matrices compute it. They multiply f16, so f32 keys and values would be rounded. Heads of 256
+    /// would need more registers than a thread has.
+    fn coop(&self, caps: &Caps) -> bool {
+        let suits = caps.coopmat && !caps.software && caps.subgroup == Some(32) && caps.workgroup_bytes >= 32 << 10;
+        suits && self.kv_f16 && self.head_dim.is_multiple_of(16) && self.head_dim <= 128
+    }
+
     fn kv(&self) -> Kv {
         kv_bind(self.kv_f16, [self.first_slot, self.slots], self.positions, self.kv_heads, self.head_dim)
     }
