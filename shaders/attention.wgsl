@@ -1,8 +1,8 @@
 // Grouped-query causal attention for many rows, over keys and values that rope_kv wrote (spec 3.3 steps 3 to 5), with a
 // running softmax. A workgroup computes one tile of rows for one KV head and one tile of that head's query heads. These
 // are QUERIES queries: query q has row `q / TILE_HEADS` and head `q % TILE_HEADS` of the tile. `attend` is that of
-// lib/attend.wgsl, or of lib/attend_coop.wgsl where the device has cooperative matrices. Needs const HEAD_DIM, QUERIES,
-// TILE_HEADS, WG, and those of `attend`.
+// lib/attend.wgsl, or of lib/attend_coop.wgsl if `Attention::coop` (core/src/ops/attention.rs) says so. Needs const
+// HEAD_DIM, QUERIES, TILE_HEADS, WG, and those of `attend`.
 struct Numbers {
     heads: u32,
     kv_heads: u32,

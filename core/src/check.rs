@@ -12,7 +12,6 @@ pub use tolerance::tolerance;
 use crate::Result;
 use crate::batch::Size;
 use crate::buf::Buf;
-use crate::caps::Caps;
 use crate::exec::Exec;
 use crate::kernel::{Access, Kernel};
 use crate::ops::Case;
@@ -103,8 +102,9 @@ impl Check {
         bufs.iter().for_each(|buf| exec.free(*buf));
         let got = got?;
         let mut outcome = Outcome::default();
+        let coop = self.kernel.coop(&self.plan.steps[0].op.consts(exec.caps()), exec.caps());
         for (i, got) in got.iter().enumerate().filter(|(i, _)| self.written(*i)) {
-            let tolerance = tolerance(self.kernel.name, self.kernel.binds[i].elem, exec.caps());
+            let tolerance = tolerance(self.kernel.name, self.kernel.binds[i].elem, coop);
             outcome.add(match self.compare(i, &self.want[i], got, tolerance) {
                 Ok(ratio) => Outcome { ratio, tolerance, faults: vec![] },
                 Err(fault) => Outcome { ratio: 0.0, tolerance, faults: vec![fault] },
@@ -122,8 +122,8 @@ impl Check {
             let mut wrong = want.clone();
             disturb(bind.elem, self.lens[i], &mut wrong);
             // Every tolerance that a device may have.
-            for caps in [Caps::FLOOR, Caps { coopmat: true, ..Caps::FLOOR }] {
-                let tolerance = tolerance(self.kernel.name, bind.elem, &caps);
+            for coop in [false, true] {
+                let tolerance = tolerance(self.kernel.name, bind.elem, coop);
                 faults.extend(self.compare(i, want, want, tolerance).err());
                 if self.compare(i, want, &wrong, tolerance).is_ok() {
                     faults.push(format!("{} {}: a wrong value passes {tolerance:.0e}", self.name, bind.name));

@@ -79,12 +79,21 @@ pub struct Kernel {
 pub type Const = (&'static str, u32);
 
 impl Kernel {
+    /// Whether the text for a device multiplies with cooperative matrices, which rounds to f16.
+    pub fn coop(&self, consts: &[Const], caps: &Caps) -> bool {
+        let slices = consts.iter().any(|(name, _)| *name == "SLICES");
+        self.parts.iter().any(|part| match part {
+            Source::Tiles => caps.coopmat,
+            Source::Attend => slices,
+            _ => false,
+        })
+    }
+
     /// The whole text for a device: one `const` line for each number, then the sources.
     pub fn source(&self, consts: &[Const], caps: &Caps) -> String {
         let mut text = String::new();
-        let attend = consts.iter().any(|(name, _)| *name == "SLICES") && self.parts.contains(&Source::Attend);
-        let tiles = caps.coopmat && self.parts.contains(&Source::Tiles);
-        if attend || tiles {
+        let coop = self.coop(consts, caps);
+        if coop {
             text.push_str("enable f16;\nenable wgpu_cooperative_matrix;\n");
         }
         if caps.enable_subgroups {
@@ -107,9 +116,9 @@ impl Kernel {
                 Source::Lines => wgsl::LINES,
                 Source::Team if caps.subgroup.is_some() => wgsl::TEAM_SUBGROUP,
                 Source::Team => wgsl::TEAM,
-                Source::Tiles if tiles => wgsl::MATMUL_COOP,
+                Source::Tiles if coop => wgsl::MATMUL_COOP,
                 Source::Tiles => wgsl::MATMUL,
-                Source::Attend if attend => wgsl::ATTEND_COOP,
+                Source::Attend if coop => wgsl::ATTEND_COOP,
                 Source::Attend => wgsl::ATTEND,
                 Source::Weights => Format::text(consts),
             });

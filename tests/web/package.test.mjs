@@ -10,7 +10,7 @@ const { fresh } = here;
 // On SwiftShader nearly all the time goes into compiling pipelines: 9 s for an engine, a quarter of one for each example of
 // an operator; a step takes a third. So one engine serves all tests of a mode, and of each operator four examples run, as in
 // the self-check. The native suites run all of them, on SwiftShader too, and `ALL_EXAMPLES=1` does here. With subgroups, in
-// a worker, the operators run once, in the self-check of `page.test.mjs`.
+// a worker, the same four run in the self-check of `page.test.mjs`.
 const EXAMPLES = process.env.ALL_EXAMPLES ? 0 : 4;
 
 /** In the page: an engine for the tests that follow, every device that is asked for counted. */
@@ -49,6 +49,7 @@ test('the GPU', { timeout: 900_000 }, (t) =>
       assert.equal(info.caps.subgroup, 4);
       assert.match(info.device, /swiftshader/i);
     });
+    if (EXAMPLES === 0) await t.test('every operator against its twin', () => operators(page));
     await t.test('stop', async () => {
       const got = await page.evaluate(async () => {
         const stop = new AbortController();

@@ -1,19 +1,18 @@
 //! The table of tolerances: how far the results of a kernel may be from those of its CPU twin.
 
 use crate::buf::Elem;
-use crate::caps::Caps;
 
 /// The largest allowed RMS ratio between the results of a kernel and of its CPU twin. Twins add in f64, and kernels in
 /// f32. The ratios in the comments were measured on lavapipe (subgroups of 8) and SwiftShader (subgroups of 4), with
-/// and without subgroups.
-pub fn tolerance(kernel: &str, elem: Elem, caps: &Caps) -> f64 {
+/// and without subgroups. `coop` says whether the kernel multiplies with cooperative matrices (`Kernel::coop`).
+pub fn tolerance(kernel: &str, elem: Elem, coop: bool) -> f64 {
     match (elem, kernel) {
         // Both factors are rounded to f16, each by at most 2⁻¹¹ of itself. So a sum of products is off by at most 2⁻¹⁰
         // of the sum of their absolute values, and by less on average: 4.1e-4 in an emulation of all examples
         // (`ops/tiles.rs`).
-        (Elem::F32, "matmul" | "matmul_add" | "matmul_logits") if caps.coopmat => 6e-4,
+        (Elem::F32, "matmul" | "matmul_add" | "matmul_logits") if coop => 6e-4,
         // Queries and weights of the softmax are rounded to f16: 3.6e-4 (NVIDIA H200).
-        (Elem::F32, "attention") if caps.coopmat => 6e-4,
+        (Elem::F32, "attention") if coop => 6e-4,
         // The product of two sums of up to 2048 terms, or the square of one: 2.2e-6.
         (Elem::F32, "matvec_gate" | "matvec_relu2") => 1e-5,
         // All other kernels: at most 2.6e-6 (matvec_norm_add), then 1.3e-6 (attention).
