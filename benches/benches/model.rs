@@ -5,10 +5,10 @@
 
 mod common;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use clap::Parser;
-use common::{deny, seconds, weights};
-use nemoflash::{ARCHS, Engine, EngineOptions, Exec, Gpu, GpuOptions, Scan, Synthetic};
+use common::{deny, scan, seconds, weights};
+use nemoflash::{ARCHS, Engine, EngineOptions, Exec, Gpu, GpuOptions, Synthetic};
 use nemoflash_bench::report::{Kind, Operator, Test, Time};
 use nemoflash_bench::{Settings, operators, time};
 use pollster::block_on;
@@ -86,11 +86,7 @@ async fn measure(options: &Options) -> anyhow::Result<Value> {
     let most = options.depth.iter().max().copied().unwrap_or(0).max(*options.prompt.iter().max().unwrap_or(&0));
     let context = most + options.tokens + 1;
     let slots = options.batch.iter().max().copied().unwrap_or(1);
-    let scan = match options.scan.as_str() {
-        "serial" => Scan::Serial,
-        "chunked" => Scan::Chunked,
-        other => bail!("--scan: `{other}` is not one of serial, chunked"),
-    };
+    let scan = scan(&options.scan)?;
     let mut engine = Engine::new(loaded, EngineOptions { context, slots, scan, ..Default::default() }).await?;
     let Options { runs, profile, .. } = *options;
     let settings = Settings { runs, warm_up: 1, profile, steady: None, bandwidth: None, clock: seconds };

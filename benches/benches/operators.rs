@@ -8,7 +8,7 @@ mod common;
 
 use anyhow::Context as _;
 use clap::Parser;
-use common::{deny, seconds, weights};
+use common::{deny, scan, seconds, weights};
 use nemoflash::ops::examples;
 use nemoflash::{ARCHS, Caps, Error, Exec, Gpu, GpuOptions};
 use nemoflash_bench::kernels::{Effort, Timing, Work, time, work};
@@ -50,6 +50,9 @@ struct Options {
     /// Tokens in front of those
     #[arg(long, default_value_t = 0)]
     depth: u32,
+    /// serial or chunked scans in prefill steps of the shape
+    #[arg(long, default_value = "serial")]
+    scan: String,
     /// TFLOP/s of the device by its data sheet
     #[arg(long)]
     tflops: Option<f64>,
@@ -142,14 +145,14 @@ fn main() -> anyhow::Result<()> {
 fn list(options: &Options, caps: &Caps) -> anyhow::Result<Vec<Work>> {
     let Some(arch) = &options.arch else {
         let example = |case: nemoflash::ops::Case| Work { ops: vec![case.op], batch: case.batch, dispatches: 1 };
-        return Ok(examples().into_iter().map(example).collect());
+        return Ok(examples().into_iter().filter(|case| case.runs_on(caps)).map(example).collect());
     };
     let (_, config) = ARCHS.iter().find(|(name, _)| name == arch).context("no such --arch")?;
-    let load = weights(&options.weights)?;
+    let (load, scan) = (weights(&options.weights)?, scan(&options.scan)?);
     let steps = options.rows.iter().map(|&rows| (rows, false));
     let mut all = vec![];
     for (tokens, prompt) in steps.chain(options.prompt.iter().map(|&tokens| (tokens, true))) {
-        all.extend(pollster::block_on(work(config.as_bytes(), load, caps, [tokens, options.depth], prompt))?);
+        all.extend(pollster::block_on(work(config.as_bytes(), load, caps, [tokens, options.depth], prompt, scan))?);
     }
     Ok(all)
 }

@@ -6,12 +6,16 @@
 
 use bytemuck::{Pod, Zeroable};
 
-/// The most rows of a step, and the most segments.
-pub const MAX_ROWS: usize = 512;
+/// The most rows of a step.
+pub const MAX_ROWS: usize = 2048;
+/// The most segments of a step, and so the most slots of an engine.
+pub const MAX_SEGMENTS: usize = 512;
 /// Value of [`Row::token`] for the token that was picked last for this slot. Only the device knows that token.
 pub const PICKED: u32 = u32::MAX;
+/// Word of the device buffer where the rows begin.
+pub const ROWS_AT: usize = 4 + 4 * MAX_SEGMENTS;
 /// Words of the device buffer: header, segments, rows.
-pub const BATCH_WORDS: u64 = 4 + 8 * MAX_ROWS as u64;
+pub const BATCH_WORDS: u64 = ROWS_AT as u64 + 4 * MAX_ROWS as u64;
 
 /// One position of one sequence.
 #[repr(C)]
@@ -88,8 +92,7 @@ impl Batch {
         let segments: &[u32] = bytemuck::cast_slice(&self.segments);
         words[4..4 + segments.len()].copy_from_slice(segments);
         let rows: &[u32] = bytemuck::cast_slice(&self.rows);
-        let at = 4 + 4 * MAX_ROWS;
-        words[at..at + rows.len()].copy_from_slice(rows);
+        words[ROWS_AT..ROWS_AT + rows.len()].copy_from_slice(rows);
         words
     }
 
@@ -98,7 +101,7 @@ impl Batch {
         let (rows, segments) = (words[0] as usize, words[1] as usize);
         Batch {
             segments: bytemuck::cast_slice(&words[4..4 + 4 * segments]).to_vec(),
-            rows: bytemuck::cast_slice(&words[4 + 4 * MAX_ROWS..4 + 4 * (MAX_ROWS + rows)]).to_vec(),
+            rows: bytemuck::cast_slice(&words[ROWS_AT..ROWS_AT + 4 * rows]).to_vec(),
         }
     }
 }

@@ -105,6 +105,11 @@ impl Caps {
         }
     }
 
+    /// Whether kernels with cooperative matrices can run that need so many bytes of workgroup memory and subgroups of 32.
+    pub fn coop(&self, workgroup_bytes: u32) -> bool {
+        self.coopmat && !self.software && self.subgroup == Some(32) && self.workgroup_bytes >= workgroup_bytes
+    }
+
     /// A grid of `n` workgroups. It is folded into two dimensions if one dimension cannot hold them. Kernels compute
     /// the index of their workgroup with `group_index` of `shaders/lib/grid.wgsl`.
     pub fn grid(&self, n: u64) -> [u32; 3] {

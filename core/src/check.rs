@@ -13,7 +13,7 @@ use crate::Result;
 use crate::batch::Size;
 use crate::buf::Buf;
 use crate::exec::Exec;
-use crate::kernel::{Access, Kernel};
+use crate::kernel::{Access, Kernel, coop};
 use crate::ops::Case;
 use crate::plan::Plan;
 use compare::disturb;
@@ -102,7 +102,7 @@ impl Check {
         bufs.iter().for_each(|buf| exec.free(*buf));
         let got = got?;
         let mut outcome = Outcome::default();
-        let coop = self.kernel.coop(&self.plan.steps[0].op.consts(exec.caps()), exec.caps());
+        let coop = coop(&self.plan.steps[0].op.consts(exec.caps()));
         for (i, got) in got.iter().enumerate().filter(|(i, _)| self.written(*i)) {
             let tolerance = tolerance(self.kernel.name, self.kernel.binds[i].elem, coop);
             outcome.add(match self.compare(i, &self.want[i], got, tolerance) {

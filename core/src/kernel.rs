@@ -55,10 +55,8 @@ pub enum Source {
     Lines,
     /// `lib/team.wgsl`, or its subgroup twin where the device has subgroups.
     Team,
-    /// `lib/matmul.wgsl`, or `lib/matmul_coop.wgsl` where the device has cooperative matrices.
-    Tiles,
-    /// `lib/attend.wgsl`, or `lib/attend_coop.wgsl` if the constants have `SLICES`.
-    Attend,
+    /// The first text, or the second one if the constants have [`COOP`]: the same with cooperative matrices.
+    Coop(&'static str, &'static str),
     /// The `lib/weights_*.wgsl` of the matrix's format, see [`Format`].
     Weights,
 }
@@ -78,21 +76,19 @@ pub struct Kernel {
 /// A number that a kernel's text needs as a constant, such as workgroup and tile sizes or lengths of register arrays.
 pub type Const = (&'static str, u32);
 
-impl Kernel {
-    /// Whether the text for a device multiplies with cooperative matrices, which rounds to f16.
-    pub fn coop(&self, consts: &[Const], caps: &Caps) -> bool {
-        let slices = consts.iter().any(|(name, _)| *name == "SLICES");
-        self.parts.iter().any(|part| match part {
-            Source::Tiles => caps.coopmat,
-            Source::Attend => slices,
-            _ => false,
-        })
-    }
+/// The constant of kernels that multiply with cooperative matrices.
+pub const COOP: Const = ("COOP", 1);
 
+/// Whether a kernel with these constants multiplies with cooperative matrices, which rounds to f16.
+pub fn coop(consts: &[Const]) -> bool {
+    consts.contains(&COOP)
+}
+
+impl Kernel {
     /// The whole text for a device: one `const` line for each number, then the sources.
     pub fn source(&self, consts: &[Const], caps: &Caps) -> String {
         let mut text = String::new();
-        let coop = self.coop(consts, caps);
+        let coop = coop(consts);
         if coop {
             text.push_str("enable f16;\nenable wgpu_cooperative_matrix;\n");
         }
@@ -116,10 +112,8 @@ impl Kernel {
                 Source::Lines => wgsl::LINES,
                 Source::Team if caps.subgroup.is_some() => wgsl::TEAM_SUBGROUP,
                 Source::Team => wgsl::TEAM,
-                Source::Tiles if coop => wgsl::MATMUL_COOP,
-                Source::Tiles => wgsl::MATMUL,
-                Source::Attend if coop => wgsl::ATTEND_COOP,
-                Source::Attend => wgsl::ATTEND,
+                Source::Coop(_, text) if coop => text,
+                Source::Coop(text, _) => text,
                 Source::Weights => Format::text(consts),
             });
         }

@@ -71,6 +71,11 @@ pub trait Op: Numbers + std::fmt::Debug + Send + Sync + 'static {
     /// Constants of the kernel's text, workgroup size first.
     fn consts(&self, caps: &Caps) -> Vec<Const>;
 
+    /// Whether only devices with cooperative matrices can compute it. Steps of other devices do not have it.
+    fn coop_only(&self) -> bool {
+        false
+    }
+
     /// The least number of elements that each binding must have.
     fn lens(&self) -> Vec<u64>;
 
@@ -107,6 +112,8 @@ pub trait AnyOp: std::fmt::Debug + Send + Sync {
     fn kernel(&self) -> Kernel;
     /// See [`Op::consts`].
     fn consts(&self, caps: &Caps) -> Vec<Const>;
+    /// See [`Op::coop_only`].
+    fn coop_only(&self) -> bool;
     /// See [`Op::lens`].
     fn lens(&self) -> Vec<u64>;
     /// See [`Op::grid`].
@@ -131,6 +138,9 @@ impl<O: Op> AnyOp for O {
     }
     fn consts(&self, caps: &Caps) -> Vec<Const> {
         Op::consts(self, caps)
+    }
+    fn coop_only(&self) -> bool {
+        Op::coop_only(self)
     }
     fn lens(&self) -> Vec<u64> {
         Op::lens(self)

@@ -28,6 +28,8 @@ pub struct Scratch {
     pub u: Buf,
     /// Scores within chunks, for the chunked scans.
     pub scores: Buf,
+    /// Mamba2's B and C as f16, [rows + 64, B | C, d_state rounded up to 64].
+    pub bc: Buf,
     /// Number of splits of the keys for a step of a single row.
     most_splits: u32,
     /// Number of slots whose keys and values are in one buffer.
@@ -55,7 +57,7 @@ impl Scratch {
             y: a.y.max(b.y),
             heads: if a.heads.0 * a.heads.1 > b.heads.0 * b.heads.1 { a.heads } else { b.heads },
             delta: if a.delta.0 > b.delta.0 { a.delta } else { b.delta },
-            ssd: a.ssd || b.ssd,
+            ssd: a.ssd.max(b.ssd),
         });
         let most_splits = most_splits(positions);
         // Rows beyond those of one bank do not reduce the number of splits per row, so all splits together may be more
@@ -63,7 +65,9 @@ impl Scratch {
         let split = (rows * most_splits).min(ROW_SPLITS).max(steps * splits(steps.min(bank), most_splits)) * w.heads.0;
         let delta = u64::from(w.delta.0 * w.delta.1);
         let chunk = ops::SsdScores { rows, d_inner: 4, d_state: 4, slots };
-        let ssd = if w.ssd { chunk.lens()[2] } else { 0 };
+        let ssd = if w.ssd > 0 { chunk.lens()[2] } else { 0 };
+        let halves = ops::SsdLocal { rows, d_inner: 4, d_state: w.ssd, slots };
+        let bc = if w.ssd > 0 && exec.caps().coop(ops::COOP_BYTES) { halves.lens()[3] } else { 0 };
         let scores = ssd.max(u64::from(rows * w.delta.0 * ops::DeltaWy::CHUNK));
         let rows = u64::from(rows);
         Ok(Scratch {
@@ -76,6 +80,7 @@ impl Scratch {
             w: exec.alloc("w", rows * delta, Elem::F32).await?,
             u: exec.alloc("u", rows * delta, Elem::F32).await?,
             scores: exec.alloc("scores", scores, Elem::F32).await?,
+            bc: exec.alloc("bc", bc, Elem::F16).await?,
             most_splits,
             bank,
             parts: exec.alloc("parts", u64::from(split) * u64::from(w.heads.1), Elem::F32).await?,
@@ -90,7 +95,7 @@ impl Scratch {
 
     /// Bytes on the device.
     pub fn bytes(&self) -> u64 {
-        let all = [self.x, self.h, self.p, self.c, self.y, self.beta, self.w, self.u, self.scores, self.parts];
+        let all = [self.x, self.h, self.p, self.c, self.y, self.beta, self.w, self.u, self.scores, self.bc, self.parts];
         all.iter().map(Buf::bytes).sum::<u64>() + self.weights.bytes()
     }
 }

@@ -39,7 +39,9 @@ pub async fn run(common: &Common) -> Result<Exit> {
             if terminal::watched() && !common.json {
                 terminal::note("checking every operator ...");
             }
-            (report.operators, lost) = operators::check(&mut exec, ops::seeded(), OPERATORS, &again).await;
+            let mut cases = ops::seeded();
+            cases.retain(|(_, case)| case.runs_on(gpu.caps()));
+            (report.operators, lost) = operators::check(&mut exec, cases, OPERATORS, &again).await;
         }
         Exec::Cpu(_) | Exec::Dry(_) => {
             report.checks.push(Item::not_run("operators", "no GPU is used, so there are no kernels to check"))

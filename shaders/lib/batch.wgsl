@@ -1,5 +1,6 @@
 // Rows and segments of one step, in the layout of core/src/batch.rs.
-const MAX_ROWS: u32 = 512u;
+const MAX_ROWS: u32 = 2048u;
+const MAX_SEGMENTS: u32 = 512u;
 const PICKED: u32 = 0xffffffffu;
 
 struct Row {
@@ -21,7 +22,7 @@ struct Batch {
     segments: u32,
     unused0: u32,
     unused1: u32,
-    segment: array<Segment, MAX_ROWS>,
+    segment: array<Segment, MAX_SEGMENTS>,
     row: array<Row, MAX_ROWS>,
 }
 

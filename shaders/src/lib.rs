@@ -35,6 +35,8 @@ text! {
     CONV_TAIL = "conv_tail.wgsl";
     SSD_CHUNK = "ssd_chunk.wgsl";
     SSD_SCORES = "ssd_scores.wgsl";
+    SSD_LOCAL = "ssd_local.wgsl";
+    SSD_CARRY = "ssd_carry.wgsl";
     SSD_SERIAL = "ssd_serial.wgsl";
     SSD_STEP = "ssd_step.wgsl";
     GATED_NORM = "gated_norm.wgsl";
@@ -77,5 +79,9 @@ text! {
     DELTA_GATES = "delta_gates.wgsl";
     DELTA_SERIAL = "delta_serial.wgsl";
     DELTA_STEP = "delta_step.wgsl";
+    WY = "lib/wy.wgsl";
+    WY_COOP = "lib/wy_coop.wgsl";
+    DELTA_CHUNKS = "lib/delta_chunks.wgsl";
+    DELTA_CHUNKS_COOP = "lib/delta_chunks_coop.wgsl";
     DELTA_WY = "delta_wy.wgsl";
 }

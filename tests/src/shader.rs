@@ -40,7 +40,7 @@ pub fn kinds() -> [(&'static str, Caps); 7] {
 pub fn shaders() -> Vec<Shader> {
     let mut all = BTreeMap::new();
     for case in examples() {
-        for (device, caps) in kinds() {
+        for (device, caps) in kinds().into_iter().filter(|(_, caps)| case.runs_on(caps)) {
             let (kernel, op) = (case.op.kernel(), &case.op);
             let text = kernel.source(&op.consts(&caps), &caps);
             all.entry((kernel.name, text.clone())).or_insert_with(|| Shader {

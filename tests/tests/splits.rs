@@ -163,7 +163,7 @@ fn options_out_of_range() {
         ("context", EngineOptions { context: 0, ..base }),
         ("context", EngineOptions { context: u32::MAX, ..base }),
         ("prefill_rows", EngineOptions { prefill_rows: Some(0), ..base }),
-        ("prefill_rows", EngineOptions { prefill_rows: Some(513), ..base }),
+        ("prefill_rows", EngineOptions { prefill_rows: Some(2049), ..base }),
     ] {
         let loaded = load(Exec::cpu(), "mixed").expect("model");
         match block_on(Engine::new(loaded, options)) {

@@ -24,7 +24,9 @@ impl SelfCheck {
     pub fn new(device: Device, most: usize) -> SelfCheck {
         let mut operators: VecDeque<(&'static str, Vec<(u64, Case)>)> = VecDeque::new();
         // The seed gives each example the inputs that it has in the test suite.
-        for (seed, case) in by_size(seeded()) {
+        let mut cases = by_size(seeded());
+        cases.retain(|(_, case)| case.runs_on(device.caps()));
+        for (seed, case) in cases {
             let name = case.op.kernel().name;
             match operators.iter_mut().find(|(other, _)| *other == name) {
                 Some((_, cases)) if bytes(&case) > LARGE || (most > 0 && cases.len() >= most) => {}

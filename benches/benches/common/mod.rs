@@ -1,6 +1,6 @@
 //! What both benches read from their options, and their clock.
 
-use nemoflash::{Deny, LoadOptions, Quant};
+use nemoflash::{Deny, LoadOptions, Quant, Scan};
 use std::sync::LazyLock;
 use std::time::Instant;
 
@@ -22,6 +22,18 @@ pub fn weights(name: &str) -> anyhow::Result<LoadOptions> {
         other => anyhow::bail!("--weights: `{other}` is not one of bf16, q8, q4"),
     };
     Ok(LoadOptions { quantise: bits.map(|bits| Quant::new(bits, 64)), ..Default::default() })
+}
+
+/// The scan of that name.
+///
+/// # Errors
+/// Any other name.
+pub fn scan(name: &str) -> anyhow::Result<Scan> {
+    match name {
+        "serial" => Ok(Scan::Serial),
+        "chunked" => Ok(Scan::Chunked),
+        other => anyhow::bail!("--scan: `{other}` is not one of serial, chunked"),
+    }
 }
 
 /// The features that are named.

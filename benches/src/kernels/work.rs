@@ -3,7 +3,7 @@
 use nemoflash::batch::Batch;
 use nemoflash::op::AnyOp;
 use nemoflash::plan::Plan;
-use nemoflash::{Caps, Elem, Engine, EngineOptions, LoadOptions, Loaded, Result};
+use nemoflash::{Caps, Elem, Engine, EngineOptions, LoadOptions, Loaded, Result, Scan};
 
 /// The least bytes of weights that an operator is timed with, so that caches cannot hold them.
 const BYTES: u64 = 256 << 20;
@@ -22,7 +22,7 @@ pub struct Work {
 }
 
 /// The operators of one step of a model, the first one of the plan first. The step is a prompt of `tokens` tokens, or,
-/// without `prompt`, the next token of `tokens` sequences that have `depth` tokens each.
+/// without `prompt`, the next token of `tokens` sequences that have `depth` tokens each. `scan` is how prompts are scanned.
 ///
 /// # Errors
 /// As [`Loaded::dry_run`], [`Engine::new`].
@@ -32,11 +32,12 @@ pub async fn work(
     caps: &Caps,
     [tokens, depth]: [u32; 2],
     prompt: bool,
+    scan: Scan,
 ) -> Result<Vec<Work>> {
     // At least the default context, because the splits of the keys depend on it.
     let context = (depth + tokens).max(EngineOptions::default().context);
     let slots = if prompt { 1 } else { tokens };
-    let options = EngineOptions { slots, context, ..Default::default() };
+    let options = EngineOptions { slots, context, scan, ..Default::default() };
     let engine = Engine::new(Loaded::dry_run(caps, config, &[], load).await?, options).await?;
     let position = engine.config().meta_tokens + depth;
     let mut batch = Batch::default();

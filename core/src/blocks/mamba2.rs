@@ -101,6 +101,11 @@ impl Mamba2 {
         let tail = ops::ConvTail { rows, channels, in_stride, in_offset: d_inner, slots, slot_len };
         plan.add(tail, &[run.batch, s.p, state]);
         match run.scan {
+            Scan::Chunked if run.coop && d_state <= ops::SsdCarry::MAX_STATE => {
+                plan.add(ops::SsdLocal { rows, d_inner, d_state, slots }, &[run.batch, s.c, s.scores, s.bc]);
+                let op = ops::SsdCarry { rows, heads, head_dim, d_state, in_stride, slots, slot_len, state_at };
+                plan.add(op, &[run.batch, s.c, s.p, self.params, s.scores, s.bc, state, s.y]);
+            }
             Scan::Chunked if d_state <= ops::SsdChunk::MAX_STATE => {
                 plan.add(ops::SsdScores { rows, d_inner, d_state, slots }, &[run.batch, s.c, s.scores]);
                 let op = ops::SsdChunk { rows, heads, head_dim, d_state, in_stride, slots, slot_len, state_at };
@@ -137,7 +142,7 @@ impl Mamba2 {
     }
 
     pub(super) fn widths(&self) -> Widths {
-        Widths { p: self.in_proj.outs, c: self.channels(), y: self.dims.d_inner, ssd: true, ..Default::default() }
+        Widths { p: self.in_proj.outs, c: self.channels(), y: self.dims.d_inner, ssd: self.dims.d_state, ..Default::default() }
     }
 
     /// Bytes of weights on the device.

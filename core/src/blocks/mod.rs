@@ -39,6 +39,8 @@ pub struct Run<'a> {
     pub few: bool,
     /// Whether every segment has one row, so that the fused step kernels can be used.
     pub steps: bool,
+    /// Whether the device has cooperative matrices, and room for their operands.
+    pub coop: bool,
     /// The scan for segments of several rows.
     pub scan: Scan,
     /// Whether keys and values are stored as f16.
@@ -126,8 +128,8 @@ pub struct Widths {
     pub heads: (u32, u32),
     /// Number and width of DeltaNet heads.
     pub delta: (u32, u32),
-    /// Whether the block has a Mamba2 scan.
-    pub ssd: bool,
+    /// The d_state of a Mamba2 scan.
+    pub ssd: u32,
 }
 
 /// The weights of one block.

@@ -14,7 +14,7 @@ pub use sequences::Snapshot;
 pub use transcript::Transcript;
 
 use crate::arena::{Arena, Saved};
-use crate::batch::{BATCH_WORDS, Batch, MAX_ROWS, Size};
+use crate::batch::{BATCH_WORDS, Batch, MAX_ROWS, MAX_SEGMENTS, Size};
 use crate::blocks::{Block, Run, Scan};
 use crate::buf::{Buf, Elem};
 use crate::caps::Caps;
@@ -34,12 +34,14 @@ use sequences::Slot;
 use std::collections::HashMap;
 
 /// Numbers of rows for which plans of prompts are recorded. A step uses the smallest plan that holds its rows.
-const PROMPT_BUCKETS: [u32; 4] = [1, ops::MATVEC_ROWS, 64, MAX_ROWS as u32];
+const PROMPT_BUCKETS: [u32; 8] = [1, ops::MATVEC_ROWS, 64, 128, 256, 512, 1024, MAX_ROWS as u32];
 /// Numbers of rows for which plans are recorded where each row is the next token of another sequence, and for the
 /// head and the choice of tokens. A kernel is compiled when a step needs a size for the first time.
-const STEP_BUCKETS: [u32; 8] = [1, ops::MATVEC_ROWS, 16, 32, 64, 128, 256, MAX_ROWS as u32];
+const STEP_BUCKETS: [u32; 8] = [1, ops::MATVEC_ROWS, 16, 32, 64, 128, 256, MAX_SEGMENTS as u32];
 /// Numbers of rows at which prompts use different kernels.
 const PROMPTS: [u32; 2] = [64, ops::MATVEC_ROWS];
+/// Rows that a step can have at least, unless the caller asks for fewer.
+const FEWEST_ROWS: u32 = 512;
 /// Number of decode steps that are submitted before the first of them is read.
 const AHEAD: usize = 4;
 /// Number of rows whose logits are computed at a time by [`Engine::logits`].
@@ -67,8 +69,8 @@ pub struct EngineOptions {
     pub kv: Kv,
     /// How recurrent scans process a prompt.
     pub scan: Scan,
-    /// Rows of one prefill step, at most 512. `None` lets the engine choose what is fastest on the device.
-    /// [`Engine::step`] takes up to 512 rows in that case.
+    /// Rows of one prefill step, at most 2,048. `None` lets the engine choose what is fastest on the device.
+    /// [`Engine::step`] takes at least 512 rows in that case.
     pub prefill_rows: Option<u32>,
     /// A clock that the caller lends. With it, prompts are cut into steps that take less than a tenth of a second, or
     /// less than a quarter for eight rows, where the device can do that. Steps may take up to half a second where
@@ -144,11 +146,17 @@ fn bucket(rows: u32, steps: bool) -> u32 {
     buckets.iter().copied().find(|&bucket| bucket >= rows).unwrap_or(MAX_ROWS as u32)
 }
 
-/// The most rows of a prefill step: as many as a step can hold. On a GPU in software, tiles are not faster than the
-/// kernels for few rows, so a step has as many rows as those kernels can take (fables on llvmpipe: 475 tokens/s with 8
-/// rows, 412 with 64, 212 with 16; on SwiftShader 115, 76, 45).
-fn best_rows(caps: &Caps) -> u32 {
-    if caps.software { ops::MATVEC_ROWS } else { MAX_ROWS as u32 }
+/// The most rows of a prefill step, for scratch buffers of `width` f32 a row. With cooperative matrices, only thousands
+/// of rows keep a large device busy (benches/NOTES.md). On a GPU in software, tiles are not faster than the kernels for
+/// few rows, so a step has as many rows as those kernels can take (fables on llvmpipe: 475 tokens/s with 8 rows, 412
+/// with 64, 212 with 16; on SwiftShader 115, 76, 45).
+fn best_rows(caps: &Caps, width: u32) -> u32 {
+    let fits = |rows: &u32| 4 * u64::from(*rows) * u64::from(width) <= caps.max_binding;
+    match caps.software {
+        true => ops::MATVEC_ROWS,
+        false if caps.coopmat => [MAX_ROWS as u32, 1024].into_iter().find(fits).unwrap_or(FEWEST_ROWS),
+        false => FEWEST_ROWS,
+    }
 }
 
 impl Engine {
@@ -162,13 +170,18 @@ impl Engine {
         let EngineOptions { slots, context, kv, .. } = options;
         let (prefill_rows, step_rows) = match options.prefill_rows {
             Some(rows) => (rows, rows),
-            None => (best_rows(exec.caps()), MAX_ROWS as u32),
+            None => {
+                let widths = model.layers.iter().map(|(_, block)| block.widths());
+                let width = widths.map(|w| w.p.max(w.c).max(w.y)).max().unwrap_or(1);
+                let rows = best_rows(exec.caps(), width);
+                (rows, rows.max(FEWEST_ROWS))
+            }
         };
         let range = |name, value: u32, most: u32| match value {
             1.. if value <= most => Ok(()),
             _ => Err(Error::Parameter { name, why: format!("{value} is not from 1 to {most}") }),
         };
-        range("slots", slots, MAX_ROWS as u32)?;
+        range("slots", slots, MAX_SEGMENTS as u32)?;
         range("context", context, 1 << 24)?;
         range("prefill_rows", prefill_rows, MAX_ROWS as u32)?;
         let config = &model.config;
@@ -312,6 +325,7 @@ impl Engine {
             rows,
             few: rows <= ops::few_rows(self.exec.caps()),
             steps,
+            coop: self.exec.caps().coop(ops::COOP_BYTES),
             scan: self.options.scan,
             kv_f16: self.options.kv == Kv::F16,
             slots: self.options.slots,

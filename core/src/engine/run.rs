@@ -45,8 +45,8 @@ impl Engine {
         Ok(bucket(tokens as u32, tokens == 1))
     }
 
-    /// Runs one step over the next tokens of some sequences. Each slot may occur once, and there may be at most 512
-    /// tokens in all. Returns the chosen token of each piece that picks.
+    /// Runs one step over the next tokens of some sequences. Each slot may occur once. In all there may be as many
+    /// tokens as [`EngineOptions::prefill_rows`](super::EngineOptions::prefill_rows) allows. Returns the chosen token of each piece that picks.
     ///
     /// # Errors
     /// [`Error::Prompt`] for tokens that do not fit, [`Error::NonFinite`], [`Error::Device`].
@@ -96,6 +96,8 @@ impl Engine {
     ) -> Result<ControlFlow<()>> {
         let mut rest = tokens;
         while let Some(chunk) = self.next_chunk(&mut rest) {
+            // Time for compiling kernels does not count as time of the step.
+            self.prepare(self.rows_for(chunk.len())?, chunk.len() == 1, Ends::None).await?;
             let begin = self.pace.begin();
             self.step(&[Piece { slot, tokens: chunk, pick: false }]).await?;
             self.pace.end(chunk.len(), begin);

@@ -3,7 +3,7 @@
 use crate::batch::{BATCH_WORDS, Batch, Size, max_tiles};
 use crate::buf::Elem::{self, F16, F32, U32};
 use crate::caps::Caps;
-use crate::kernel::{Bind, Const, Kernel, Source, read, write};
+use crate::kernel::{Bind, COOP, Const, Kernel, Source, read, write};
 use crate::numbers;
 use crate::op::{Example, Op, floats, floats_mut};
 use half::f16;
@@ -47,8 +47,9 @@ fn tile(caps: &Caps) -> (u32, u32) {
 }
 
 const fn parts(kv_lib: &'static str) -> [Source; 6] {
-    use Source::{Attend, Text};
-    [Text(wgsl::GRID), Text(wgsl::BATCH), Text(wgsl::TILE), Text(kv_lib), Attend, Text(wgsl::ATTENTION)]
+    use Source::{Coop, Text};
+    let attend = Coop(wgsl::ATTEND, wgsl::ATTEND_COOP);
+    [Text(wgsl::GRID), Text(wgsl::BATCH), Text(wgsl::TILE), Text(kv_lib), attend, Text(wgsl::ATTENTION)]
 }
 const fn binds(kv: Bind) -> [Bind; 4] {
     [read("batch", U32), read("qkv", F32), kv, write("y", F32)]
@@ -75,7 +76,7 @@ impl Op for Attention {
             ("KV_IS_F16", self.kv_f16.into()),
         ];
         if self.coop(caps) {
-            consts.extend([("WG", 128), ("SLICES", self.head_dim / 16)]);
+            consts.extend([COOP, ("WG", 128), ("SLICES", self.head_dim / 16)]);
         } else {
             consts.extend([
                 ("WG", queries / 4 * (keys / 2)),
@@ -184,8 +185,7 @@ impl Attention {
     /// Whether cooperative matrices compute it. They multiply f16, so f32 keys and values would be rounded. Heads of 256
     /// would need more registers than a thread has.
     fn coop(&self, caps: &Caps) -> bool {
-        let suits = caps.coopmat && !caps.software && caps.subgroup == Some(32) && caps.workgroup_bytes >= 32 << 10;
-        suits && self.kv_f16 && self.head_dim.is_multiple_of(16) && self.head_dim <= 128
+        caps.coop(32 << 10) && self.kv_f16 && self.head_dim.is_multiple_of(16) && self.head_dim <= 128
     }
 
     fn kv(&self) -> Kv {

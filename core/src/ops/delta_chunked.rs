@@ -1,11 +1,12 @@
 //! The chunked delta rule, second half: updates the state chunk by chunk (spec 3.5, WY form).
 
 use super::DeltaWy;
+use super::delta_wy::coop;
 use super::delta_serial::{examples, unit_qkv};
 use crate::batch::{BATCH_WORDS, Batch, Size, tiles};
 use crate::buf::Elem::{F32, U32};
 use crate::caps::Caps;
-use crate::kernel::{Const, Kernel, Source, read, update, write};
+use crate::kernel::{COOP, Const, Kernel, Source, read, update, write};
 use crate::numbers;
 use crate::op::{Example, Op, floats, floats_mut};
 use nemoflash_shaders as wgsl;
@@ -50,7 +51,7 @@ impl DeltaChunked {
 
 const KERNEL: Kernel = Kernel {
     name: "delta_chunked",
-    parts: &[Source::Text(wgsl::GRID), Source::Text(wgsl::BATCH), Source::Text(wgsl::OUTER), Source::Text(wgsl::DELTA_CHUNKED)],
+    parts: &[Source::Text(wgsl::GRID), Source::Text(wgsl::BATCH), Source::Text(wgsl::OUTER), Source::Coop(wgsl::DELTA_CHUNKS, wgsl::DELTA_CHUNKS_COOP), Source::Text(wgsl::DELTA_CHUNKED)],
     binds: &[
         read("batch", U32),
         read("qkv", F32),
@@ -67,7 +68,20 @@ impl Op for DeltaChunked {
         KERNEL
     }
 
-    fn consts(&self, _: &Caps) -> Vec<Const> {
+    fn consts(&self, caps: &Caps) -> Vec<Const> {
+        if coop(self.head_dim, caps) {
+            let width = self.head_dim.next_multiple_of(64);
+            let (blocks, slices, loads) = (width / 64, width / 16, DeltaWy::CHUNK * width / 4 / 128);
+            return vec![
+                ("WG", 128),
+                ("CHUNK", DeltaWy::CHUNK),
+                ("WIDTH", width),
+                ("BLOCKS", blocks),
+                ("SLICES", slices),
+                ("LOADS", loads),
+                COOP,
+            ];
+        }
         let cols = self.cols();
         vec![("WG", DeltaWy::CHUNK * cols), ("CHUNK", DeltaWy::CHUNK), ("KEYS", self.keys()), ("COLS", cols)]
     }
@@ -80,7 +94,8 @@ impl Op for DeltaChunked {
     }
 
     fn grid(&self, size: Size, caps: &Caps) -> [u32; 3] {
-        caps.grid(u64::from(size.segments) * u64::from(self.heads) * u64::from(self.head_dim / 4 / self.cols()))
+        let parts = if coop(self.head_dim, caps) { self.head_dim.div_ceil(16) } else { self.head_dim / 4 / self.cols() };
+        caps.grid(u64::from(size.segments) * u64::from(self.heads) * u64::from(parts))
     }
 
     fn cpu(&self, size: Size, bufs: &mut [Vec<u32>]) {

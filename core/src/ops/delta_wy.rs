@@ -4,7 +4,7 @@ use super::delta_serial::{examples, unit_qkv};
 use crate::batch::{BATCH_WORDS, Batch, Size, max_tiles, tiles};
 use crate::buf::Elem::{F32, U32};
 use crate::caps::Caps;
-use crate::kernel::{Const, Kernel, Source, read, write};
+use crate::kernel::{COOP, Const, Kernel, Source, read, write};
 use crate::numbers;
 use crate::op::{Example, Op, floats, floats_mut};
 use nemoflash_shaders as wgsl;
@@ -32,6 +32,11 @@ impl DeltaWy {
     pub const CHUNK: u32 = 32;
 }
 
+/// Whether cooperative matrices compute the chunks. Their tiles of wider heads do not fit into workgroup memory.
+pub(super) fn coop(head_dim: u32, caps: &Caps) -> bool {
+    caps.coop(48 << 10) && head_dim <= 128
+}
+
 const KERNEL: Kernel = Kernel {
     name: "delta_wy",
     parts: &[
@@ -39,6 +44,7 @@ const KERNEL: Kernel = Kernel {
         Source::Text(wgsl::BATCH),
         Source::Text(wgsl::TILE),
         Source::Text(wgsl::OUTER),
+        Source::Coop(wgsl::WY, wgsl::WY_COOP),
         Source::Text(wgsl::DELTA_WY),
     ],
     binds: &[
@@ -56,7 +62,11 @@ impl Op for DeltaWy {
         KERNEL
     }
 
-    fn consts(&self, _: &Caps) -> Vec<Const> {
+    fn consts(&self, caps: &Caps) -> Vec<Const> {
+        if coop(self.head_dim, caps) {
+            let width = self.head_dim.next_multiple_of(16);
+            return vec![("WG", 128), ("CHUNK", Self::CHUNK), ("WIDTH", width), ("SLICES", width / 16), COOP];
+        }
         // One thread for each 4 x 4 block of the chunk's square matrices.
         vec![("WG", (Self::CHUNK / 4).pow(2)), ("CHUNK", Self::CHUNK)]
     }

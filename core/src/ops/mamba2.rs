@@ -1,6 +1,6 @@
 //! What the Mamba2 operators share: their dimensions, and the equations of spec 3.4 step 4 for their CPU twins.
 
-use crate::batch::{Batch, Size, max_tiles};
+use crate::batch::{Batch, Size, max_tiles, tiles};
 use crate::op::Example;
 
 /// Rows of a chunk: `CHUNK` of `lib/ssd_block.wgsl`.
@@ -63,6 +63,56 @@ impl Dims {
 /// `log(1 + exp(x))`; above 20 this equals x.
 pub(super) fn softplus(x: f64) -> f64 {
     if x > 20.0 { x } else { x.exp().ln_1p() }
+}
+
+/// The CPU twin of a chunked scan. `of(row, at)` is x, B and C of a row, in the order of the convolution's channels. Then
+/// come p, params and scores, as bound.
+pub(super) fn chunked(
+    dims: &Dims,
+    batch: &Batch,
+    of: &dyn Fn(usize, usize) -> f64,
+    [p, params, scores]: [&[f32]; 3],
+    state: &mut [f32],
+    y: &mut [f32],
+) {
+    let (d_inner, d_state, chunk) = (dims.d_inner(), dims.d_state, CHUNK as usize);
+    let mut carried = vec![];
+    for (tile, (segment, first, rows)) in tiles(batch, CHUNK).enumerate() {
+        if first == segment.first {
+            carried = dims.incoming(batch, first, state);
+        }
+        let (first, rows) = (first as usize, rows as usize);
+        for head in 0..dims.heads {
+            let steps: Vec<f64> = (0..rows).map(|r| dims.step(p, params, first + r, head)).collect();
+            // The sum of Δ A over the rows after r up to t, which is s[t] - s[r].
+            let between = |r: usize, t: usize| steps[r + 1..=t].iter().sum::<f64>() * f64::from(params[head]);
+            let fades: Vec<f64> = (0..rows * rows).map(|i| (i / rows, i % rows)).map(|(r, t)| if r <= t { between(r, t).exp() } else { 0.0 }).collect();
+            let from_start: Vec<f64> = (0..rows).map(|t| (between(0, t) + steps[0] * f64::from(params[head])).exp()).collect();
+            for i in head * dims.head_dim..(head + 1) * dims.head_dim {
+                let s = &mut carried[i * d_state..(i + 1) * d_state];
+                for t in 0..rows {
+                    let before: f64 = s.iter().enumerate().map(|(j, s)| s * of(first + t, d_inner + d_state + j)).sum();
+                    let inside: f64 = (0..=t)
+                        .map(|r| f64::from(scores[(tile * chunk + r) * chunk + t]) * fades[r * rows + t] * steps[r] * of(first + r, i))
+                        .sum();
+                    let skip = f64::from(params[dims.heads + head]) * of(first + t, i);
+                    y[(first + t) * d_inner + i] = (from_start[t] * before + inside + skip) as f32;
+                }
+                s.iter_mut().for_each(|s| *s *= from_start[rows - 1]);
+                for r in 0..rows {
+                    let dx = fades[r * rows + rows - 1] * steps[r] * of(first + r, i);
+                    for (j, s) in s.iter_mut().enumerate() {
+                        *s += dx * of(first + r, d_inner + j);
+                    }
+                }
+            }
+        }
+        if first + rows == (segment.first + segment.rows) as usize {
+            for (to, &s) in state[dims.state(segment.slot)..].iter_mut().zip(&carried) {
+                *to = s as f32;
+            }
+        }
+    }
 }
 
 /// Parameters of a block in the range of trained models: A from -0.02 to -4, D, and dt_bias for time steps of 0.02 to

@@ -42,7 +42,7 @@ macro_rules! matmul {
 
         impl Op for $op {
             fn kernel(&self) -> Kernel {
-                const PARTS: &[Source] = &[Source::Weights, Source::Text(wgsl::OPERANDS), Source::Tiles, Source::Text(wgsl::$text)];
+                const PARTS: &[Source] = &[Source::Weights, Source::Text(wgsl::OPERANDS), Source::Coop(wgsl::MATMUL, wgsl::MATMUL_COOP), Source::Text(wgsl::$text)];
                 const BINDS: &[Bind] = $binds;
                 Kernel { name: $name, parts: PARTS, binds: BINDS }
             }

@@ -17,9 +17,27 @@ pub struct Case {
     pub batch: Batch,
 }
 
+impl Case {
+    /// Whether a device with these capabilities can run it.
+    pub fn runs_on(&self, caps: &Caps) -> bool {
+        !self.op.coop_only() || caps.coop(COOP_BYTES)
+    }
+}
+
+/// The most workgroup memory of operators that need cooperative matrices.
+pub(crate) const COOP_BYTES: u32 = 48 << 10;
+
 pub use attention::NO_WINDOW;
 pub use attention_step::fits_step;
 pub use matvec::{MATVEC_ROWS, few_rows};
+
+/// A number of a buffer of f16.
+type Half = half::f16;
+
+/// A number as f16, as kernels with cooperative matrices store it: what is too large becomes the largest number.
+fn half(x: f32) -> Half {
+    Half::from_f32(x.clamp(-65504.0, 65504.0))
+}
 
 /// `x·σ(x)`, the activation of gates and convolutions.
 fn silu(x: f32) -> f32 {
@@ -83,7 +101,9 @@ operators! {
     conv1d::{Conv1d};
     conv_tail::{ConvTail};
     gated_norm::{GatedNorm};
+    ssd_carry::{SsdCarry};
     ssd_chunk::{SsdChunk};
+    ssd_local::{SsdLocal};
     ssd_scores::{SsdScores};
     ssd_serial::{SsdSerial};
     ssd_step::{SsdStep};

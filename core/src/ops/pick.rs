@@ -2,7 +2,7 @@
 
 use super::most_threads;
 use super::pick_scan::{BROKEN, PickScan, Score, scan, score};
-use crate::batch::{BATCH_WORDS, Batch, MAX_ROWS, PICKED, Row, Size};
+use crate::batch::{BATCH_WORDS, Batch, PICKED, ROWS_AT, Row, Size};
 use crate::buf::Elem::{F32, U32};
 use crate::caps::Caps;
 use crate::kernel::{Const, Kernel, Source, read, update};
@@ -90,7 +90,7 @@ impl Op for Pick {
                 seen[token as usize / 32] |= 1 << (token % 32);
             }
             if segment.rows == 1 {
-                let at = 4 + 4 * (MAX_ROWS + segment.first as usize);
+                let at = ROWS_AT + 4 * segment.first as usize;
                 let next = Row { token: PICKED, position: position + 1, ..rows[segment.first as usize] };
                 batch[at..at + 4].copy_from_slice(&bytemuck::cast::<Row, [u32; 4]>(next));
             }

@@ -1,7 +1,7 @@
 //! Mamba2 scan, chunk by chunk (spec 3.4, chunked prefill).
 
-use super::mamba2::{CHUNK, Dims, convolved, numbers, params, scan_examples, scores_len};
-use crate::batch::{BATCH_WORDS, Batch, Size, tiles};
+use super::mamba2::{CHUNK, Dims, chunked, convolved, numbers, params, scan_examples, scores_len};
+use crate::batch::{BATCH_WORDS, Batch, Size};
 use crate::buf::Elem::{F32, U32};
 use crate::caps::Caps;
 use crate::kernel::{Const, Kernel, Source, read, update, write};
@@ -71,7 +71,7 @@ impl SsdChunk {
     /// The largest `d_state` whose rows fit into the workgroup memory that every device has.
     pub const MAX_STATE: u32 = 128;
 
-    fn dims(&self) -> Dims {
+    pub(super) fn dims(&self) -> Dims {
         let [heads, head_dim, d_state, in_stride, slot_len, state_at] =
             [self.heads, self.head_dim, self.d_state, self.in_stride, self.slot_len, self.state_at].map(|n| n as usize);
         Dims { heads, head_dim, d_state, in_stride, slot_len, state_at }
@@ -102,49 +102,10 @@ impl Op for SsdChunk {
 
     fn cpu(&self, _: Size, bufs: &mut [Vec<u32>]) {
         let [batch, xbc, p, params, scores, state, y] = bufs else { unreachable!() };
-        let batch = Batch::from_words(batch);
-        let (xbc, p, params, scores) = (floats(xbc), floats(p), floats(params), floats(scores));
-        let (state, y) = (floats_mut(state), floats_mut(y));
-        let dims = self.dims();
-        let (d_inner, d_state, chunk) = (dims.d_inner(), dims.d_state, CHUNK as usize);
-        let mut carried = vec![];
-        for (tile, (segment, first, rows)) in tiles(&batch, CHUNK).enumerate() {
-            if first == segment.first {
-                carried = dims.incoming(&batch, first, state);
-            }
-            let (first, rows) = (first as usize, rows as usize);
-            let of = |row: usize, at: usize| f64::from(xbc[(first + row) * dims.channels() + at]);
-            for head in 0..dims.heads {
-                let steps: Vec<f64> = (0..rows).map(|r| dims.step(p, params, first + r, head)).collect();
-                // The sum of Δ A over the rows after r up to t, which is s[t] - s[r].
-                let between = |r: usize, t: usize| steps[r + 1..=t].iter().sum::<f64>() * f64::from(params[head]);
-                let fades: Vec<f64> = (0..rows * rows).map(|i| (i / rows, i % rows)).map(|(r, t)| if r <= t { between(r, t).exp() } else { 0.0 }).collect();
-                let from_start: Vec<f64> = (0..rows).map(|t| (between(0, t) + steps[0] * f64::from(params[head])).exp()).collect();
-                for i in head * dims.head_dim..(head + 1) * dims.head_dim {
-                    let s = &mut carried[i * d_state..(i + 1) * d_state];
-                    for t in 0..rows {
-                        let before: f64 = s.iter().enumerate().map(|(j, s)| s * of(t, d_inner + d_state + j)).sum();
-                        let inside: f64 = (0..=t)
-                            .map(|r| f64::from(scores[(tile * chunk + r) * chunk + t]) * fades[r * rows + t] * steps[r] * of(r, i))
-                            .sum();
-                        let skip = f64::from(params[dims.heads + head]) * of(t, i);
-                        y[(first + t) * d_inner + i] = (from_start[t] * before + inside + skip) as f32;
-                    }
-                    s.iter_mut().for_each(|s| *s *= from_start[rows - 1]);
-                    for r in 0..rows {
-                        let dx = fades[r * rows + rows - 1] * steps[r] * of(r, i);
-                        for (j, s) in s.iter_mut().enumerate() {
-                            *s += dx * of(r, d_inner + j);
-                        }
-                    }
-                }
-            }
-            if first + rows == (segment.first + segment.rows) as usize {
-                for (to, &s) in state[dims.state(segment.slot)..].iter_mut().zip(&carried) {
-                    *to = s as f32;
-                }
-            }
-        }
+        let (xbc, dims) = (floats(xbc), self.dims());
+        let of = |row: usize, at: usize| f64::from(xbc[row * dims.channels() + at]);
+        let (p, params, scores) = (floats(p), floats(params), floats(scores));
+        chunked(&dims, &Batch::from_words(batch), &of, [p, params, scores], floats_mut(state), floats_mut(y));
     }
 
     fn examples() -> Vec<Example<Self>> {

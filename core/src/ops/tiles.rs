@@ -2,7 +2,7 @@
 //! All tuning parameters are here.
 
 use crate::caps::Caps;
-use crate::kernel::Const;
+use crate::kernel::{COOP, Const};
 
 /// The tile of rows × outputs that a workgroup computes, and how its threads share it.
 #[derive(Clone, Copy, Debug)]
@@ -126,7 +126,7 @@ impl Shape {
             ("LOADS_W", (tile_outs * step / 8).div_ceil(threads)),
         ];
         match coop {
-            true => consts.extend([("OUTS", outs), ("DEEP", deep), ("SLICES", step / 16 / deep)]),
+            true => consts.extend([COOP, ("OUTS", outs), ("DEEP", deep), ("SLICES", step / 16 / deep)]),
             false => consts.extend([("QUADS", outs), ("UNROLL", unroll)]),
         }
         consts
