@@ -19,10 +19,6 @@ struct Numbers {
 @group(0) @binding(6) var<storage, read_write> attn: array<vec4<f32>>; // [rows, heads, CHUNK / 4]
 
 const QUADS: u32 = CHUNK / 4u; // four rows or columns of the tile
-// One more than is used, so that neighbouring columns are in different banks.
-const T_STRIDE: u32 = QUADS + 1u;
-
-var<workgroup> t: array<vec4<f32>, CHUNK * T_STRIDE>; // T[column][row / 4]
 
 // `values` in columns 4 * quad + i below `end`, else 0.
 fn below(values: vec4<f32>, quad: u32, end: u32) -> vec4<f32> {
@@ -36,7 +32,7 @@ fn solve(c: u32, own: f32, used: u32) {
         let at = A_AT + 4u * r * QUADS;
         var x = select(vec4<f32>(), vec4<f32>(own), vec4<u32>(4u * r) + vec4<u32>(0u, 1u, 2u, 3u) == vec4<u32>(c));
         for (var y = 0u; y < r; y++) {
-            let done = t[c * T_STRIDE + y];
+            let done = get_t(c, y);
             x -= vec4<f32>(
                 dot(a[at + y], done),
                 dot(a[at + QUADS + y], done),
@@ -50,7 +46,7 @@ fn solve(c: u32, own: f32, used: u32) {
         x.y -= row1.x * x.x;
         x.z -= row2.x * x.x + row2.y * x.y;
         x.w -= row3.x * x.x + row3.y * x.y + row3.z * x.z;
-        t[c * T_STRIDE + r] = x;
+        set_t(c, r, x);
     }
 }
 

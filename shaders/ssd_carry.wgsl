@@ -98,6 +98,27 @@ fn ssd_carry(
     let skip = params[n.heads + head];
     let bias = params[2u * n.heads + head];
 
+    // What this thread loads of each chunk. It loads the next chunk before it computes with this one.
+    let column = first_row / 4u + local % 8u;
+    //#for I in 2
+    let x_row_#I = (local + #Iu * WG) / 8u;
+    var next_x_#I = vec4<f32>();
+    if x_row_#I < rows && column < quads {
+        next_x_#I = xbc[(start + x_row_#I) * stride + head * quads + column];
+    }
+    //#end
+    //#for I in 4
+    let r_#I = (local + #Iu * WG) / QUADS;
+    let t_#I = 4u * (local % QUADS);
+    var next_score_#I = vec4<f32>();
+    if r_#I < rows {
+        next_score_#I = scores[(tile * CHUNK + r_#I) * QUADS + local % QUADS];
+    }
+    //#end
+    var next_raw = 0.0;
+    if local < min(rows, CHUNK) {
+        next_raw = p[(start + local) * n.in_stride + n.in_stride - n.heads + head];
+    }
     for (var begin = 0u; begin < rows; begin += CHUNK) {
         let first = start + begin;
         let last = min(CHUNK, rows - begin) - 1u;
@@ -111,26 +132,29 @@ fn ssd_carry(
         //#end
         //#end
         //#for I in 2
-        let x_row_#I = (local + #Iu * WG) / 8u;
-        var x_#I = vec4<f32>();
-        if x_row_#I <= last && first_row / 4u + local % 8u < quads {
-            x_#I = xbc[(first + x_row_#I) * stride + head * quads + first_row / 4u + local % 8u];
+        let x_#I = next_x_#I;
+        next_x_#I = vec4<f32>();
+        if begin + CHUNK + x_row_#I < rows && column < quads {
+            next_x_#I = xbc[(first + CHUNK + x_row_#I) * stride + head * quads + column];
         }
         //#end
         //#for I in 4
-        let r_#I = (local + #Iu * WG) / QUADS;
-        let t_#I = 4u * (local % QUADS);
-        var score_#I = vec4<f32>();
-        if r_#I <= last {
-            score_#I = scores[(tile * CHUNK + r_#I) * QUADS + local % QUADS];
+        let score_#I = next_score_#I;
+        next_score_#I = vec4<f32>();
+        if begin + CHUNK + r_#I < rows {
+            next_score_#I = scores[((tile + 1u) * CHUNK + r_#I) * QUADS + local % QUADS];
         }
         //#end
+        let raw = next_raw;
+        if local < CHUNK && begin + CHUNK + local < rows {
+            next_raw = p[(first + CHUNK + local) * n.in_stride + n.in_stride - n.heads + head];
+        }
 
         // Steps and sums of steps.
         var step = 0.0;
         var fall = 0.0;
         if local <= last {
-            step = softplus(p[(first + local) * n.in_stride + n.in_stride - n.heads + head] + bias);
+            step = softplus(raw + bias);
             // exp(-1e5) is 0, as is exp of anything below that.
             fall = min(-step * decay, 1e5);
         }
@@ -188,8 +212,8 @@ fn ssd_carry(
         workgroupBarrier();
 
         //#for I in 2
-        if x_row_#I <= last && first_row / 4u + local % 8u < quads {
-            y[(first + x_row_#I) * d_inner + head * quads + first_row / 4u + local % 8u] = sums[local + #Iu * WG] * 256.0 + skip * x_#I;
+        if x_row_#I <= last && column < quads {
+            y[(first + x_row_#I) * d_inner + head * quads + column] = sums[local + #Iu * WG] * 256.0 + skip * x_#I;
         }
         {
             let fade = max((whole[CHUNK - 1u] - whole[x_row_#I]) + (part[CHUNK - 1u] - part[x_row_#I]), 0.0);

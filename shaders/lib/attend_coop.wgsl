@@ -8,9 +8,12 @@
 // workgroup memory, rarely. Needs const SLICES = HEAD_DIM / 16, QUERIES = 64 and WG = 128, with which each thread loads
 // SLICES quads of 32 keys.
 const KEYS: u32 = 32u;
+// Rows of weights are arrays of groups of 16 bytes, as in lib/matmul_coop.wgsl. With a HEAD_DIM of 128, two workgroups just
+// fit into the 64 KiB of workgroup memory of a processor of an NVIDIA GPU, which takes 1 KiB for each: hence `- 1u` and `- 2u`.
+//
 // Two vectors of f16 (16 bytes) more than are used, so that neighbouring lines are in different banks of workgroup memory.
 const PITCH: u32 = QUADS + 2u;
-const WEIGHT_LINE: u32 = KEYS / 4u + 2u;
+const WEIGHT_GROUPS: u32 = KEYS / 8u + 1u;
 const SCORE_LINE: u32 = KEYS / 4u + 1u; // one vector of f32 (16 bytes) more
 const NOTHING: f32 = -3.0e38;
 const LOG2_E: f32 = 1.442695;
@@ -18,9 +21,9 @@ const SLACK: f32 = 8.0;
 const LARGEST: vec4<f32> = vec4<f32>(65504.0);
 
 var<workgroup> found: vec4<u32>; // of the tile: its first row, its rows, its place in `kv`, position of its first row
-var<workgroup> tile_kv: array<vec4<f16>, 2 * KEYS * PITCH>; // [QUERIES, QUADS], then [keys | values, KEYS, QUADS]
-var<workgroup> scores: array<vec4<f32>, QUERIES * SCORE_LINE>; // [QUERIES, KEYS / 4], and [QUERIES, 4] of the results
-var<workgroup> tile_weights: array<vec4<f16>, QUERIES * WEIGHT_LINE>; // [QUERIES, KEYS / 4]
+var<workgroup> tile_kv: array<vec4<f16>, 2u * KEYS * PITCH - 2u>; // [QUERIES, QUADS], then [keys | values, KEYS, QUADS]
+var<workgroup> scores: array<vec4<f32>, QUERIES * SCORE_LINE - 1u>; // [QUERIES, KEYS / 4], and [QUERIES, 4] of the results
+var<workgroup> tile_weights: array<array<array<vec4<f16>, 2>, WEIGHT_GROUPS>, QUERIES>; // [QUERIES, KEYS / 8]
 var<workgroup> grown: vec4<u32>; // of each subgroup: whether a score is more than SLACK above its `top`
 
 fn attend(index: u32, local: u32) {
@@ -135,13 +138,13 @@ fn attend(index: u32, local: u32) {
         }
         //#for I in 4
         let weight_#I = vec4<f16>(select(vec4<f32>(), exp2(score_of_#I - top), score_of_#I > vec4<f32>(NOTHING)));
-        tile_weights[query * WEIGHT_LINE + 2u * #Iu + part] = weight_#I;
+        tile_weights[query][#I][part] = weight_#I;
         // As they are rounded, because so they are multiplied by the values.
         total += dot(vec4<f32>(weight_#I), vec4<f32>(1.0));
         //#end
         workgroupBarrier();
         //#for K in 2
-        let weights_#K = coopLoadT<coop_mat16x16<f16, A>>(&tile_weights[subgroup * 16u * WEIGHT_LINE + 4u * #Ku], WEIGHT_LINE);
+        let weights_#K = coopLoadT<coop_mat16x16<f16, A>>(&tile_weights[subgroup * 16u][2 * #K][0], 2u * WEIGHT_GROUPS);
         //#for S in SLICES
         let value_#K_#S = coopLoadT<coop_mat16x16<f16, B>>(&tile_kv[(KEYS + 16u * #Ku) * PITCH + 4u * #Su], PITCH);
         sum_#S = coopMultiplyAdd(weights_#K, value_#K_#S, sum_#S);

@@ -4,25 +4,30 @@
 // of the columns. The shares are added at the end. So even a tile with few outputs, of which a large device needs many,
 // loads many weights at the same time. A thread loads the next columns before it computes with these, so that the loads
 // run meanwhile. x is divided by 16 and w multiplied by 16 when they are converted to f16. So x may reach a million
-// before it is clamped, and loses bits only below 0.001; bf16 weights from 4e-6 to 4094 are exact; and the product
-// needs no factor. Constants: WG, TILE_ROWS = 16 ROWS · TALL, TILE_OUTS = 16 OUTS · WIDE, STEP = 16 SLICES · DEEP,
-// LOADS_X and LOADS_W (loads of a thread per step). The kernel has `store`, which stores an output. weights_*.wgsl
-// reads w.
+// before it is clamped, and loses bits only below 0.001; bf16 weights from 4e-6 to 4094 are exact, and larger ones make
+// the results infinite, which the engine reports; and the product needs no factor.
+//
+// Rows in workgroup memory are arrays of groups of 16 bytes. So the compiler sees that matrices begin at multiples of 16
+// bytes, which a check of a plain array's index would hide, and loads them with wide instructions.
+//
+// Constants: WG, TILE_ROWS = 16 ROWS · TALL, TILE_OUTS = 16 OUTS · WIDE, STEP = 16 SLICES · DEEP, LOADS_X and LOADS_W
+// (loads of a thread per step), DIRECT (1 if DEEP is 1 and results go to y as they are, or are added to it), and with
+// DIRECT also ADDED (1 if they are added). The kernel has `store`, which stores an output. weights_*.wgsl reads w.
 const STEP_QUADS: u32 = STEP / 4u;
 const EIGHTS: u32 = STEP / 8u;
-// Two vectors (16 bytes) more than are used, so that neighbouring rows are in different banks of workgroup memory.
-const PITCH: u32 = STEP_QUADS + 2u;
+// One group more than is used, so that neighbouring rows are in different banks of workgroup memory.
+const GROUPS: u32 = EIGHTS + 1u;
+const PITCH: u32 = 2u * GROUPS;
 const PLACES: u32 = TALL * WIDE;
 const RANGE: f32 = 16.0;
 const LARGEST: vec4<f32> = vec4<f32>(65504.0);
 
-var<workgroup> tile_x: array<vec4<f16>, TILE_ROWS * PITCH>; // [TILE_ROWS, STEP / 4]
-var<workgroup> tile_w: array<vec4<f16>, TILE_OUTS * PITCH>; // [TILE_OUTS, STEP / 4]
-var<workgroup> tile_y: array<f32, DEEP * PLACES * 256u>; // [DEEP, TALL, WIDE, 16 rows, 16 outputs]
+alias Group = array<vec4<f16>, 2>;
 
-fn half(v: vec4<f32>) -> vec4<f16> {
-    return vec4<f16>(clamp(v, -LARGEST, LARGEST));
-}
+var<workgroup> all_inside: u32; // whether the whole tile is inside of y
+var<workgroup> tile_x: array<array<Group, GROUPS>, TILE_ROWS>; // [TILE_ROWS, STEP / 8]
+var<workgroup> tile_w: array<array<Group, GROUPS>, TILE_OUTS>; // [TILE_OUTS, STEP / 8]
+var<workgroup> tile_y: array<array<f32, 256>, DEEP * PLACES>; // [DEEP, TALL, WIDE, 16 rows × 16 outputs]
 
 fn matmul_tile(group: vec3<u32>, local: u32) {
     let first_row = group.x * TILE_ROWS;
@@ -31,11 +36,27 @@ fn matmul_tile(group: vec3<u32>, local: u32) {
     // Where the subgroup's part of the tile begins, and where its share of the columns begins.
     let row = subgroup % PLACES / WIDE * (16u * ROWS);
     let out = subgroup % WIDE * (16u * OUTS);
-    let share = subgroup / PLACES * (4u * SLICES);
+    let share = subgroup / PLACES * (2u * SLICES);
+    // Cooperative matrices are loaded only in control flow that is the same for all threads, as the compiler can see.
+    if local == 0u {
+        all_inside = u32(first_row + TILE_ROWS <= n.rows && first_out + TILE_OUTS <= n.outs);
+    }
+    let whole = workgroupUniformLoad(&all_inside) != 0u;
+    let stride = n.stride;
     //#for I in ROWS
     //#for O in OUTS
+    let y_#I_#O = (first_row + row + 16u * #Iu) * stride + n.first + first_out + out + 16u * #Ou;
     var sum_#I_#O = coop_mat16x16<f32, C>();
     //#end
+    //#end
+    //#for A in ADDED
+    if whole {
+        //#for I in ROWS
+        //#for O in OUTS
+        sum_#I_#O = coopLoadT<coop_mat16x16<f32, C>>(&y[y_#I_#O], stride);
+        //#end
+        //#end
+    }
     //#end
     //#for L in LOADS_X
     let x_at_#L = local + #Lu * WG;
@@ -49,14 +70,15 @@ fn matmul_tile(group: vec3<u32>, local: u32) {
         workgroupBarrier();
         //#for L in LOADS_X
         if x_at_#L < TILE_ROWS * STEP_QUADS {
-            tile_x[x_at_#L / STEP_QUADS * PITCH + x_at_#L % STEP_QUADS] = half(next_x_#L / RANGE);
+            let quad = x_at_#L % STEP_QUADS;
+            tile_x[x_at_#L / STEP_QUADS][quad / 2u][quad % 2u] = vec4<f16>(clamp(next_x_#L / RANGE, -LARGEST, LARGEST));
         }
         //#end
         //#for L in LOADS_W
         if w_at_#L < TILE_OUTS * EIGHTS {
-            let at = w_at_#L / EIGHTS * PITCH + w_at_#L % EIGHTS * 2u;
-            tile_w[at] = half(weights(next_w_#L, 0u) * RANGE);
-            tile_w[at + 1u] = half(weights(next_w_#L, 1u) * RANGE);
+            let low = vec4<f16>(weights(next_w_#L, 0u) * RANGE);
+            let high = vec4<f16>(weights(next_w_#L, 1u) * RANGE);
+            tile_w[w_at_#L / EIGHTS][w_at_#L % EIGHTS] = Group(low, high);
         }
         //#end
         workgroupBarrier();
@@ -70,10 +92,10 @@ fn matmul_tile(group: vec3<u32>, local: u32) {
         {
             // 16 columns. The matrix of x is read by rows. w has outputs as rows, and is read by columns.
             //#for I in ROWS
-            let x_#I = coopLoadT<coop_mat16x16<f16, A>>(&tile_x[(row + 16u * #Iu) * PITCH + share + 4u * #Uu], PITCH);
+            let x_#I = coopLoadT<coop_mat16x16<f16, A>>(&tile_x[row + 16u * #Iu][share + 2u * #Uu][0], PITCH);
             //#end
             //#for O in OUTS
-            let w_#O = coopLoad<coop_mat16x16<f16, B>>(&tile_w[(out + 16u * #Ou) * PITCH + share + 4u * #Uu], PITCH);
+            let w_#O = coopLoad<coop_mat16x16<f16, B>>(&tile_w[out + 16u * #Ou][share + 2u * #Uu][0], PITCH);
             //#for I in ROWS
             sum_#I_#O = coopMultiplyAdd(x_#I, w_#O, sum_#I_#O);
             //#end
@@ -81,12 +103,22 @@ fn matmul_tile(group: vec3<u32>, local: u32) {
         }
         //#end
     }
+    //#for D in DIRECT
+    if whole {
+        //#for I in ROWS
+        //#for O in OUTS
+        coopStoreT(sum_#I_#O, &y[y_#I_#O], stride);
+        //#end
+        //#end
+        return;
+    }
+    //#end
     // The matrices of all subgroups are stored, one after the other, through 16 × 16 numbers of workgroup memory per
     // subgroup.
     //#for I in ROWS
     //#for O in OUTS
     workgroupBarrier();
-    coopStoreT(sum_#I_#O, &tile_y[subgroup * 256u], 16u);
+    coopStoreT(sum_#I_#O, &tile_y[subgroup][0], 16u);
     workgroupBarrier();
     put(first_row + 16u * #Iu, first_out + 16u * #Ou, local);
     //#end
@@ -102,7 +134,7 @@ fn put(first_row: u32, first_out: u32, local: u32) {
         if row < n.rows && out < n.outs {
             var sum = 0.0;
             //#for D in DEEP
-            sum += tile_y[#Du * PLACES * 256u + i];
+            sum += tile_y[#Du * PLACES + i / 256u][i % 256u];
             //#end
             store(row, out, sum);
         }

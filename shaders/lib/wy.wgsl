@@ -4,11 +4,22 @@ const SLICE: u32 = 4u; // vec4s of a row that are staged at a time
 const STRIDE: u32 = SLICE + 1u;
 const STEP: u32 = QUADS * STRIDE; // from a row of the tile to the next
 const A_AT: u32 = 0u;
+// One more than is used, so that neighbouring columns are in different banks.
+const T_STRIDE: u32 = QUADS + 1u;
 
 // Row r of the tile is at (r % 4) * QUADS + r / 4, so that neighbouring threads read neighbouring rows.
 var<workgroup> k_slice: array<vec4<f32>, CHUNK * STRIDE>;
 var<workgroup> q_slice: array<vec4<f32>, CHUNK * STRIDE>;
 var<workgroup> a: array<vec4<f32>, CHUNK * QUADS>; // A[row][column / 4]
+var<workgroup> t: array<vec4<f32>, CHUNK * T_STRIDE>; // T[column][row / 4]
+
+fn get_t(column: u32, quad: u32) -> vec4<f32> {
+    return t[column * T_STRIDE + quad];
+}
+
+fn set_t(column: u32, quad: u32, value: vec4<f32>) {
+    t[column * T_STRIDE + quad] = value;
+}
 
 // The products of one row with the four rows j, j + QUADS, ... of K.
 fn products(x: vec4<f32>, j: u32) -> vec4<f32> {

@@ -1,6 +1,7 @@
 // One tile and head of `delta_wy` with cooperative matrices (f16 products, f32 sums), by four subgroups of 32 threads. T is
-// solved in f32. Its numbers are at most beta², so f16 holds them. V may be large, so it is divided by 16, and T
-// multiplied by 16. Needs const WIDTH (head_dim, rounded up to 16 SLICES) and WG = 128.
+// solved in f32. Its numbers are at most beta², so f16 holds them. V may be large, so it is divided by 16. At a head_dim of
+// 128 two workgroups fit into the 64 KiB of workgroup memory of a processor of an NVIDIA GPU. Needs const WIDTH (head_dim,
+// rounded up to 16 SLICES) and WG = 128.
 const WIDTH_QUADS: u32 = WIDTH / 4u;
 // Two quads (16 bytes) more than are used, so that neighbouring rows are in different banks.
 const PITCH: u32 = WIDTH_QUADS + 2u;
@@ -11,12 +12,21 @@ const A_AT: u32 = CHUNK * QUADS;
 
 var<workgroup> found: vec4<u32>; // the tile's first row and number of rows
 var<workgroup> tiles: array<vec4<f16>, 2u * CHUNK * PITCH>; // [Q, later V | K, CHUNK, WIDTH / 4]
-var<workgroup> a: array<vec4<f32>, 2u * CHUNK * QUADS>; // [Q Kᵀ | K Kᵀ, later A, row, column / 4]
-var<workgroup> half_t: array<vec4<f16>, 2u * CHUNK * T_PITCH>; // [16 T | T, column, row / 4]
-var<workgroup> results: array<vec4<f32>, WG * 2u>; // [subgroups, 16 rows, 4]
+// [Q Kᵀ | K Kᵀ, row, column / 4], then [T | A]. At last its second half has results: [subgroups, 16 rows, 4].
+var<workgroup> a: array<vec4<f32>, 2u * CHUNK * QUADS>;
+var<workgroup> half_t: array<vec4<f16>, CHUNK * T_PITCH>; // T[column][row / 4]
 
 fn half(v: vec4<f32>) -> vec4<f16> {
     return vec4<f16>(clamp(v, -LARGEST, LARGEST));
+}
+
+// Four rows of a column of T. Neighbouring columns are in different banks.
+fn get_t(column: u32, quad: u32) -> vec4<f32> {
+    return a[column * QUADS + (quad ^ (column % QUADS))];
+}
+
+fn set_t(column: u32, quad: u32, value: vec4<f32>) {
+    a[column * QUADS + (quad ^ (column % QUADS))] = value;
 }
 
 fn wy(index: u32, local: u32) {
@@ -68,9 +78,7 @@ fn wy(index: u32, local: u32) {
     if local < CHUNK {
         solve(local, beta[(first + min(local, rows - 1u)) * n.heads + head], QUADS);
         for (var r = 0u; r < QUADS; r++) {
-            let column = t[local * T_STRIDE + r];
-            half_t[local * T_PITCH + r] = half(column * RANGE);
-            half_t[(CHUNK + local) * T_PITCH + r] = half(column);
+            half_t[local * T_PITCH + r] = half(get_t(local, r));
         }
     }
     for (var i = local; i < CHUNK * WIDTH_QUADS; i += WG) {
@@ -85,21 +93,21 @@ fn wy(index: u32, local: u32) {
     var result_#S = coop_mat16x16<f32, C>();
     //#for J in 2
     // T has columns as rows.
-    let left_t_#S_#J = coopLoad<coop_mat16x16<f16, A>>(&half_t[(part + 16u * #Ju) * T_PITCH + block / 4u], T_PITCH);
+    let left_t_#S_#J = coopLoad<coop_mat16x16<f16, A>>(&half_t[16u * #Ju * T_PITCH + block / 4u], T_PITCH);
     let right_t_#S_#J = coopLoadT<coop_mat16x16<f16, B>>(&tiles[(part + 16u * #Ju) * PITCH + 4u * #Su], PITCH);
     result_#S = coopMultiplyAdd(left_t_#S_#J, right_t_#S_#J, result_#S);
     //#end
-    coopStoreT(result_#S, &results[local / 32u * 64u], 4u);
+    coopStoreT(result_#S, &a[A_AT + local / 32u * 64u], 4u);
     workgroupBarrier();
     //#for I in 2
     {
         let r = block + lane / 4u + 8u * #Iu;
         let quad = 4u * #Su + lane % 4u;
         let at = ((first + r) * n.heads + head) * quads + quad;
-        let value = results[local / 32u * 64u + lane + 32u * #Iu];
+        let value = a[A_AT + local / 32u * 64u + lane + 32u * #Iu];
         if r < rows && quad < quads {
             if part == 0u {
-                u[at] = value;
+                u[at] = value * RANGE;
             } else {
                 w[at] = value;
             }

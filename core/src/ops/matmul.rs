@@ -48,7 +48,13 @@ macro_rules! matmul {
             }
 
             fn consts(&self, caps: &Caps) -> Vec<Const> {
-                let mut consts = Shape::new(self.rows, self.outs, caps).consts();
+                let shape = Shape::new(self.rows, self.outs, caps);
+                let mut consts = shape.consts();
+                if shape.coop {
+                    // Logits are not stored as they are.
+                    let direct = u32::from(shape.deep == 1 && $name != "matmul_logits");
+                    consts.extend([("DIRECT", direct), ("ADDED", direct * u32::from($name == "matmul_add"))]);
+                }
                 consts.extend(self.format.consts());
                 consts
             }

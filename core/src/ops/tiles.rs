@@ -8,7 +8,7 @@ use crate::kernel::{COOP, Const};
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shape {
     /// Whether it uses cooperative matrices.
-    coop: bool,
+    pub coop: bool,
     /// Rows of a thread. With cooperative matrices: rows of a subgroup, in matrices of 16.
     rows: u32,
     /// Outputs of a thread, in four-vectors. With cooperative matrices: outputs of a subgroup, in matrices of 16.
@@ -18,7 +18,7 @@ pub(super) struct Shape {
     /// Threads, or subgroups, along the outputs of the tile.
     wide: u32,
     /// Subgroups that share the sum over the columns.
-    deep: u32,
+    pub deep: u32,
     /// Columns that are in workgroup memory at a time.
     step: u32,
     /// Number of column quads in one turn of the unrolled loop.
