@@ -40,9 +40,9 @@ struct Options {
     /// Prompts whose prefill is timed
     #[arg(long, value_delimiter = ',', default_value = "512")]
     prompt: Vec<u32>,
-    /// serial or chunked scans in prefill
-    #[arg(long, default_value = "serial")]
-    scan: String,
+    /// serial or chunked scans in prefill [default: what the engine chooses]
+    #[arg(long)]
+    scan: Option<String>,
     /// Sequences decoded at a time, at the largest depth
     #[arg(long, value_delimiter = ',')]
     batch: Vec<u32>,
@@ -86,7 +86,7 @@ async fn measure(options: &Options) -> anyhow::Result<Value> {
     let most = options.depth.iter().max().copied().unwrap_or(0).max(*options.prompt.iter().max().unwrap_or(&0));
     let context = most + options.tokens + 1;
     let slots = options.batch.iter().max().copied().unwrap_or(1);
-    let scan = scan(&options.scan)?;
+    let scan = scan(options.scan.as_deref())?;
     let mut engine = Engine::new(loaded, EngineOptions { context, slots, scan, ..Default::default() }).await?;
     let Options { runs, profile, .. } = *options;
     let settings = Settings { runs, warm_up: 1, profile, steady: None, bandwidth: None, clock: seconds };

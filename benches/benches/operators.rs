@@ -50,9 +50,9 @@ struct Options {
     /// Tokens in front of those
     #[arg(long, default_value_t = 0)]
     depth: u32,
-    /// serial or chunked scans in prefill steps of the shape
-    #[arg(long, default_value = "serial")]
-    scan: String,
+    /// serial or chunked scans in prefill steps of the shape [default: what the engine chooses]
+    #[arg(long)]
+    scan: Option<String>,
     /// TFLOP/s of the device by its data sheet
     #[arg(long)]
     tflops: Option<f64>,
@@ -148,7 +148,7 @@ fn list(options: &Options, caps: &Caps) -> anyhow::Result<Vec<Work>> {
         return Ok(examples().into_iter().filter(|case| case.runs_on(caps)).map(example).collect());
     };
     let (_, config) = ARCHS.iter().find(|(name, _)| name == arch).context("no such --arch")?;
-    let (load, scan) = (weights(&options.weights)?, scan(&options.scan)?);
+    let (load, scan) = (weights(&options.weights)?, scan(options.scan.as_deref())?);
     let steps = options.rows.iter().map(|&rows| (rows, false));
     let mut all = vec![];
     for (tokens, prompt) in steps.chain(options.prompt.iter().map(|&tokens| (tokens, true))) {

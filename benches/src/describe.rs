@@ -102,6 +102,7 @@ impl Model {
             synthetic,
             weights,
             kv: explain.kv,
+            prefill_scan: Some(explain.prefill_scan),
             bytes_per_token: explain.bytes_per_token,
             dispatches_per_token: explain.dispatches_per_token as u64,
             weight_bytes: held.weights,

@@ -93,6 +93,9 @@ pub struct Model {
     pub weights: String,
     /// How keys and values are stored: `f16` or `f32`.
     pub kv: String,
+    /// How Mamba2 and DeltaNet blocks read long prompts: `serial` or `chunked`. Rows of older versions do not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefill_scan: Option<String>,
     /// Bytes that one decode step of one sequence moves at least.
     pub bytes_per_token: u64,
     /// Dispatches of one decode step of one sequence.

@@ -70,7 +70,7 @@ pub struct Explain {
     pub divide_logits: bool,
     /// The type of stored keys and values.
     pub kv: String,
-    /// How recurrent scans process a prompt, see [`Scan`](crate::Scan).
+    /// How recurrent scans process a long prompt, see [`Scan`](crate::Scan).
     pub prefill_scan: String,
     /// Subgroup size, where subgroup operations are used.
     pub subgroup: Option<u32>,
@@ -131,7 +131,7 @@ impl Engine {
             row_lengths: self.model().row_lengths,
             divide_logits: self.config().divide_logits,
             kv: format!("{:?}", self.options().kv).to_lowercase(),
-            prefill_scan: format!("{:?}", self.options().scan).to_lowercase(),
+            prefill_scan: self.scan(self.prefill_rows()).to_string(),
             subgroup: caps.subgroup,
             coopmat: caps.coopmat,
             parts,

@@ -14,7 +14,7 @@ use crate::report::EXIT_CODES;
 use crate::unused;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
-use nemoflash::{Deny, GpuOptions, Kv, LoadOptions, Quant, defaults};
+use nemoflash::{Deny, GpuOptions, Kv, LoadOptions, Quant, Scan, defaults};
 use std::path::PathBuf;
 
 const USAGE: &str = "nemoflash [OPTIONS] [PROMPT]\n       nemoflash COMMAND [OPTIONS]";
@@ -189,6 +189,9 @@ pub struct Common {
     /// How attention keys and values are stored [default: f16]
     #[arg(long, global = true)]
     pub kv: Option<KvArg>,
+    /// How Mamba2 and DeltaNet blocks read a prompt: token by token, or in chunks [default: what is fastest on the device]
+    #[arg(long, global = true)]
+    pub scan: Option<ScanArg>,
     /// Longest text in tokens, prompt and answer together [default: 4096, or what the model allows]
     #[arg(long, value_name = "N", value_parser = whole::<u32>(1, "Leave --context out for what the model allows"), allow_negative_numbers = true, global = true)]
     pub context: Option<u32>,
@@ -225,6 +228,12 @@ pub enum Feature {
 pub enum KvArg {
     F16,
     F32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ScanArg {
+    Serial,
+    Chunked,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -268,6 +277,13 @@ impl Common {
             None | Some(KvArg::F16) => Kv::F16,
             Some(KvArg::F32) => Kv::F32,
         }
+    }
+
+    pub fn scan(&self) -> Option<Scan> {
+        self.scan.map(|scan| match scan {
+            ScanArg::Serial => Scan::Serial,
+            ScanArg::Chunked => Scan::Chunked,
+        })
     }
 }
 

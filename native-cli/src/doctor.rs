@@ -53,7 +53,7 @@ pub async fn run(common: &Common) -> Result<Exit> {
             report.checks.push(Item::fail("device", detail));
         }
         None => {
-            report.checks.extend(models::fables(exec, common.kv()).await);
+            report.checks.extend(models::fables(exec, common.kv(), common.scan()).await);
             if common.model.is_some() {
                 report.checks.extend(models::given(common, &again).await);
             }

@@ -171,7 +171,14 @@ fn options(common: &Common, loaded: &Loaded, slots: u32, context: Option<u32>) -
         (Some(_), Some(context)) => context,
         _ => loaded.model().config.context(context)?,
     };
-    Ok(EngineOptions { slots, context, kv: common.kv(), clock: Some(seconds), ..Default::default() })
+    Ok(EngineOptions {
+        slots,
+        context,
+        kv: common.kv(),
+        scan: common.scan(),
+        clock: Some(seconds),
+        ..Default::default()
+    })
 }
 
 /// Opens the device that the options name. Returns it with its name. A note says if the CPU is used because there is no GPU.

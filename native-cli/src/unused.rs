@@ -8,7 +8,7 @@ use clap::{ArgMatches, Args as _, Command, Error};
 /// Those common options that choose the model and the format of its weights.
 const MODEL: [&str; 6] = ["model", "arch", "weights", "keep_logits", "revision", "accept_license"];
 /// Those common options that say where and how the model runs.
-const RUN: [&str; 6] = ["device", "backend", "adapter", "deny", "kv", "context"];
+const RUN: [&str; 7] = ["device", "backend", "adapter", "deny", "kv", "scan", "context"];
 
 /// The common options that this command ignores.
 fn ignored(name: &str) -> Vec<&'static str> {
@@ -66,7 +66,7 @@ mod tests {
     }
 
     /// Every option of every command, with a value.
-    const OPTIONS: [&str; 12] = [
+    const OPTIONS: [&str; 13] = [
         "--model x",
         "--arch qwen3-0.6b",
         "--weights q4",
@@ -78,6 +78,7 @@ mod tests {
         "--adapter 0",
         "--deny f16",
         "--kv f32",
+        "--scan serial",
         "--context 9",
     ];
 
@@ -85,21 +86,21 @@ mod tests {
     #[test]
     fn what_a_command_ignores_is_refused() {
         for (name, line, takes) in [
-            ("generate", "generate x", "111111111111"),
-            ("chat", "chat", "111111111111"),
-            ("explain", "explain", "111111111111"),
-            ("logits", "logits --ids 1 --out x", "111111111111"),
-            ("perplexity", "perplexity --text x", "111111111111"),
-            ("bench", "bench", "111111111111"),
-            ("quantize", "quantize x", "100011000000"),
-            ("synthesize", "synthesize x", "010000000000"),
-            ("doctor", "doctor", "101111111110"),
-            ("profile", "profile operators", "001100111111"),
-            ("verify", "verify", "100010000000"),
-            ("devices", "devices", "000000010000"),
-            ("compare", "compare x", "000000000000"),
-            ("completions", "completions bash", "000000000000"),
-            ("man", "man", "000000000000"),
+            ("generate", "generate x", "1111111111111"),
+            ("chat", "chat", "1111111111111"),
+            ("explain", "explain", "1111111111111"),
+            ("logits", "logits --ids 1 --out x", "1111111111111"),
+            ("perplexity", "perplexity --text x", "1111111111111"),
+            ("bench", "bench", "1111111111111"),
+            ("quantize", "quantize x", "1000110000000"),
+            ("synthesize", "synthesize x", "0100000000000"),
+            ("doctor", "doctor", "1011111111110"),
+            ("profile", "profile operators", "0011001111111"),
+            ("verify", "verify", "1000100000000"),
+            ("devices", "devices", "0000000100000"),
+            ("compare", "compare x", "0000000000000"),
+            ("completions", "completions bash", "0000000000000"),
+            ("man", "man", "0000000000000"),
         ] {
             assert!(parse(&format!("{line} --json --verbose")).is_ok(), "{name}");
             for (option, takes) in OPTIONS.iter().zip(takes.chars()) {

@@ -12,6 +12,9 @@ use std::collections::HashMap;
 /// RMS ratio, against float64 and of one form against the other. Measured: at most 3.5e-7.
 const TOLERANCE: f64 = 1.1e-6;
 
+/// The same where cooperative matrices compute the chunks: their factors are rounded to f16.
+const HALF: f64 = 3e-3;
+
 /// Runs `each` on the CPU and on every device in every mode.
 fn everywhere(mut each: impl FnMut(&str, &mut Exec)) {
     each("CPU", &mut Exec::cpu());
@@ -54,6 +57,12 @@ fn run(exec: &mut Exec, mut plan: Plan, batch: &Batch, read: &[Buf], bufs: &[Buf
 enum Form {
     Serial,
     Chunked,
+}
+
+impl Form {
+    fn tolerance(self, exec: &Exec) -> f64 {
+        if self == Form::Chunked && exec.caps().coop(48 << 10) { HALF } else { TOLERANCE }
+    }
 }
 
 /// Rows of one layer after convolution, and the state of its slots.
@@ -174,8 +183,9 @@ fn scans_match_golden() {
         let layer = Layer { heads: heads as u32, head_dim: d as u32, qkv, beta: of("beta").clone(), state };
         everywhere(|device, exec| {
             for form in [Form::Serial, Form::Chunked] {
+                let tolerance = form.tolerance(exec);
                 let check = |what: &str, want: &[f32], got: &[f32]| {
-                    close(&format!("{case} {what}, {form:?} on {device}"), want, got, TOLERANCE)
+                    close(&format!("{case} {what}, {form:?} on {device}"), want, got, tolerance)
                 };
                 let (out, state) = layer.long(exec, form, 1, 9, rows as u32);
                 check("out", of("out"), &out).unwrap();
@@ -189,7 +199,7 @@ fn scans_match_golden() {
                 assert!(check("from zero", of("out"), &out).is_err());
                 assert!(check("from zero", of("state_out"), &state[heads * d * d..]).is_err());
                 let mut wrong = layer.clone();
-                wrong.beta[rows / 2 * heads] += 0.01;
+                wrong.beta[rows / 2 * heads] += 0.3;
                 let (out, _) = wrong.long(exec, form, 1, 9, rows as u32);
                 assert!(check("wrong beta", of("out"), &out).is_err());
             }
@@ -201,22 +211,23 @@ fn scans_match_golden() {
 fn chunked_equals_serial() {
     everywhere(|device, exec| {
         for (rows, heads, head_dim) in
-            [(1, 2, 64), (2, 2, 64), (63, 2, 64), (64, 1, 128), (65, 2, 64), (127, 1, 96), (1024, 1, 64)]
+            [(1, 2, 64), (2, 2, 64), (63, 2, 64), (64, 1, 128), (65, 2, 64), (127, 1, 96), (1024, 1, 64), (8192, 1, 16)]
         {
             let layer = Layer::random(heads, head_dim, rows, 2, rows as u64);
             let (want, want_state) = layer.long(exec, Form::Serial, 1, 5, rows as u32);
             let (got, state) = layer.long(exec, Form::Chunked, 1, 5, rows as u32);
             let name = format!("{rows} rows on {device}");
-            close(&format!("{name}: out"), &want, &got, TOLERANCE).unwrap();
-            close(&format!("{name}: state"), &want_state, &state, TOLERANCE).unwrap();
+            let tolerance = Form::Chunked.tolerance(exec);
+            close(&format!("{name}: out"), &want, &got, tolerance).unwrap();
+            close(&format!("{name}: state"), &want_state, &state, tolerance).unwrap();
             // Negative control: the last row's key, which both forms use last.
             let mut wrong = layer.clone();
             let at = ((rows - 1) * 3 + 1) * (heads * head_dim) as usize;
-            wrong.qkv[at] += 0.1;
+            wrong.qkv[at] += 0.3;
             let (got, state) = wrong.long(exec, Form::Chunked, 1, 5, rows as u32);
-            assert!(close("wrong key", &want_state, &state, TOLERANCE).is_err());
+            assert!(close("wrong key", &want_state, &state, tolerance).is_err());
             let last = want.len() - (heads * head_dim) as usize;
-            assert!(close("wrong key", &want[last..], &got[last..], TOLERANCE).is_err());
+            assert!(close("wrong key", &want[last..], &got[last..], tolerance).is_err());
         }
     });
 }
@@ -232,13 +243,13 @@ fn repeated_tokens() {
         layer.beta.fill(1.0);
         let (want, want_state) = layer.long(&mut Exec::cpu(), Form::Serial, 0, 5, 128);
         for form in [Form::Serial, Form::Chunked] {
-            let (got, state) = layer.long(exec, form, 0, 5, 128);
-            close(&format!("repeated tokens: out, {form:?} on {device}"), &want, &got, TOLERANCE).unwrap();
-            close(&format!("repeated tokens: state, {form:?} on {device}"), &want_state, &state, TOLERANCE).unwrap();
+            let ((got, state), tolerance) = (layer.long(exec, form, 0, 5, 128), form.tolerance(exec));
+            close(&format!("repeated tokens: out, {form:?} on {device}"), &want, &got, tolerance).unwrap();
+            close(&format!("repeated tokens: state, {form:?} on {device}"), &want_state, &state, tolerance).unwrap();
         }
-        layer.beta[100] = 0.99;
+        layer.beta[100] = 0.5;
         let (got, _) = layer.long(exec, Form::Chunked, 0, 5, 128);
-        assert!(close("wrong beta", &want, &got, TOLERANCE).is_err());
+        assert!(close("wrong beta", &want, &got, Form::Chunked.tolerance(exec)).is_err());
     });
 }
 
@@ -277,14 +288,15 @@ fn outliers_stay_finite() {
         layer.qkv[(69 * 3 + 2) * 128] = 1e5;
         let (want, want_state) = layer.long(&mut Exec::cpu(), Form::Serial, 0, 1, 70);
         for form in [Form::Serial, Form::Chunked] {
-            let (out, state) = layer.long(exec, form, 0, 1, 70);
-            close(&format!("outliers: out, {form:?} on {device}"), &want, &out, TOLERANCE).unwrap();
-            close(&format!("outliers: state, {form:?} on {device}"), &want_state, &state, TOLERANCE).unwrap();
-            // Negative control: what is beyond f32 is noticed.
+            let ((out, state), tolerance) = (layer.long(exec, form, 0, 1, 70), form.tolerance(exec));
+            close(&format!("outliers: out, {form:?} on {device}"), &want, &out, tolerance).unwrap();
+            close(&format!("outliers: state, {form:?} on {device}"), &want_state, &state, tolerance).unwrap();
+            // Negative control: what is beyond f32 is noticed. f16 has the largest number instead.
             let mut beyond = layer.clone();
             beyond.qkv[2 * 128 + 5] = f32::INFINITY;
             let (out, _) = beyond.long(exec, form, 0, 1, 70);
-            assert!(close("infinite", &want, &out, TOLERANCE).unwrap_err().contains("not finite"));
+            let noticed = close("infinite", &want, &out, tolerance).unwrap_err();
+            assert!(noticed.contains("not finite") || tolerance == HALF, "{noticed}");
         }
     });
 }

@@ -9,7 +9,7 @@ const OPTIONS: EngineOptions = EngineOptions {
     slots: 2,
     context: 700,
     kv: nemoflash::Kv::F16,
-    scan: Scan::Serial,
+    scan: Some(Scan::Serial),
     prefill_rows: Some(64),
     clock: None,
 };
@@ -72,7 +72,7 @@ fn it_depends_on_what_is_asked() {
         let Exec::Dry(device) = engine.exec() else { panic!("it is a dry run") };
         device.kernels().iter().map(|(kernel, _)| kernel.name).collect::<Vec<_>>()
     };
-    let chunked = dry_run(&loader(LoadOptions::default()), EngineOptions { scan: Scan::Chunked, ..OPTIONS });
+    let chunked = dry_run(&loader(LoadOptions::default()), EngineOptions { scan: Some(Scan::Chunked), ..OPTIONS });
     assert!(names(&chunked).contains(&"ssd_chunk") && !names(&long).contains(&"ssd_chunk"), "{:?}", names(&chunked));
     let small = Caps { max_binding: 1 << 14, ..Caps::CPU };
     let cut =

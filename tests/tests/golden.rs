@@ -71,7 +71,7 @@ fn check(label: &str, mut exec: Exec, models: &[&str], cut: &[&str], most: usize
             let mut engine = engine(
                 exec,
                 name,
-                EngineOptions { context: 300, kv, scan, prefill_rows: Some(512), ..Default::default() },
+                EngineOptions { context: 300, kv, scan: Some(scan), prefill_rows: Some(512), ..Default::default() },
             );
             for (i, prefix) in prompts.iter().take(most).enumerate() {
                 let want = expected(name, prefix);

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use nemoflash::{
-    Caps, Engine, EngineOptions, Error, Event, Exec, Kv, LoadOptions, Loaded, Part, Quant, Sampling, Scan, Synthetic,
+    Caps, Engine, EngineOptions, Error, Event, Exec, Kv, LoadOptions, Loaded, Part, Quant, Sampling, Synthetic,
 };
 use nemoflash_tests::{Mode, close, load, load_synthetic, loud, targets_in};
 use pollster::block_on;
@@ -20,7 +20,7 @@ const CONFIG: &[u8] = br#"{
     "tie_word_embeddings": true, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0
 }"#;
 const OPTIONS: EngineOptions =
-    EngineOptions { slots: 1, context: 64, kv: Kv::F32, scan: Scan::Serial, prefill_rows: None, clock: None };
+    EngineOptions { slots: 1, context: 64, kv: Kv::F32, scan: None, prefill_rows: None, clock: None };
 const SECOND: u32 = (128 << 20) / 512;
 /// Tokens of both parts, at their edges too; the last is of the second. Few: each takes a software adapter seconds.
 const PROMPT: [u32; 5] = [0, SECOND - 1, SECOND, 299_999, 299_998];

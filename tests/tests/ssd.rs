@@ -4,7 +4,7 @@
 
 use nemoflash::batch::Batch;
 use nemoflash::op::Op;
-use nemoflash::ops::{Conv1d, ConvTail, SsdChunk, SsdScores, SsdSerial, SsdStep};
+use nemoflash::ops::{Conv1d, ConvTail, SsdCarry, SsdChunk, SsdLocal, SsdScores, SsdSerial, SsdStep};
 use nemoflash::plan::Plan;
 use nemoflash::{Buf, Elem, Exec};
 use nemoflash_tests::{Random, close, targets};
@@ -13,12 +13,29 @@ use safetensors::SafeTensors;
 /// Measured: 2.7e-7 against float64, 1.5e-6 between the forms (after 1024 rows), 1.4e-6 with outliers.
 const CLOSE: f64 = 5e-6;
 
+/// With cooperative matrices, whose factors are rounded to f16.
+const HALF: f64 = 2e-3;
+
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Form {
     Serial,
     Chunked,
+    /// Chunked, with cooperative matrices.
+    Matrices,
 }
-use Form::{Chunked, Serial};
+use Form::{Chunked, Matrices, Serial};
+
+impl Form {
+    /// The forms that a device can run.
+    fn all(exec: &Exec) -> Vec<Form> {
+        let matrices = exec.caps().coop(48 << 10).then_some(Matrices);
+        [Serial, Chunked].into_iter().chain(matrices).collect()
+    }
+
+    fn tolerance(self) -> f64 {
+        if self == Matrices { HALF } else { CLOSE }
+    }
+}
 
 /// A segment: slot, first position, rows.
 type Segment = (u32, u32, u32);
@@ -178,6 +195,14 @@ fn scan(
             let op = SsdChunk { rows, heads, head_dim, d_state, in_stride, slots, slot_len, state_at };
             lab.plan.add(op, &[at, xbc, p, params, scores, state, y]);
         }
+        Matrices => {
+            let op = SsdLocal { rows, d_inner, d_state, slots };
+            let scores = lab.alloc("scores", op.lens()[2], Elem::F32);
+            let bc = lab.alloc("bc", op.lens()[3], Elem::F16);
+            lab.plan.add(op, &[at, xbc, scores, bc]);
+            let op = SsdCarry { rows, heads, head_dim, d_state, in_stride, slots, slot_len, state_at };
+            lab.plan.add(op, &[at, xbc, p, params, scores, bc, state, y]);
+        }
     }
     lab.run(&batch);
     block.state = lab.read(state);
@@ -240,7 +265,7 @@ fn golden() {
             let slot = shape.slot_len() as usize;
             let place = slot + shape.state_at() as usize..2 * slot;
             before.state[place.clone()].copy_from_slice(&get("state_in"));
-            for form in [Serial, Chunked] {
+            for form in Form::all(exec) {
                 let mut run = |position| {
                     let mut block = before.clone();
                     let y = scan(exec, form, shape, &mut block, &[(1, position, t as u32)], Some(&xbc), &shape.p(&raw));
@@ -248,24 +273,26 @@ fn golden() {
                 };
                 let (y, state) = run(9);
                 let name = format!("{case} {form:?} on {label}");
-                close(&format!("{name}: y"), &get("out"), &y, CLOSE).unwrap();
-                close(&format!("{name}: state"), &get("state_out"), &state[place.clone()], CLOSE).unwrap();
+                let tolerance = form.tolerance();
+                close(&format!("{name}: y"), &get("out"), &y, tolerance).unwrap();
+                close(&format!("{name}: state"), &get("state_out"), &state[place.clone()], tolerance).unwrap();
                 // Slots that have no rows, and the tail, stay as they are.
                 assert_eq!(state[..place.start], before.state[..place.start], "{name}");
                 assert_eq!(state[place.end..], before.state[place.end..], "{name}");
                 // Negative control: the same from position 0, where the incoming state does not count.
-                assert!(close("from zero", &get("out"), &run(0).0, 1e-3).is_err(), "{name}");
+                assert!(close("from zero", &get("out"), &run(0).0, HALF).is_err(), "{name}");
             }
         }
     });
 }
 
-/// From a state that is not zero; 1024 rows are two steps.
+/// From a state that is not zero; more than 512 rows are several steps.
 #[test]
 fn chunked_equals_serial() {
     let shape = Shape { heads: 2, head_dim: 20, d_state: 32, slots: 1 };
     every_exec("ssd chunked", |label, exec| {
-        for length in [1u32, 2, 63, 64, 65, 127, 1024] {
+        let forms = Form::all(exec);
+        for length in [1u32, 2, 63, 64, 65, 127, 1024, 8192] {
             let mut random = Random::new(length.into());
             let block = Block::new(shape, &mut random);
             let (xbc, p) = rows(shape, length, &mut random);
@@ -282,12 +309,16 @@ fn chunked_equals_serial() {
                 }
                 (y, block.state)
             };
-            let (serial, chunked) = (run(Serial, 3), run(Chunked, 3));
-            let name = format!("{length} rows on {label}");
-            close(&format!("{name}: y"), &serial.0, &chunked.0, CLOSE).unwrap();
-            close(&format!("{name}: state"), &serial.1, &chunked.1, CLOSE).unwrap();
-            // Negative control: without the incoming state.
-            assert!(close("from zero", &serial.0, &run(Chunked, 0).0, CLOSE).is_err(), "{name}");
+            let serial = run(Serial, 3);
+            for form in forms.iter().copied().filter(|form| *form != Serial) {
+                let (chunked, tolerance) = (run(form, 3), form.tolerance());
+                let name = format!("{form:?}, {length} rows on {label}");
+                close(&format!("{name}: y"), &serial.0, &chunked.0, tolerance).unwrap();
+                close(&format!("{name}: state"), &serial.1, &chunked.1, tolerance).unwrap();
+                // Negative control: without the incoming state, which many rows forget.
+                let few = serial.0.len().min(127 * shape.d_inner() as usize);
+                assert!(close("from zero", &serial.0[..few], &run(form, 0).0[..few], tolerance).is_err(), "{name}");
+            }
         }
     });
 }
@@ -301,7 +332,7 @@ fn slots_do_not_meet() {
     let block = Block::new(shape, &mut random);
     let p = normal(&mut random, 136 * shape.in_stride());
     every_exec("ssd slots", |label, exec| {
-        for form in [Serial, Chunked] {
+        for form in Form::all(exec) {
             let mut together = block.clone();
             let y = scan(exec, form, shape, &mut together, &segments, None, &p);
             let mut one_by_one = block.clone();
@@ -335,7 +366,7 @@ fn steps_equal_scan() {
         |segment: u32, t: u32| &p[((segment * ROWS + t) * shape.in_stride()) as usize..][..shape.in_stride() as usize];
     let width = shape.d_inner() as usize;
     every_exec("ssd step", |label, exec| {
-        for form in [Serial, Chunked] {
+        for form in Form::all(exec) {
             let mut scanned = block.clone();
             let mut want = scan(exec, form, shape, &mut scanned, &segments, None, &p);
             for (y, p) in want.chunks_mut(width).zip(p.chunks(shape.in_stride() as usize)) {
@@ -355,8 +386,9 @@ fn steps_equal_scan() {
             };
             let (got, state) = run(block.clone());
             let name = format!("{form:?} and steps on {label}");
-            close(&format!("{name}: y"), &want, &got, CLOSE).unwrap();
-            close(&format!("{name}: state"), &scanned.state, &state, CLOSE).unwrap();
+            let tolerance = form.tolerance();
+            close(&format!("{name}: y"), &want, &got, tolerance).unwrap();
+            close(&format!("{name}: state"), &scanned.state, &state, tolerance).unwrap();
             let slot = shape.slot_len() as usize;
             for (a, b) in state.chunks(slot).zip(scanned.state.chunks(slot)) {
                 assert_eq!(a[..shape.state_at() as usize], b[..shape.state_at() as usize], "{name}: ring");
@@ -364,7 +396,7 @@ fn steps_equal_scan() {
             // Negative control: one entry of one ring that a first row reads: position 254 at entry 2.
             let mut other = block.clone();
             other.state[2 * shape.channels() as usize] += 1.0;
-            assert!(close("another tail", &want, &run(other).0, CLOSE).is_err(), "{name}");
+            assert!(close("another tail", &want, &run(other).0, tolerance).is_err(), "{name}");
         }
     });
 }
@@ -378,36 +410,43 @@ fn outliers() {
     let mut block = Block::new(shape, &mut random);
     block.params = vec![-16.0, -0.5, 1.0, 1.0, 0.0, 0.0];
     let (mut xbc, _) = rows(shape, 100, &mut random);
-    let mut raw = normal(&mut random, 100 * shape.heads);
+    let ordinary = normal(&mut random, 100 * shape.heads);
     let width = shape.channels() as usize;
     for row in (3..30).step_by(4) {
         xbc[row * width] = 6e4;
         xbc[row * width + 17] = -1e5;
-        raw[row * 2] = 1000.0;
-        raw[row * 2 + 1] = 3e4;
     }
     // Then one that forgets all, and short steps, whose decays must be right after sums of 1e5.
     xbc[29 * width..][..shape.d_inner() as usize].fill(1e-3);
-    raw[58..60].fill(300.0);
-    raw[60..200].iter_mut().for_each(|raw| *raw -= 6.0);
+    let steps = |long: [f32; 2]| {
+        let mut raw = ordinary.clone();
+        (3..30).step_by(4).for_each(|row| raw[row * 2..][..2].copy_from_slice(&long));
+        raw[58..60].fill(300.0);
+        raw[60..200].iter_mut().for_each(|raw| *raw -= 6.0);
+        raw
+    };
     let run = |exec: &mut Exec, form, xbc: &[f32], raw: &[f32]| {
         let mut block = block.clone();
         let y = scan(exec, form, shape, &mut block, &[(0, 12, 100)], Some(xbc), &shape.p(raw));
         (y, block.state[shape.state_at() as usize..].to_vec())
     };
-    let want = run(&mut Exec::cpu(), Serial, &xbc, &raw);
     let later = 30 * shape.d_inner() as usize;
     every_exec("ssd outliers", |label, exec| {
-        for form in [Serial, Chunked] {
+        for form in Form::all(exec) {
+            // With cooperative matrices, x times its step may reach a million.
+            let raw = steps(if form == Matrices { [7.0, 8.0] } else { [1000.0, 3e4] });
+            let want = run(&mut Exec::cpu(), Serial, &xbc, &raw);
+            let tolerance = form.tolerance();
             let (y, state) = run(exec, form, &xbc, &raw);
             let name = format!("outliers {form:?} on {label}");
-            close(&format!("{name}: y"), &want.0, &y, CLOSE).unwrap();
-            close(&format!("{name}: later y"), &want.0[later..], &y[later..], CLOSE).unwrap();
-            close(&format!("{name}: state"), &want.1, &state, CLOSE).unwrap();
-            // Negative controls: a step that differs by 0.1 %, a value that is not a number.
+            close(&format!("{name}: y"), &want.0, &y, tolerance).unwrap();
+            close(&format!("{name}: later y"), &want.0[later..], &y[later..], tolerance).unwrap();
+            close(&format!("{name}: state"), &want.1, &state, tolerance).unwrap();
+            // Negative controls: a step that differs a little, a value that is not a number.
             let mut other = raw.clone();
-            other[80] *= 1.001;
-            assert!(close("another step", &want.0[later..], &run(exec, form, &xbc, &other).0[later..], CLOSE).is_err());
+            other[80] *= if form == Matrices { 0.5 } else { 1.001 };
+            let got = run(exec, form, &xbc, &other).0;
+            assert!(close("another step", &want.0[later..], &got[later..], tolerance).is_err(), "{name}");
             let mut other = xbc.clone();
             other[50 * width] = f32::NAN;
             let result = close("not a number", &want.0, &run(exec, form, &other, &raw).0, 1.0);

@@ -14,7 +14,7 @@ export const version = '0.1.0';
  * loaded. `model` is a published shape (`nemotron-flash-1b`, `nemotron-flash-3b`, `qwen3-0.6b`, `qwen3-1.7b`) or the bytes of a
  * `config.json`. Fails with the code `limit` if a buffer would be larger than the GPU allows.
  */
-export async function plan(model: string | Uint8Array, options: Pick<LoadOptions, 'weights' | 'context' | 'kv'> = {}): Promise<Plan> {
+export async function plan(model: string | Uint8Array, options: Pick<LoadOptions, 'weights' | 'context' | 'kv' | 'scan'> = {}): Promise<Plan> {
   return (await import('./local.js')).plan(model, options);
 }
 

@@ -48,8 +48,8 @@ function free(held: Held | null): void {
 type State = 'free' | 'busy' | 'spoilt' | 'closed' | 'dead';
 
 /** The options for loading, as the wasm takes them. */
-export const loadingOptions = ({ weights = 'bf16', context, slots = 1, kv }: Pick<LoadOptions, 'weights' | 'context' | 'slots' | 'kv'>) =>
-  JSON.stringify({ weights, context: context ?? null, slots, kv_f32: kv === 'f32' });
+export const loadingOptions = ({ weights = 'bf16', context, slots = 1, kv, scan }: Pick<LoadOptions, 'weights' | 'context' | 'slots' | 'kv' | 'scan'>) =>
+  JSON.stringify({ weights, context: context ?? null, slots, kv_f32: kv === 'f32', scan: scan ?? null });
 
 /** See `plan` of the package. */
 export async function plan(model: string | Uint8Array, options: Parameters<typeof loadingOptions>[0]): Promise<Plan> {

@@ -54,6 +54,7 @@ export interface BenchRow {
     synthetic: boolean;
     weights: string;
     kv: 'f16' | 'f32';
+    prefill_scan?: 'serial' | 'chunked';
     bytes_per_token: number;
     dispatches_per_token: number;
     weight_bytes: number;

@@ -38,6 +38,8 @@ export interface LoadOptions {
   weights?: 'bf16' | 'q8' | 'q4';
   /** `f16` (default) or `f32`. */
   kv?: 'f16' | 'f32';
+  /** How Mamba2 and DeltaNet blocks read a prompt: token by token, or in chunks. Default: what is fastest on the device. */
+  scan?: 'serial' | 'chunked';
   /** Tokens of prompt and answer. Default 4096, or what the model allows. */
   context?: number;
   /** Largest number of sequences at a time, for `bench`. Default 1. */

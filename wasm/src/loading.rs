@@ -4,7 +4,7 @@ use crate::device::Device;
 use crate::session::Session;
 use crate::text::Text;
 use crate::{coded, fail, options};
-use nemoflash::{Caps, Chat, Engine, EngineOptions, Exec, Kv, LoadOptions, Loader, Quant, defaults};
+use nemoflash::{Caps, Chat, Engine, EngineOptions, Exec, Kv, LoadOptions, Loader, Quant, Scan, defaults};
 use serde::Deserialize;
 use wasm_bindgen::prelude::*;
 
@@ -20,6 +20,7 @@ struct Options {
     /// Number of sequences at a time.
     slots: u32,
     kv_f32: bool,
+    scan: Option<String>,
 }
 
 /// A loader and its device.
@@ -27,6 +28,8 @@ struct Options {
 pub struct Loading {
     loader: Loader,
     options: Options,
+    /// The scan of prompts; `None` lets the engine choose.
+    scan: Option<Scan>,
     /// Whether the model runs on the CPU.
     cpu: bool,
 }
@@ -34,7 +37,7 @@ pub struct Loading {
 #[wasm_bindgen]
 impl Loading {
     /// Begins to load a model from its `config.json`, the length of each weight file, and options as JSON: `{weights, context,
-    /// slots, kv_f32}`.
+    /// slots, kv_f32, scan}`.
     #[wasm_bindgen(constructor)]
     pub fn new(device: Device, config_json: &[u8], lengths: Vec<f64>, options_json: &str) -> Result<Loading, JsValue> {
         let (options, cpu): (Options, _) = (options(options_json)?, device.is_cpu());
@@ -44,11 +47,17 @@ impl Loading {
             "q4" => Some(4),
             other => return Err(coded("parameter", &format!("`weights`: `{other}` is not one of bf16, q8, q4"))),
         };
+        let scan = match options.scan.as_deref() {
+            None => None,
+            Some("serial") => Some(Scan::Serial),
+            Some("chunked") => Some(Scan::Chunked),
+            Some(other) => return Err(coded("parameter", &format!("`scan`: `{other}` is not one of serial, chunked"))),
+        };
         let quantise = bits.map(|bits| Quant::new(bits, defaults::GROUP_SIZE));
         let load = LoadOptions { quantise, ..Default::default() };
         let lengths: Vec<Option<u64>> = lengths.into_iter().map(|length| Some(length as u64)).collect();
         let loader = Loader::with_options(device.exec, config_json, &lengths, load).map_err(fail)?;
-        Ok(Loading { loader, options, cpu })
+        Ok(Loading { loader, options, scan, cpu })
     }
 
     /// File and offset of the bytes that are needed next. None when all bytes are there.
@@ -103,6 +112,7 @@ impl Loading {
             slots: self.options.slots,
             context: self.loader.config().and_then(|config| config.context(self.options.context)).map_err(fail)?,
             kv: if self.options.kv_f32 { Kv::F32 } else { Kv::F16 },
+            scan: self.scan,
             prefill_rows: self.cpu.then_some(CPU_ROWS),
             clock: Some(|| js_sys::Date::now() / 1e3),
             ..usual

@@ -92,8 +92,9 @@ function served(): Promise<Engine> {
   const weights = (asked.get('weights') ?? 'bf16') as NonNullable<LoadOptions['weights']>;
   const number = (name: string) => (asked.has(name) ? { [name]: Number(asked.get(name)) } : {});
   const kv = asked.get('kv') === 'f32' ? 'f32' : 'f16';
+  const scan = (['serial', 'chunked'] as const).find((name) => name === asked.get('scan'));
   const from = new URL(name === null ? 'models/fables/' : `model/${encodeURIComponent(name)}/`, document.baseURI).href;
-  return load(from, { device: WHERE, weights, deny: DENY, kv, cache: false, ...number('context'), ...number('slots') });
+  return load(from, { device: WHERE, weights, deny: DENY, kv, scan, cache: false, ...number('context'), ...number('slots') });
 }
 
 list(changed);

@@ -24,15 +24,16 @@ pub fn weights(name: &str) -> anyhow::Result<LoadOptions> {
     Ok(LoadOptions { quantise: bits.map(|bits| Quant::new(bits, 64)), ..Default::default() })
 }
 
-/// The scan of that name.
+/// The scan of that name; `None` for the default.
 ///
 /// # Errors
 /// Any other name.
-pub fn scan(name: &str) -> anyhow::Result<Scan> {
+pub fn scan(name: Option<&str>) -> anyhow::Result<Option<Scan>> {
     match name {
-        "serial" => Ok(Scan::Serial),
-        "chunked" => Ok(Scan::Chunked),
-        other => anyhow::bail!("--scan: `{other}` is not one of serial, chunked"),
+        None => Ok(None),
+        Some("serial") => Ok(Some(Scan::Serial)),
+        Some("chunked") => Ok(Some(Scan::Chunked)),
+        Some(other) => anyhow::bail!("--scan: `{other}` is not one of serial, chunked"),
     }
 }
 

@@ -32,7 +32,7 @@ pub async fn work(
     caps: &Caps,
     [tokens, depth]: [u32; 2],
     prompt: bool,
-    scan: Scan,
+    scan: Option<Scan>,
 ) -> Result<Vec<Work>> {
     // At least the default context, because the splits of the keys depend on it.
     let context = (depth + tokens).max(EngineOptions::default().context);

@@ -142,7 +142,13 @@ impl Mamba2 {
     }
 
     pub(super) fn widths(&self) -> Widths {
-        Widths { p: self.in_proj.outs, c: self.channels(), y: self.dims.d_inner, ssd: self.dims.d_state, ..Default::default() }
+        Widths {
+            p: self.in_proj.outs,
+            c: self.channels(),
+            y: self.dims.d_inner,
+            ssd: self.dims.d_state,
+            ..Default::default()
+        }
     }
 
     /// Bytes of weights on the device.

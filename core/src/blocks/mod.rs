@@ -30,6 +30,15 @@ pub enum Scan {
     Chunked,
 }
 
+impl std::fmt::Display for Scan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Scan::Serial => "serial",
+            Scan::Chunked => "chunked",
+        })
+    }
+}
+
 /// The sizes and buffers that a plan is recorded for.
 #[derive(Clone, Copy, Debug)]
 pub struct Run<'a> {

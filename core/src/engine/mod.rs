@@ -42,6 +42,8 @@ const STEP_BUCKETS: [u32; 8] = [1, ops::MATVEC_ROWS, 16, 32, 64, 128, 256, MAX_S
 const PROMPTS: [u32; 2] = [64, ops::MATVEC_ROWS];
 /// Rows that a step can have at least, unless the caller asks for fewer.
 const FEWEST_ROWS: u32 = 512;
+/// Rows from which on chunked scans with cooperative matrices are faster than serial ones (benches/NOTES.md).
+const CHUNKED_ROWS: u32 = 64;
 /// Number of decode steps that are submitted before the first of them is read.
 const AHEAD: usize = 4;
 /// Number of rows whose logits are computed at a time by [`Engine::logits`].
@@ -67,8 +69,8 @@ pub struct EngineOptions {
     pub context: u32,
     /// How keys and values are stored.
     pub kv: Kv,
-    /// How recurrent scans process a prompt.
-    pub scan: Scan,
+    /// How recurrent scans process a prompt. `None` lets the engine choose what is fastest on the device.
+    pub scan: Option<Scan>,
     /// Rows of one prefill step, at most 2,048. `None` lets the engine choose what is fastest on the device.
     /// [`Engine::step`] takes at least 512 rows in that case.
     pub prefill_rows: Option<u32>,
@@ -84,7 +86,7 @@ impl Default for EngineOptions {
             slots: 1,
             context: crate::defaults::CONTEXT,
             kv: Kv::F16,
-            scan: Scan::Serial,
+            scan: None,
             prefill_rows: None,
             clock: None,
         }
@@ -326,7 +328,7 @@ impl Engine {
             few: rows <= ops::few_rows(self.exec.caps()),
             steps,
             coop: self.exec.caps().coop(ops::COOP_BYTES),
-            scan: self.options.scan,
+            scan: self.scan(rows),
             kv_f16: self.options.kv == Kv::F16,
             slots: self.options.slots,
             bank: self.arena.bank,
@@ -412,6 +414,12 @@ impl Engine {
         let read = self.exec.collect(ticket).await?;
         self.pace.end(rows as usize, begin);
         Ok(read)
+    }
+
+    /// How recurrent scans process a step of a prompt whose plan has so many rows.
+    pub fn scan(&self, rows: u32) -> Scan {
+        let chunked = self.exec.caps().coop(ops::COOP_BYTES) && rows >= CHUNKED_ROWS;
+        self.options.scan.unwrap_or(if chunked { Scan::Chunked } else { Scan::Serial })
     }
 
     /// The most tokens of a prompt in one step.

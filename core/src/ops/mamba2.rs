@@ -86,14 +86,23 @@ pub(super) fn chunked(
             let steps: Vec<f64> = (0..rows).map(|r| dims.step(p, params, first + r, head)).collect();
             // The sum of Δ A over the rows after r up to t, which is s[t] - s[r].
             let between = |r: usize, t: usize| steps[r + 1..=t].iter().sum::<f64>() * f64::from(params[head]);
-            let fades: Vec<f64> = (0..rows * rows).map(|i| (i / rows, i % rows)).map(|(r, t)| if r <= t { between(r, t).exp() } else { 0.0 }).collect();
-            let from_start: Vec<f64> = (0..rows).map(|t| (between(0, t) + steps[0] * f64::from(params[head])).exp()).collect();
+            let fades: Vec<f64> = (0..rows * rows)
+                .map(|i| (i / rows, i % rows))
+                .map(|(r, t)| if r <= t { between(r, t).exp() } else { 0.0 })
+                .collect();
+            let from_start: Vec<f64> =
+                (0..rows).map(|t| (between(0, t) + steps[0] * f64::from(params[head])).exp()).collect();
             for i in head * dims.head_dim..(head + 1) * dims.head_dim {
                 let s = &mut carried[i * d_state..(i + 1) * d_state];
                 for t in 0..rows {
                     let before: f64 = s.iter().enumerate().map(|(j, s)| s * of(first + t, d_inner + d_state + j)).sum();
                     let inside: f64 = (0..=t)
-                        .map(|r| f64::from(scores[(tile * chunk + r) * chunk + t]) * fades[r * rows + t] * steps[r] * of(first + r, i))
+                        .map(|r| {
+                            f64::from(scores[(tile * chunk + r) * chunk + t])
+                                * fades[r * rows + t]
+                                * steps[r]
+                                * of(first + r, i)
+                        })
                         .sum();
                     let skip = f64::from(params[dims.heads + head]) * of(first + t, i);
                     y[(first + t) * d_inner + i] = (from_start[t] * before + inside + skip) as f32;

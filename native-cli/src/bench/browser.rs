@@ -216,6 +216,9 @@ fn query(common: &Common, bench: &Bench, model: Option<&str>) -> String {
     if common.kv() == Kv::F32 {
         query += "&kv=f32";
     }
+    if let Some(scan) = common.scan() {
+        query += &format!("&scan={scan}");
+    }
     if let Some(name) = model {
         // The name may have any character, so each byte is escaped.
         let name: String = name.bytes().map(|byte| format!("%{byte:02X}")).collect();

@@ -41,7 +41,7 @@ pub async fn ready(common: &Common, bench: &Bench) -> Result<Ready> {
     let bandwidth = memory_bytes_per_second(&mut exec, seconds).await.unwrap_or(None);
     let (gate, mut warnings) = match bench.skip.contains(&Skip::Gate) {
         true => (Gate::NotRun, vec![]),
-        false => gate(&models::fables(exec, common.kv()).await),
+        false => gate(&models::fables(exec, common.kv(), common.scan()).await),
     };
     if cfg!(debug_assertions) {
         warnings.push("this is a debug build: measure with `cargo run --release`".into());

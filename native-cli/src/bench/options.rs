@@ -152,7 +152,7 @@ impl Bench {
             option("skip", names(skip));
         }
         let Common { model, arch, weights, keep_logits, revision, accept_license, .. } = common;
-        let Common { device, backend, adapter, deny, kv, context, json: _, verbose, .. } = common;
+        let Common { device, backend, adapter, deny, kv, scan, context, json: _, verbose, .. } = common;
         let mut text = |name: &str, value: Option<OsString>| value.into_iter().for_each(|value| option(name, value));
         text("model", model.as_ref().map(OsString::from));
         text("arch", arch.as_ref().map(|shape| OsString::from(&shape.given)));
@@ -163,6 +163,7 @@ impl Bench {
         text("adapter", adapter.as_ref().map(OsString::from));
         text("deny", (!deny.is_empty()).then(|| names(deny)));
         text("kv", kv.map(|kv| names(&[kv])));
+        text("scan", scan.map(|scan| names(&[scan])));
         text("context", context.map(|context| context.to_string().into()));
         let flags = [("keep-logits", keep_logits), ("accept-license", accept_license), ("verbose", verbose)];
         out.extend(flags.into_iter().filter(|(_, on)| **on).map(|(name, _)| format!("--{name}").into()));
@@ -204,7 +205,7 @@ mod tests {
     fn another_process_is_asked_for_the_same() {
         let line = "bench -p 1,2 -n 3 -d 4,5 --pg 6,7 --pg 8,9 -b 1,2 -r 3 --warm-up 2 --profile 0 --skip gate,load \
                     --model=-odd --weights q4 --revision main --device gpu --backend gl --adapter 0 --deny f16,coopmat \
-                    --kv f32 --context 99 --keep-logits --accept-license --verbose";
+                    --kv f32 --scan chunked --context 99 --keep-logits --accept-license --verbose";
         for line in [line, "bench", "bench --arch qwen3-0.6b"] {
             let line: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
             let (common, bench) = parse(&line);

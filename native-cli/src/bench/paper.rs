@@ -122,7 +122,7 @@ async fn most(common: &Common, context: u32) -> Result<u32> {
     // Bytes of an engine with `slots` sequences, and of one more: the sequence that all others are copied from.
     let bytes = async |caps: &Caps, slots| {
         let dry = Loaded::dry_run(caps, config, &[], options).await?;
-        let options = EngineOptions { slots, context, kv: common.kv(), ..Default::default() };
+        let options = EngineOptions { slots, context, kv: common.kv(), scan: common.scan(), ..Default::default() };
         match Engine::new(dry, options).await {
             Ok(engine) => {
                 let (weights, arena, scratch) = engine.device_bytes();

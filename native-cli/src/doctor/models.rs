@@ -5,7 +5,7 @@ use crate::args::Common;
 use crate::source::{Source, Tensors};
 use anyhow::{Context as _, Result, bail};
 use nemoflash::checkpoint::{Dtype, TensorInfo};
-use nemoflash::{Config, Engine, EngineOptions, Event, Exec, Kv, LoadOptions, Piece, Sampling, Tokenizer};
+use nemoflash::{Config, Engine, EngineOptions, Event, Exec, Kv, LoadOptions, Piece, Sampling, Scan, Tokenizer};
 use nemoflash_bench::{GOLDEN, PROMPT};
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -19,12 +19,12 @@ const LOGITS: f64 = 2e-3;
 const SMALL: u64 = 64 << 20;
 
 /// Checks the built-in model on a device.
-pub async fn fables(exec: Exec, kv: Kv) -> Vec<Item> {
+pub async fn fables(exec: Exec, kv: Kv, scan: Option<Scan>) -> Vec<Item> {
     let mut engine = None;
     let load = async {
         let loaded = Source::fables().load(exec, LoadOptions::default(), &mut |_, _| {}).await?;
         let bytes = loaded.model().bytes();
-        let options = EngineOptions { context: 64, kv, ..Default::default() };
+        let options = EngineOptions { context: 64, kv, scan, ..Default::default() };
         engine = Some(Engine::new(loaded, options).await?);
         Ok(format!("{} of weights", mib(bytes)))
     };
@@ -78,7 +78,7 @@ pub async fn given(common: &Common, open: &impl AsyncFn() -> Result<Exec>) -> Ve
 /// The model that the options name.
 async fn load(exec: Exec, source: Source, common: &Common) -> Result<Engine> {
     let loaded = source.load(exec, common.load(), &mut |_, _| {}).await?;
-    let options = EngineOptions { context: 64, kv: common.kv(), ..Default::default() };
+    let options = EngineOptions { context: 64, kv: common.kv(), scan: common.scan(), ..Default::default() };
     Ok(Engine::new(loaded, options).await?)
 }
 

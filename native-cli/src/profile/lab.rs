@@ -77,7 +77,7 @@ impl<'a> Lab<'a> {
         let (gate, mut warnings) = match skip_gate {
             true => (Gate::NotRun, vec![]),
             false => {
-                let found = gate(&models::fables(exec, common.kv()).await);
+                let found = gate(&models::fables(exec, common.kv(), common.scan()).await);
                 (exec, _) = open::device(&common).await?;
                 found
             }
@@ -126,8 +126,14 @@ impl<'a> Lab<'a> {
         let config = protocol.shape.config(stack.hidden, &stack.blocks);
         let loaded = Synthetic { seed: 0 }.model(exec, config.as_bytes(), self.common.load()).await?;
         let Protocol { slots, context, .. } = *protocol;
-        let options =
-            EngineOptions { slots, context, kv: self.common.kv(), clock: Some(seconds), ..Default::default() };
+        let options = EngineOptions {
+            slots,
+            context,
+            kv: self.common.kv(),
+            scan: self.common.scan(),
+            clock: Some(seconds),
+            ..Default::default()
+        };
         let mut engine = Engine::new(loaded, options).await?;
         engine.wait().await?;
         Ok(engine)
