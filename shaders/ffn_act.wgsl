@@ -6,8 +6,8 @@ struct Numbers {
 }
 
 @group(0) @binding(0) var<uniform> n: Numbers;
-@group(0) @binding(1) var<storage, read> h: array<f32>; // [rows, gate: width | up: width], or [rows, width]
-@group(0) @binding(2) var<storage, read_write> y: array<f32>; // [rows, width]
+@group(0) @binding(1) var<storage, read> h: array<vec4<f32>>; // [rows, gate: width | up: width] / 4, or [rows, width] / 4
+@group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>; // [rows, width] / 4
 
 @compute @workgroup_size(WG)
 fn ffn_act(
@@ -16,16 +16,16 @@ fn ffn_act(
     @builtin(local_invocation_index) local: u32,
 ) {
     let i = group_index(group, groups) * WG + local;
-    let row = i / n.width;
-    let at = i % n.width;
+    let quads = n.width / 4u;
+    let row = i / quads;
     if row >= n.rows {
         return;
     }
     if n.gated == 1u {
-        let g = h[row * 2u * n.width + at];
-        y[i] = g / (1.0 + exp(-g)) * h[row * 2u * n.width + n.width + at];
+        let g = h[i + row * quads];
+        y[i] = g / (1.0 + exp(-g)) * h[i + (row + 1u) * quads];
     } else {
-        let up = max(h[i], 0.0);
+        let up = max(h[i], vec4<f32>());
         y[i] = up * up;
     }
 }

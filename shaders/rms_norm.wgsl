@@ -6,9 +6,9 @@ struct Numbers {
 }
 
 @group(0) @binding(0) var<uniform> n: Numbers;
-@group(0) @binding(1) var<storage, read> x: array<f32>; // [rows, width]
-@group(0) @binding(2) var<storage, read> w: array<f32>; // [width]
-@group(0) @binding(3) var<storage, read_write> y: array<f32>; // [rows, width]
+@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>; // [rows, width / 4]
+@group(0) @binding(2) var<storage, read> w: array<vec4<f32>>; // [width / 4]
+@group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>; // [rows, width / 4]
 
 @compute @workgroup_size(WG)
 fn rms_norm(
@@ -18,15 +18,16 @@ fn rms_norm(
 ) {
     let row = group_index(group, groups);
     let inside = row < n.rows;
-    let start = select(0u, row, inside) * n.width;
+    let quads = n.width / 4u;
+    let start = select(0u, row, inside) * quads;
     var squares = 0.0;
-    for (var i = local; i < n.width; i += WG) {
+    for (var i = local; i < quads; i += WG) {
         let v = x[start + i];
-        squares += v * v;
+        squares += dot(v, v);
     }
     let scale = 1.0 / sqrt(sum1(squares, local) / f32(n.width) + n.eps);
     if inside {
-        for (var i = local; i < n.width; i += WG) {
+        for (var i = local; i < quads; i += WG) {
             y[start + i] = x[start + i] * scale * w[i];
         }
     }

@@ -32,9 +32,10 @@ impl DeltaWy {
     pub const CHUNK: u32 = 32;
 }
 
-/// Whether cooperative matrices compute the chunks. Their tiles of wider heads do not fit into workgroup memory.
+/// Whether cooperative matrices compute the chunks. They would be mostly empty for narrower heads, and their tiles of wider
+/// heads do not fit into workgroup memory.
 pub(super) fn coop(head_dim: u32, caps: &Caps) -> bool {
-    caps.coop(48 << 10) && head_dim <= 128
+    caps.coop(48 << 10) && (16..=128).contains(&head_dim)
 }
 
 const KERNEL: Kernel = Kernel {

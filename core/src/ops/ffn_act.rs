@@ -1,5 +1,6 @@
 //! The activation of an FFN for many rows (spec 3.6).
 
+use super::most_threads;
 use crate::batch::Size;
 use crate::buf::Elem::F32;
 use crate::caps::Caps;
@@ -13,14 +14,12 @@ numbers! {
     pub struct FfnAct {
         /// Rows that the buffers hold.
         pub rows: u32,
-        /// Width of the FFN.
+        /// Width of the FFN, a multiple of 4.
         pub width: u32,
         /// 1 if a row of `h` is gate | up, 0 if it is up alone.
         pub gated: u32,
     }
 }
-
-const WG: u32 = 64;
 
 const KERNEL: Kernel = Kernel {
     name: "ffn_act",
@@ -33,8 +32,8 @@ impl Op for FfnAct {
         KERNEL
     }
 
-    fn consts(&self, _: &Caps) -> Vec<Const> {
-        vec![("WG", WG)]
+    fn consts(&self, caps: &Caps) -> Vec<Const> {
+        vec![("WG", most_threads(caps))]
     }
 
     fn lens(&self) -> Vec<u64> {
@@ -43,7 +42,7 @@ impl Op for FfnAct {
     }
 
     fn grid(&self, size: Size, caps: &Caps) -> [u32; 3] {
-        caps.grid((u64::from(size.rows) * u64::from(self.width)).div_ceil(u64::from(WG)))
+        caps.grid((u64::from(size.rows) * u64::from(self.width / 4)).div_ceil(most_threads(caps).into()))
     }
 
     fn cpu(&self, size: Size, bufs: &mut [Vec<u32>]) {
@@ -63,6 +62,6 @@ impl Op for FfnAct {
 
     fn examples() -> Vec<Example<Self>> {
         let case = |rows, width, gated| Example::rows(FfnAct { rows, width, gated }, rows);
-        vec![case(1, 1, 1), case(3, 63, 1), case(65, 128, 0), case(130, 65, 1), case(500, 8400, 0)]
+        vec![case(1, 4, 1), case(3, 60, 1), case(65, 128, 0), case(130, 68, 1), case(500, 840, 0)]
     }
 }

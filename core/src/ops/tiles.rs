@@ -45,14 +45,15 @@ impl Shape {
     /// The shape for a matrix product with cooperative matrices. There is a line for each range of rows (up to its
     /// first number), and a column for each range of outputs (up to the number in `COOP_OUTS`, and one for more). All
     /// are measured (benches/NOTES.md).
-    const COOP_OUTS: [u32; 4] = [2048, 5120, 8192, 65_536];
-    const COOP: [(u32, [Shape; 5]); 6] = [
-        (16, [Shape::R16_O16, Shape::R16_O16, Shape::R16_O16, Shape::R16_O16, Shape::R16_O64]),
-        (32, [Shape::R32_O16, Shape::R32_O16, Shape::R32_O32, Shape::R32_O32, Shape::R32_O64]),
-        (64, [Shape::R64_O16, Shape::R64_O32, Shape::R64_O64, Shape::R64_O64, Shape::R64_O128]),
-        (128, [Shape::R64_O64, Shape::R64_O64, Shape::LONG, Shape::R128_O128, Shape::WIDE]),
-        (256, [Shape::R64_O64, Shape::R64_O64, Shape::R128_O128, Shape::WIDE, Shape::WIDE]),
-        (u32::MAX, [Shape::LONG, Shape::SQUARE, Shape::WIDE, Shape::WIDE, Shape::WIDE]),
+    const COOP_OUTS: [u32; 5] = [1024, 2048, 5120, 8192, 65_536];
+    const COOP: [(u32, [Shape; 6]); 7] = [
+        (16, [Shape::R16_O16, Shape::R16_O16, Shape::R16_O16, Shape::R16_O16, Shape::R16_O16, Shape::R16_O64]),
+        (32, [Shape::R32_O16, Shape::R32_O16, Shape::R32_O16, Shape::R32_O32, Shape::R32_O32, Shape::R32_O64]),
+        (64, [Shape::R64_O16, Shape::R64_O16, Shape::R64_O32, Shape::R64_O64, Shape::R64_O64, Shape::R64_O128]),
+        (128, [Shape::R64_O64, Shape::R64_O64, Shape::R64_O64, Shape::LONG, Shape::R128_O128, Shape::WIDE]),
+        (256, [Shape::R64_O64, Shape::R64_O64, Shape::R64_O64, Shape::R128_O128, Shape::WIDE, Shape::WIDE]),
+        (512, [Shape::LONG, Shape::LONG, Shape::SQUARE, Shape::WIDE, Shape::WIDE, Shape::WIDE]),
+        (u32::MAX, [Shape::LONG, Shape::WIDE, Shape::WIDE, Shape::WIDE, Shape::WIDE, Shape::WIDE]),
     ];
     /// Tiles in registers: 128 × 64, with longer steps if workgroup memory has room for them.
     const MANY: Shape = Shape { coop: false, rows: 8, outs: 1, tall: 16, wide: 16, deep: 1, step: 16, unroll: 4 };
