@@ -17,7 +17,7 @@ struct Numbers {
 @group(0) @binding(1) var<storage, read> batch: Batch;
 @group(0) @binding(2) var<storage, read> qkv: array<vec4<f32>>; // [rows, q: heads | k: kv_heads | v: kv_heads, head_dim], rotated
 @group(0) @binding(3) var<storage, read> kv: array<Kv4>; // [slots, positions, k | v, kv_heads, head_dim]
-@group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>; // [rows, heads, head_dim]
+@group(0) @binding(4) var<storage, read_write> y: array<Row4>; // [rows, heads, head_dim], see lib/rows_*.wgsl
 
 const QUADS: u32 = HEAD_DIM / 4u;
 

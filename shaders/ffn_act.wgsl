@@ -7,7 +7,7 @@ struct Numbers {
 
 @group(0) @binding(0) var<uniform> n: Numbers;
 @group(0) @binding(1) var<storage, read> h: array<vec4<f32>>; // [rows, gate: width | up: width] / 4, or [rows, width] / 4
-@group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>; // [rows, width] / 4
+@group(0) @binding(2) var<storage, read_write> y: array<Row4>; // [rows, width / 4], see lib/rows_*.wgsl
 
 @compute @workgroup_size(WG)
 fn ffn_act(
@@ -23,9 +23,9 @@ fn ffn_act(
     }
     if n.gated == 1u {
         let g = h[i + row * quads];
-        y[i] = g / (1.0 + exp(-g)) * h[i + (row + 1u) * quads];
+        y[i] = packed(g / (1.0 + exp(-g)) * h[i + (row + 1u) * quads]);
     } else {
         let up = max(h[i], vec4<f32>());
-        y[i] = up * up;
+        y[i] = packed(up * up);
     }
 }

@@ -12,7 +12,6 @@ struct Numbers {
 
 @group(0) @binding(0) var<uniform> n: Numbers;
 @group(0) @binding(1) var<storage, read> w: array<vec4<u32>>; // [lines, cols], see lib/weights_*.wgsl
-@group(0) @binding(2) var<storage, read> x: array<vec4<f32>>; // [rows, cols]
 @group(0) @binding(3) var<storage, read> logit_scale: array<f32>; // [stride], 1 / length of each row of the head
 @group(0) @binding(4) var<storage, read_write> y: array<f32>; // [rows, stride]
 

@@ -8,7 +8,7 @@ struct Numbers {
 @group(0) @binding(0) var<uniform> n: Numbers;
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>; // [rows, width / 4]
 @group(0) @binding(2) var<storage, read> w: array<vec4<f32>>; // [width / 4]
-@group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>; // [rows, width / 4]
+@group(0) @binding(3) var<storage, read_write> y: array<Row4>; // [rows, width / 4], see lib/rows_*.wgsl
 
 @compute @workgroup_size(WG)
 fn rms_norm(
@@ -28,7 +28,7 @@ fn rms_norm(
     let scale = 1.0 / sqrt(sum1(squares, local) / f32(n.width) + n.eps);
     if inside {
         for (var i = local; i < quads; i += WG) {
-            y[start + i] = x[start + i] * scale * w[i];
+            y[start + i] = packed(x[start + i] * scale * w[i]);
         }
     }
 }

@@ -162,7 +162,7 @@ impl Model {
         let Config { vocab_size: stride, hidden_size: cols, rms_norm_eps: eps, .. } = self.config;
         plan.part = Part::Head;
         if !few {
-            plan.add(ops::RmsNorm { rows, width: cols, per_row: 1, eps }, &[x, self.norm, h]);
+            plan.add(ops::RmsNorm { rows, width: cols, per_row: 1, eps, half: false }, &[x, self.norm, h]);
         }
         for shard in &self.head().shards {
             let Shard { first, outs, lines, .. } = *shard;
@@ -171,7 +171,7 @@ impl Model {
                 let op = ops::Logits { rows, cols, outs, first, stride, eps, lines, format };
                 plan.add(op, &[shard.buf, x, self.norm, self.logit_scale, logits]);
             } else {
-                let op = ops::MatmulLogits { rows, cols, line: 0, outs, first, stride, lines, format };
+                let op = ops::MatmulLogits { rows, cols, line: 0, outs, first, stride, lines, format, half: false };
                 plan.add(op, &[shard.buf, h, self.logit_scale, logits]);
             }
         }

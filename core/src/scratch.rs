@@ -14,6 +14,8 @@ pub struct Scratch {
     pub x: Buf,
     /// Normalised rows, [rows, widest of hidden_size and the mixers' widths].
     pub h: Buf,
+    /// What [`Scratch::h`] and [`Scratch::y`] hold, as f16 divided by 16, where cooperative matrices read it.
+    pub half: Buf,
     /// Results of the input projection of a block.
     pub p: Buf,
     /// Results of the convolution.
@@ -73,6 +75,9 @@ impl Scratch {
         Ok(Scratch {
             x: exec.alloc("x", rows * u64::from(hidden), Elem::F32).await?,
             h: exec.alloc("h", rows * u64::from(hidden.max(w.y)), Elem::F32).await?,
+            half: exec
+                .alloc("half", if exec.caps().coopmat { rows * u64::from(hidden.max(w.y)) } else { 0 }, Elem::F16)
+                .await?,
             p: exec.alloc("p", rows * u64::from(w.p), Elem::F32).await?,
             c: exec.alloc("c", rows * u64::from(w.c), Elem::F32).await?,
             y: exec.alloc("y", rows * u64::from(w.y), Elem::F32).await?,
@@ -95,7 +100,20 @@ impl Scratch {
 
     /// Bytes on the device.
     pub fn bytes(&self) -> u64 {
-        let all = [self.x, self.h, self.p, self.c, self.y, self.beta, self.w, self.u, self.scores, self.bc, self.parts];
+        let all = [
+            self.x,
+            self.h,
+            self.half,
+            self.p,
+            self.c,
+            self.y,
+            self.beta,
+            self.w,
+            self.u,
+            self.scores,
+            self.bc,
+            self.parts,
+        ];
         all.iter().map(Buf::bytes).sum::<u64>() + self.weights.bytes()
     }
 }

@@ -148,6 +148,8 @@ fn explain_tells_memory_and_dispatches() {
     for part in ["weights", "arena", "scratch"] {
         assert!(number(&json["device_bytes"][part]) > 0);
     }
+    assert_eq!(json["prefill_scan"], "serial");
+    assert_eq!(cpu(&["explain", "--json", "--scan", "chunked"]).json()["prefill_scan"], "chunked");
     let page = cpu(&["explain"]).ok();
     for word in ["fables", "deltanet", "mamba2", "attention", "together", "WHY"] {
         assert!(page.contains(word), "{word}: {page}");

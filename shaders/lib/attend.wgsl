@@ -162,7 +162,7 @@ fn attend(index: u32, local: u32) {
         let at = ((tile.first + row_#Q) * n.heads + head_#Q) * QUADS;
         //#for O in OUTS
         if across + #Ou * ACROSS < QUADS {
-            y[at + across + #Ou * ACROSS] = sum_#Q_#O / totals[#Q];
+            y[at + across + #Ou * ACROSS] = packed(sum_#Q_#O / totals[#Q]);
         }
         //#end
     }

@@ -8,8 +8,7 @@
 // workgroup memory, rarely. Needs const SLICES = HEAD_DIM / 16, QUERIES = 64 and WG = 128, with which each thread loads
 // SLICES quads of 32 keys.
 const KEYS: u32 = 32u;
-// Rows of weights are arrays of groups of 16 bytes, as in lib/matmul_coop.wgsl. With a HEAD_DIM of 128, two workgroups just
-// fit into the 64 KiB of workgroup memory of a processor of an NVIDIA GPU, which takes 1 KiB for each: hence `- 1u` and `- 2u`.
+// Rows of weights are arrays of groups of 16 bytes, as in lib/matmul_coop.wgsl.
 //
 // Two vectors of f16 (16 bytes) more than are used, so that neighbouring lines are in different banks of workgroup memory.
 const PITCH: u32 = QUADS + 2u;
@@ -21,8 +20,8 @@ const SLACK: f32 = 8.0;
 const LARGEST: vec4<f32> = vec4<f32>(65504.0);
 
 var<workgroup> found: vec4<u32>; // of the tile: its first row, its rows, its place in `kv`, position of its first row
-var<workgroup> tile_kv: array<vec4<f16>, 2u * KEYS * PITCH - 2u>; // [QUERIES, QUADS], then [keys | values, KEYS, QUADS]
-var<workgroup> scores: array<vec4<f32>, QUERIES * SCORE_LINE - 1u>; // [QUERIES, KEYS / 4], and [QUERIES, 4] of the results
+var<workgroup> tile_kv: array<vec4<f16>, 2u * KEYS * PITCH>; // [QUERIES, QUADS], then [keys | values, KEYS, QUADS]
+var<workgroup> scores: array<vec4<f32>, QUERIES * SCORE_LINE>; // [QUERIES, KEYS / 4], and [QUERIES, 4] of the results
 var<workgroup> tile_weights: array<array<array<vec4<f16>, 2>, WEIGHT_GROUPS>, QUERIES>; // [QUERIES, KEYS / 8]
 var<workgroup> grown: vec4<u32>; // of each subgroup: whether a score is more than SLACK above its `top`
 
@@ -159,8 +158,8 @@ fn attend(index: u32, local: u32) {
     coopStoreT(sum_#S, &scores[subgroup * 16u * SCORE_LINE], SCORE_LINE);
     workgroupBarrier();
     if stored {
-        y[place + 4u * #Su] = scores[query * SCORE_LINE + 2u * part] / total;
-        y[place + 4u * #Su + 1u] = scores[query * SCORE_LINE + 2u * part + 1u] / total;
+        y[place + 4u * #Su] = packed(scores[query * SCORE_LINE + 2u * part] / total);
+        y[place + 4u * #Su + 1u] = packed(scores[query * SCORE_LINE + 2u * part + 1u] / total);
     }
     //#end
 }

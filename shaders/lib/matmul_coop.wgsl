@@ -11,7 +11,7 @@
 // bytes, which a check of a plain array's index would hide, and loads them with wide instructions.
 //
 // Constants: WG, TILE_ROWS = 16 ROWS · TALL, TILE_OUTS = 16 OUTS · WIDE, STEP = 16 SLICES · DEEP, LOADS_X and LOADS_W
-// (loads of a thread per step), DIRECT (1 if DEEP is 1 and results go to y as they are, or are added to it), and with
+// (loads of a thread per step), X_F16 (1 if x is in f16 already) and X_F32 = 1 - X_F16, DIRECT (1 if DEEP is 1 and results go to y as they are, or are added to it), and with
 // DIRECT also ADDED (1 if they are added). The kernel has `store`, which stores an output. weights_*.wgsl reads w.
 const STEP_QUADS: u32 = STEP / 4u;
 const EIGHTS: u32 = STEP / 8u;
@@ -71,7 +71,12 @@ fn matmul_tile(group: vec3<u32>, local: u32) {
         //#for L in LOADS_X
         if x_at_#L < TILE_ROWS * STEP_QUADS {
             let quad = x_at_#L % STEP_QUADS;
+            //#for F in X_F32
             tile_x[x_at_#L / STEP_QUADS][quad / 2u][quad % 2u] = vec4<f16>(clamp(next_x_#L / RANGE, -LARGEST, LARGEST));
+            //#end
+            //#for F in X_F16
+            tile_x[x_at_#L / STEP_QUADS][quad / 2u][quad % 2u] = next_x_#L;
+            //#end
         }
         //#end
         //#for L in LOADS_W

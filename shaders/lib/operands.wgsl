@@ -1,5 +1,5 @@
-// Loads the operands of matmul tiles from storage buffers. The kernel declares x [rows, cols], which is read as [rows,
-// cols / 4].
+// Loads the operands of matmul tiles from storage buffers.
+@group(0) @binding(2) var<storage, read> x: array<vec4<f32>>; // [rows, cols / 4]
 
 // Four columns of a row of x. Beyond the last column it is zero, so that any weights will do there. Beyond the last row
 // it may be any row.

@@ -1,7 +1,6 @@
 // One tile and head of `delta_wy` with cooperative matrices (f16 products, f32 sums), by four subgroups of 32 threads. T is
-// solved in f32. Its numbers are at most beta², so f16 holds them. V may be large, so it is divided by 16. At a head_dim of
-// 128 two workgroups fit into the 64 KiB of workgroup memory of a processor of an NVIDIA GPU. Needs const WIDTH (head_dim,
-// rounded up to 16 SLICES) and WG = 128.
+// solved in f32. Its numbers are at most beta², so f16 holds them. V may be large, so it is divided by 16. Needs const WIDTH
+// (head_dim, rounded up to 16 SLICES) and WG = 128.
 const WIDTH_QUADS: u32 = WIDTH / 4u;
 // Two quads (16 bytes) more than are used, so that neighbouring rows are in different banks.
 const PITCH: u32 = WIDTH_QUADS + 2u;

@@ -53,6 +53,9 @@ text! {
     TEAM_SUBGROUP = "lib/team_subgroup.wgsl";
     PRODUCT = "lib/product.wgsl";
     OPERANDS = "lib/operands.wgsl";
+    OPERANDS_F16 = "lib/operands_f16.wgsl";
+    ROWS_F32 = "lib/rows_f32.wgsl";
+    ROWS_F16 = "lib/rows_f16.wgsl";
     MATMUL = "lib/matmul.wgsl";
     MATMUL_COOP = "lib/matmul_coop.wgsl";
     ATTEND = "lib/attend.wgsl";

@@ -12,8 +12,9 @@ use std::collections::HashMap;
 /// RMS ratio, against float64 and of one form against the other. Measured: at most 3.5e-7.
 const TOLERANCE: f64 = 1.1e-6;
 
-/// The same where cooperative matrices compute the chunks: their factors are rounded to f16.
-const HALF: f64 = 1.5e-3;
+/// The same where cooperative matrices compute the chunks: their factors are rounded to f16. Measured on an NVIDIA H200:
+/// 1.7e-3 with repeated tokens, 4.7e-4 else.
+const HALF: f64 = 3e-3;
 
 /// Runs `each` on the CPU and on every device in every mode.
 fn everywhere(mut each: impl FnMut(&str, &mut Exec)) {

@@ -13,7 +13,7 @@ use safetensors::SafeTensors;
 /// Measured: 2.7e-7 against float64, 1.5e-6 between the forms (after 1024 rows), 1.4e-6 with outliers.
 const CLOSE: f64 = 5e-6;
 
-/// With cooperative matrices, whose factors are rounded to f16.
+/// With cooperative matrices, whose factors are rounded to f16. Measured on an NVIDIA H200: 3.3e-4.
 const HALF: f64 = 1e-3;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -395,7 +395,8 @@ fn steps_equal_scan() {
             }
             // Negative control: one entry of one ring that a first row reads: position 254 at entry 2.
             let mut other = block.clone();
-            other.state[2 * shape.channels() as usize] += 8.0;
+            let channels = shape.channels() as usize;
+            other.state[2 * channels..3 * channels].iter_mut().for_each(|v| *v += 1.0);
             assert!(close("another tail", &want, &run(other).0, tolerance).is_err(), "{name}");
         }
     });

@@ -256,21 +256,21 @@ test('the command starts a browser, which sends its rows', commands, async () =>
     const model = join(folder, "a model's 100%?");
     mkdirSync(model);
     for (const name of ['config.json', 'tokenizer.json', 'model.safetensors']) symlinkSync(`${root}models/fables/${name}`, join(model, name));
-    const lists = ['-p8,5', '--pg', '6,2', '-d0,3', '-b1,2', '--kv=f32', '--skip', 'load,first-token'];
+    const lists = ['-p8,5', '--pg', '6,2', '-d0,3', '-b1,2', '--kv=f32', '--scan=chunked', '--skip', 'load,first-token'];
     const [own, other] = [
       await start(`--browser=${browser}`, '-n4', '-r1', '--device=cpu', ...lists),
       await run(`--browser=${browser}`, '--model', model, '--weights', 'q8', '--skip', 'gate'),
     ];
     const each = ['', ' b2', ' @ d3', ' @ d3 b2'].flatMap((at) => ['pp8', 'pp5', 'tg4', 'pp6+tg2'].map((test) => test + at));
     for (const [{ code, stderr, rows }, tests, ...about] of [
-      [own, each, 'fables', 'passed', 'bf16', 'f32', GOLDEN.join()],
-      [other, ['pp8', 'tg4'], "a model's 100%?", 'not_run', 'q8', 'f16', undefined],
+      [own, each, 'fables', 'passed', 'bf16', 'f32', 'chunked', GOLDEN.join()],
+      [other, ['pp8', 'tg4'], "a model's 100%?", 'not_run', 'q8', 'f16', 'serial', undefined],
     ]) {
       assert.equal(code, 0, stderr);
       assert.deepEqual(faults({ schema: 'nemoflash-bench/1', rows }), []);
       const said = rows.map(({ software, test }) => `${software.runtime} ${test.name}`);
       assert.deepEqual(said, ['native', 'browser'].flatMap((where) => tests.map((test) => `${where} ${test}`)));
-      for (const { model, gate, said, error } of rows) assert.deepEqual([model.name, gate, model.weights, model.kv, said?.join(), error], [...about, null]);
+      for (const { model, gate, said, error } of rows) assert.deepEqual([model.name, gate, model.weights, model.kv, model.prefill_scan, said?.join(), error], [...about, null]);
     }
     // Negative controls: no page or no browser is known before anything is measured; one that ends owes its rows.
     for (const [more, words] of [[['--browser', '--page', folder], /holds no built web demo/], [[`--browser=${folder}/none`], /cannot start/]]) {

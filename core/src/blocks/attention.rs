@@ -67,6 +67,8 @@ impl Attention {
         let scale = (f64::from(head_dim)).powf(-0.5) as f32;
         let fused = run.steps && ops::fits_step(heads, kv_heads, head_dim);
         let splits = s.splits(rows);
+        let half = run.half && !fused;
+        let y = if half { s.half } else { s.y };
         run.project(plan, s.x, norm, &self.qkv, s.p);
         for (&kv, first_slot) in kv.iter().zip((0..).step_by(run.bank as usize)) {
             let slots = run.bank.min(run.slots - first_slot);
@@ -93,14 +95,25 @@ impl Attention {
             let rope =
                 ops::RopeKv { rows, heads, kv_heads, head_dim, slots, first_slot, positions, qk_norm, kv_f16, eps };
             plan.add(rope, &[run.batch, rotary, self.norms, s.p, kv]);
-            let op =
-                ops::Attention { rows, heads, kv_heads, head_dim, slots, first_slot, positions, window, kv_f16, scale };
-            plan.add(op, &[run.batch, s.p, kv, s.y]);
+            let op = ops::Attention {
+                rows,
+                heads,
+                kv_heads,
+                head_dim,
+                slots,
+                first_slot,
+                positions,
+                window,
+                kv_f16,
+                half,
+                scale,
+            };
+            plan.add(op, &[run.batch, s.p, kv, y]);
         }
         if fused && splits > 1 {
             plan.add(ops::AttentionJoin { rows, heads, head_dim, splits }, &[s.parts, s.weights, s.y]);
         }
-        run.add(plan, &self.out, s.y);
+        run.add(plan, &self.out, y);
     }
 
     /// The rotary base (`None` without rotary embedding) and the width of a head. Together they select a table of

@@ -104,9 +104,9 @@ impl DeltaNet {
                 plan.add(op, &[run.batch, s.c, s.w, s.u, s.scores, state, s.y]);
             }
         }
-        let op = ops::RmsNorm { rows: rows * heads, width: head_dim, per_row: heads, eps: EPS };
-        plan.add(op, &[s.y, self.norm, s.h]);
-        run.add(plan, &self.out, s.h);
+        let op = ops::RmsNorm { rows: rows * heads, width: head_dim, per_row: heads, eps: EPS, half: run.half };
+        plan.add(op, &[s.y, self.norm, run.normed()]);
+        run.add(plan, &self.out, run.normed());
     }
 
     pub(super) fn memory(&self) -> Memory {

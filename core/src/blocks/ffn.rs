@@ -65,15 +65,18 @@ impl Ffn {
         } else {
             run.norm(plan, s.x, norm, cols);
             for shard in shards {
-                let halves = 1 + u32::from(self.gated);
-                for half in 0..halves {
-                    let (outs, stride, lines, format) = (shard.outs, width * halves, shard.lines, shard.format);
-                    let (line, first) = (half * shard.outs, half * width + shard.first);
-                    let op = ops::Matmul { rows, cols, line, outs, first, stride, lines, format };
-                    plan.add(op, &[shard.buf, s.h, s.p]);
+                let parts = 1 + u32::from(self.gated);
+                for part in 0..parts {
+                    let (outs, stride, lines, format) = (shard.outs, width * parts, shard.lines, shard.format);
+                    let (line, first) = (part * shard.outs, part * width + shard.first);
+                    let half = run.half;
+                    let op = ops::Matmul { rows, cols, line, outs, first, stride, lines, format, half };
+                    plan.add(op, &[shard.buf, run.normed(), s.p]);
                 }
             }
-            plan.add(ops::FfnAct { rows, width, gated: self.gated.into() }, &[s.p, s.y]);
+            let y = if run.half { s.half } else { s.y };
+            plan.add(ops::FfnAct { rows, width, gated: self.gated.into(), half: run.half }, &[s.p, y]);
+            return run.add(plan, &self.down, y);
         }
         run.add(plan, &self.down, s.y);
     }

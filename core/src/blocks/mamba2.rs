@@ -116,9 +116,9 @@ impl Mamba2 {
                 plan.add(op, &[run.batch, s.c, s.p, self.params, state, s.y]);
             }
         }
-        let op = ops::GatedNorm { rows, width: d_inner, z_stride: in_stride, z_offset: 0, eps: EPS };
-        plan.add(op, &[s.y, s.p, self.norm, s.h]);
-        run.add(plan, &self.out, s.h);
+        let op = ops::GatedNorm { rows, width: d_inner, z_stride: in_stride, z_offset: 0, eps: EPS, half: run.half };
+        plan.add(op, &[s.y, s.p, self.norm, run.normed()]);
+        run.add(plan, &self.out, run.normed());
     }
 
     /// `x += W·RMSNorm(y)`: the output projection with its residual.
@@ -126,8 +126,9 @@ impl Mamba2 {
         let s = run.scratch;
         let (rows, cols, stride) = (run.rows, self.out.cols, self.out.outs);
         if !run.few {
-            plan.add(ops::RmsNorm { rows, width: cols, per_row: 1, eps: EPS }, &[s.y, self.norm, s.h]);
-            return run.add(plan, &self.out, s.h);
+            let op = ops::RmsNorm { rows, width: cols, per_row: 1, eps: EPS, half: run.half };
+            plan.add(op, &[s.y, self.norm, run.normed()]);
+            return run.add(plan, &self.out, run.normed());
         }
         for shard in &self.out.shards {
             let Shard { first, outs, lines, .. } = *shard;

@@ -50,6 +50,8 @@ pub struct Run<'a> {
     pub steps: bool,
     /// Whether the device has cooperative matrices, and room for their operands.
     pub coop: bool,
+    /// Whether matrix products take f16, divided by 16, from the kernels in front of them.
+    pub half: bool,
     /// The scan for segments of several rows.
     pub scan: Scan,
     /// Whether keys and values are stored as f16.
@@ -83,16 +85,22 @@ impl Run<'_> {
                 let op = ops::MatvecNorm { rows, cols, outs, first, stride, eps: self.eps, lines, format };
                 plan.add(op, &[shard.buf, x, norm, out]);
             } else {
-                let op = ops::Matmul { rows, cols, line: 0, outs, first, stride, lines, format };
-                plan.add(op, &[shard.buf, self.scratch.h, out]);
+                let half = self.half;
+                let op = ops::Matmul { rows, cols, line: 0, outs, first, stride, lines, format, half };
+                plan.add(op, &[shard.buf, self.normed(), out]);
             }
         }
     }
 
-    /// Records `h = RMSNorm(x)`, with one norm over the whole width.
+    /// The buffer that holds normalised rows.
+    fn normed(&self) -> Buf {
+        if self.half { self.scratch.half } else { self.scratch.h }
+    }
+
+    /// Records `h = RMSNorm(x)`, with one norm over the whole width, into [`Run::normed`].
     fn norm(&self, plan: &mut Plan, x: Buf, norm: Buf, width: u32) {
-        let op = ops::RmsNorm { rows: self.rows, width, per_row: 1, eps: self.eps };
-        plan.add(op, &[x, norm, self.scratch.h]);
+        let op = ops::RmsNorm { rows: self.rows, width, per_row: 1, eps: self.eps, half: self.half };
+        plan.add(op, &[x, norm, self.normed()]);
     }
 
     /// Records `x += W·input`: an output projection with its residual.
@@ -106,7 +114,8 @@ impl Run<'_> {
                 let op = ops::MatvecAdd { rows, cols, outs, first, stride, eps: 0.0, lines, format };
                 plan.add(op, &[shard.buf, input, self.scratch.x]);
             } else {
-                let op = ops::MatmulAdd { rows, cols, line: 0, outs, first, stride, lines, format };
+                let half = input.elem == Elem::F16;
+                let op = ops::MatmulAdd { rows, cols, line: 0, outs, first, stride, lines, format, half };
                 plan.add(op, &[shard.buf, input, self.scratch.x]);
             }
         }

@@ -328,6 +328,7 @@ impl Engine {
             few: rows <= ops::few_rows(self.exec.caps()),
             steps,
             coop: self.exec.caps().coop(ops::COOP_BYTES),
+            half: self.exec.caps().coopmat && rows > ops::few_rows(self.exec.caps()),
             scan: self.scan(rows),
             kv_f16: self.options.kv == Kv::F16,
             slots: self.options.slots,

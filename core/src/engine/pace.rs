@@ -8,7 +8,8 @@ pub type Clock = fn() -> f64;
 
 /// Rows of the first step, on a device of unknown speed.
 const FIRST: u32 = 64;
-/// Seconds that a step may take. If it takes longer, the next steps are made shorter. Watchdogs of drivers allow one
+/// Seconds that a step may take. If it takes longer, the next steps are made shorter. If steps of twice the rows would
+/// take three quarters of it, the next steps are made longer. Watchdogs of drivers allow one
 /// or two seconds.
 const LONG: f64 = 0.1;
 /// Seconds that a step may take if it has only as many rows as the matrix-vector kernels take. A single row takes at
@@ -76,7 +77,8 @@ impl Pace {
         if seconds > LONG && rows as u32 <= self.idle {
             return;
         }
-        let fitting = rows as f64 * LONG / 2.0 / seconds;
+        // A cut makes steps shorter than they need to be, so that the next one need not be cut again.
+        let fitting = rows as f64 * if seconds > LONG { LONG / 2.0 } else { 0.75 * LONG } / seconds;
         if seconds > LONG || (rows == self.rows() && fitting >= 2.0 * rows as f64) {
             let least = if seconds < FEW_LONG { MATVEC_ROWS.min(rows as u32).max(1) } else { 1 };
             let fitting = (fitting as u32).clamp(least, (8 * self.rows).max(least)).min(self.most);

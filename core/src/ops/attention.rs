@@ -1,5 +1,6 @@
 //! Grouped-query causal attention for many rows (spec 3.3 steps 3 to 5).
 
+use super::{put, row_type};
 use crate::batch::{BATCH_WORDS, Batch, Size, max_tiles};
 use crate::buf::Elem::{self, F16, F32, U32};
 use crate::caps::Caps;
@@ -37,6 +38,8 @@ numbers! {
         pub head_dim: u32,
         /// Whether `kv` holds f16. Otherwise it holds f32.
         pub kv_f16: bool,
+        /// Whether the results are f16, divided by 16, as products with cooperative matrices take them.
+        pub half: bool,
     }
 }
 
@@ -46,25 +49,28 @@ fn tile(caps: &Caps) -> (u32, u32) {
     if caps.software { (16, 16) } else { (64, 32) }
 }
 
-const fn parts(kv_lib: &'static str) -> [Source; 6] {
+const fn parts(kv_f16: bool, half: bool) -> [Source; 7] {
     use Source::{Coop, Text};
     let attend = Coop(wgsl::ATTEND, wgsl::ATTEND_COOP);
-    [Text(wgsl::GRID), Text(wgsl::BATCH), Text(wgsl::TILE), Text(kv_lib), attend, Text(wgsl::ATTENTION)]
+    let kv = Text(if kv_f16 { wgsl::KV_F16 } else { wgsl::KV_F32 });
+    let rows = row_type(half).0;
+    [Text(wgsl::GRID), Text(wgsl::BATCH), Text(wgsl::TILE), kv, rows, attend, Text(wgsl::ATTENTION)]
 }
-const fn binds(kv: Bind) -> [Bind; 4] {
-    [read("batch", U32), read("qkv", F32), kv, write("y", F32)]
+const fn binds(kv_f16: bool, half: bool) -> [Bind; 4] {
+    let kv = read("kv", if kv_f16 { F16 } else { F32 });
+    [read("batch", U32), read("qkv", F32), kv, write("y", row_type(half).1)]
 }
 
 impl Op for Attention {
     fn kernel(&self) -> Kernel {
-        const F16_PARTS: &[Source] = &parts(wgsl::KV_F16);
-        const F32_PARTS: &[Source] = &parts(wgsl::KV_F32);
-        const F16_BINDS: &[Bind] = &binds(read("kv", F16));
-        const F32_BINDS: &[Bind] = &binds(read("kv", F32));
-        match self.kv_f16 {
-            false => Kernel { name: "attention", parts: F32_PARTS, binds: F32_BINDS },
-            true => Kernel { name: "attention", parts: F16_PARTS, binds: F16_BINDS },
-        }
+        const KERNELS: [(&[Source], &[Bind]); 4] = [
+            (&parts(false, false), &binds(false, false)),
+            (&parts(false, true), &binds(false, true)),
+            (&parts(true, false), &binds(true, false)),
+            (&parts(true, true), &binds(true, true)),
+        ];
+        let (parts, binds) = KERNELS[2 * usize::from(self.kv_f16) + usize::from(self.half)];
+        Kernel { name: "attention", parts, binds }
     }
 
     fn consts(&self, caps: &Caps) -> Vec<Const> {
@@ -74,6 +80,7 @@ impl Op for Attention {
             ("HEAD_DIM", self.head_dim),
             ("TILE_HEADS", (self.heads / self.kv_heads).min(queries)),
             ("KV_IS_F16", self.kv_f16.into()),
+            ("HALF", self.half.into()),
         ];
         if self.coop(caps) {
             consts.extend([COOP, ("WG", 128), ("SLICES", self.head_dim / 16)]);
@@ -115,7 +122,7 @@ impl Op for Attention {
                 let (mut out, weight, _) =
                     self.kv().attend(kv, slot, head, query, self.scale, oldest..row.position + 1, None);
                 out.iter_mut().for_each(|v| *v /= weight);
-                floats_mut(y)[(r * heads + h) * d..][..d].copy_from_slice(&out);
+                out.iter().enumerate().for_each(|(i, &v)| put(y, self.half, (r * heads + h) * d + i, v));
             }
         }
     }
@@ -133,8 +140,24 @@ impl Op for Attention {
             let scale = (head_dim as f32).powf(-0.5);
             let (slots, first_slot, positions) = (3, 0, 200);
             let op =
-                Attention { rows, heads, kv_heads, head_dim, slots, first_slot, positions, window, kv_f16, scale };
+                Attention {
+                rows,
+                heads,
+                kv_heads,
+                head_dim,
+                slots,
+                first_slot,
+                positions,
+                window,
+                kv_f16,
+                half: false,
+                scale,
+            };
             Example::segments(op, segments)
+        };
+        let half = |mut example: Example<Self>| {
+            example.op.half = true;
+            example
         };
         // `kv` holds the two middle ones of four slots.
         let between = |mut example: Example<Self>| {
@@ -156,6 +179,8 @@ impl Op for Attention {
             case(8, 2, 128, NO_WINDOW, true, &[(2, 120, 70), (0, 3, 1), (1, 60, 33)]),
             case(6, 2, 48, 50, true, &[(2, 150, 40)]),
             case(80, 1, 16, NO_WINDOW, true, &[(2, 90, 3), (1, 0, 2)]),
+            half(case(8, 2, 128, NO_WINDOW, true, &[(2, 120, 70), (0, 3, 1)])),
+            half(case(4, 2, 32, NO_WINDOW, false, &[(2, 0, 63), (0, 130, 1)])),
         ]
     }
 

@@ -3,7 +3,8 @@
 
 use super::matvec::dot;
 use crate::batch::Size;
-use crate::buf::Elem::{F32, Weights};
+use super::{Half, half};
+use crate::buf::Elem::{F16, F32, Weights};
 use crate::caps::Caps;
 use crate::format::{Format, Quant, Scales};
 use super::tiles::Shape;
@@ -13,10 +14,9 @@ use crate::op::{Example, Op, floats, floats_mut};
 use nemoflash_shaders as wgsl;
 
 const W: Bind = read("w", Weights);
-const X: Bind = read("x", F32);
 
 macro_rules! matmul {
-    ($(#[$doc:meta])* $op:ident, $name:literal, $text:ident, $binds:expr, $combine:expr) => {
+    ($(#[$doc:meta])* $op:ident, $name:literal, $text:ident, [$($more:expr),+], $combine:expr) => {
         numbers! {
             $(#[$doc])*
             pub struct $op {
@@ -37,19 +37,35 @@ macro_rules! matmul {
             } host {
                 /// The format of `w`.
                 pub format: Format,
+                /// Whether `x` is f16, divided by 16. Only cooperative matrices multiply that.
+                pub half: bool,
             }
         }
 
         impl Op for $op {
             fn kernel(&self) -> Kernel {
-                const PARTS: &[Source] = &[Source::Weights, Source::Text(wgsl::OPERANDS), Source::Coop(wgsl::MATMUL, wgsl::MATMUL_COOP), Source::Text(wgsl::$text)];
-                const BINDS: &[Bind] = $binds;
-                Kernel { name: $name, parts: PARTS, binds: BINDS }
+                const TILES: Source = Source::Coop(wgsl::MATMUL, wgsl::MATMUL_COOP);
+                const fn parts(operands: &'static str) -> [Source; 4] {
+                    [Source::Weights, Source::Text(operands), TILES, Source::Text(wgsl::$text)]
+                }
+                const PARTS: &[Source] = &parts(wgsl::OPERANDS);
+                const HALF_PARTS: &[Source] = &parts(wgsl::OPERANDS_F16);
+                const BINDS: &[Bind] = &[W, read("x", F32), $($more),+];
+                const HALF_BINDS: &[Bind] = &[W, read("x", F16), $($more),+];
+                match self.half {
+                    false => Kernel { name: $name, parts: PARTS, binds: BINDS },
+                    true => Kernel { name: $name, parts: HALF_PARTS, binds: HALF_BINDS },
+                }
+            }
+
+            fn coop_only(&self) -> bool {
+                self.half
             }
 
             fn consts(&self, caps: &Caps) -> Vec<Const> {
                 let shape = Shape::new(self.rows, self.outs, caps);
                 let mut consts = shape.consts();
+                consts.extend([("X_F16", self.half.into()), ("X_F32", (!self.half).into())]);
                 if shape.coop {
                     // Logits are not stored as they are.
                     let direct = u32::from(shape.deep == 1 && $name != "matmul_logits");
@@ -80,7 +96,8 @@ macro_rules! matmul {
                 // (old value, product, logit_scale) to the new value.
                 const COMBINE: fn(f32, f32, Option<f32>) -> f32 = $combine;
                 let (bufs, y) = bufs.split_at_mut(bufs.len() - 1);
-                let (w, x) = (&bufs[0], floats(&bufs[1]));
+                let w = &bufs[0];
+                let x = rows(&bufs[1], self.half);
                 let logit_scale = bufs.get(2).map(|words| floats(words));
                 let (cols, stride, first) = (self.cols as usize, self.stride as usize, self.first as usize);
                 let y = floats_mut(&mut y[0]);
@@ -103,7 +120,11 @@ macro_rules! matmul {
                 let case = |format: Format, rows, cols, line, outs, first, stride| {
                     // Some rows of the matrix before and after those that are used.
                     let lines = line + outs + 2 * line;
-                    Example::rows($op { rows, cols, line, outs, first, stride, lines, format }, rows)
+                    Example::rows($op { rows, cols, line, outs, first, stride, lines, format, half: false }, rows)
+                };
+                let half = |mut example: Example<Self>| {
+                    example.op.half = true;
+                    example
                 };
                 let quant = |bits, group, scales| Format::Quant(Quant { bits, group, scales });
                 let all = vec![
@@ -127,6 +148,9 @@ macro_rules! matmul {
                     case(quant(8, 16, Scales::F32), 33, 80, 0, 65, 0, 65),
                     case(quant(4, 32, Scales::F32), 9, 96, 1, 33, 0, 33),
                     case(Format::F32, 65, 136, 3, 63, 5, 70),
+                    half(case(Format::Bf16, 130, 520, 1, 8200, 2, 8210)),
+                    half(case(Format::Bf16, 65, 136, 0, 63, 0, 63)),
+                    half(case(quant(4, 64, Scales::Bf16), 520, 192, 3, 1030, 5, 1040)),
                 ];
                 // All three operators share the tiles and differ only in what they do with the sums, so the others get
                 // fewer examples.
@@ -134,7 +158,15 @@ macro_rules! matmul {
             }
 
             fn input(&self, bind: usize, uniform: &mut dyn FnMut() -> f32) -> Option<Vec<u32>> {
-                if bind == 0 { self.format.example(self.lines, self.cols, uniform) } else { None }
+                match bind {
+                    0 => self.format.example(self.lines, self.cols, uniform),
+                    1 if self.half => {
+                        let value = |_| half((2.0 * uniform() - 1.0) / 16.0);
+                        let halves: Vec<Half> = (0..self.rows * self.cols).map(value).collect();
+                        Some(bytemuck::pod_collect_to_vec(&halves))
+                    }
+                    _ => None,
+                }
             }
         }
     };
@@ -142,18 +174,26 @@ macro_rules! matmul {
 
 matmul! {
     /// `y = W·x`.
-    Matmul, "matmul", MATMUL_STORE, &[W, X, update("y", F32)],
+    Matmul, "matmul", MATMUL_STORE, [update("y", F32)],
     |_, product, _| product
 }
 
 matmul! {
     /// `y += W·x`: an output projection with its residual.
-    MatmulAdd, "matmul_add", MATMUL_ADD, &[W, X, update("y", F32)],
+    MatmulAdd, "matmul_add", MATMUL_ADD, [update("y", F32)],
     |y, product, _| y + product
 }
 
 matmul! {
     /// `y = W·x ⊙ logit_scale`: logits. `logit_scale` is 1 / (length of each logit's row of the head) (spec 3.7).
-    MatmulLogits, "matmul_logits", MATMUL_LOGITS, &[W, X, read("logit_scale", F32), update("y", F32)],
+    MatmulLogits, "matmul_logits", MATMUL_LOGITS, [read("logit_scale", F32), update("y", F32)],
     |_, product, logit_scale| product * logit_scale.unwrap_or(1.0)
+}
+
+/// Rows of f32, or of f16 divided by 16, as f32.
+pub(super) fn rows(words: &[u32], half: bool) -> std::borrow::Cow<'_, [f32]> {
+    match half {
+        false => floats(words).into(),
+        true => bytemuck::cast_slice::<u32, Half>(words).iter().map(|x| 16.0 * x.to_f32()).collect::<Vec<_>>().into(),
+    }
 }

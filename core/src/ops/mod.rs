@@ -4,9 +4,11 @@
 //! a line in the list below. Tests and benchmarks find it there.
 
 use crate::batch::Batch;
+use crate::buf::Elem;
 use crate::caps::Caps;
-use crate::kernel::Const;
+use crate::kernel::{Const, Source};
 use crate::op::{AnyOp, Op};
+use nemoflash_shaders as wgsl;
 
 /// An operator with one of its examples.
 #[derive(Debug)]
@@ -37,6 +39,22 @@ type Half = half::f16;
 /// A number as f16, as kernels with cooperative matrices store it: what is too large becomes the largest number.
 fn half(x: f32) -> Half {
     Half::from_f32(x.clamp(-65504.0, 65504.0))
+}
+
+/// Rows that a CPU twin writes: f32, or f16 divided by 16 as `lib/rows_f16.wgsl` packs them.
+fn put(words: &mut [u32], is_half: bool, at: usize, value: f32) {
+    match is_half {
+        false => words[at] = value.to_bits(),
+        true => bytemuck::cast_slice_mut::<u32, Half>(words)[at] = half(value / 16.0),
+    }
+}
+
+/// The part of a kernel that packs the rows that it writes, and their type.
+const fn row_type(is_half: bool) -> (Source, Elem) {
+    match is_half {
+        false => (Source::Text(wgsl::ROWS_F32), Elem::F32),
+        true => (Source::Text(wgsl::ROWS_F16), Elem::F16),
+    }
 }
 
 /// `x·σ(x)`, the activation of gates and convolutions.

@@ -246,7 +246,7 @@ mod tests {
                 bufs[0] = words;
             }
             bufs[2].fill(f32::NAN.to_bits());
-            let x = floats(&bufs[1]).to_vec();
+            let x = super::super::matmul::rows(&bufs[1], op.half).to_vec();
             let line = |i: u32| {
                 let mut line = vec![0.0; op.cols as usize];
                 op.format.line(&bufs[0], op.lines, i as usize, &mut line);
