@@ -107,7 +107,6 @@ impl Loading {
 
 impl Loading {
     fn engine(&self) -> Result<EngineOptions, JsValue> {
-        let usual = EngineOptions::default();
         Ok(EngineOptions {
             slots: self.options.slots,
             context: self.loader.config().and_then(|config| config.context(self.options.context)).map_err(fail)?,
@@ -115,7 +114,6 @@ impl Loading {
             scan: self.scan,
             prefill_rows: self.cpu.then_some(CPU_ROWS),
             clock: Some(|| js_sys::Date::now() / 1e3),
-            ..usual
         })
     }
 

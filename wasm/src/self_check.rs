@@ -25,7 +25,7 @@ impl SelfCheck {
         let mut operators: VecDeque<(&'static str, Vec<(u64, Case)>)> = VecDeque::new();
         // The seed gives each example the inputs that it has in the test suite.
         let mut cases = by_size(seeded());
-        cases.retain(|(_, case)| case.runs_on(device.caps()));
+        cases.retain(|(_, case)| case.runs_on(device.exec.caps()));
         for (seed, case) in cases {
             let name = case.op.kernel().name;
             match operators.iter_mut().find(|(other, _)| *other == name) {
