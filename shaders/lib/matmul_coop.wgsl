@@ -11,8 +11,8 @@
 // bytes, which a check of a plain array's index would hide, and loads them with wide instructions.
 //
 // Constants: WG, TILE_ROWS = 16 ROWS · TALL, TILE_OUTS = 16 OUTS · WIDE, STEP = 16 SLICES · DEEP, LOADS_X and LOADS_W
-// (loads of a thread per step), X_F16 (1 if x is in f16 already) and X_F32 = 1 - X_F16, DIRECT (1 if DEEP is 1 and results go to y as they are, or are added to it), and with
-// DIRECT also ADDED (1 if they are added). The kernel has `store`, which stores an output. weights_*.wgsl reads w.
+// (loads of a thread per step), X_F16 (1 if x is in f16 already) and X_F32 = 1 - X_F16, DIRECT (1 if DEEP is 1 and results go
+// to y as they are, or are added to it), and with DIRECT also ADDED (1 if they are added). The kernel has `store`, which stores an output. weights_*.wgsl reads w.
 const STEP_QUADS: u32 = STEP / 4u;
 const EIGHTS: u32 = STEP / 8u;
 // One group more than is used, so that neighbouring rows are in different banks of workgroup memory.

@@ -4,7 +4,8 @@ use crate::buf::Elem;
 
 /// The largest allowed RMS ratio between the results of a kernel and of its CPU twin. Twins add in f64, and kernels in
 /// f32. The ratios in the comments were measured on lavapipe (subgroups of 8) and SwiftShader (subgroups of 4), with
-/// and without subgroups. `coop` says whether the kernel multiplies with cooperative matrices ([`kernel::coop`](crate::kernel::coop)).
+/// and without subgroups. `coop` says whether the kernel multiplies with cooperative matrices
+/// ([`kernel::coop`](crate::kernel::coop)).
 pub fn tolerance(kernel: &str, elem: Elem, coop: bool) -> f64 {
     match (elem, kernel) {
         // Both factors are rounded to f16, each by at most 2⁻¹¹ of itself. So a sum of products is off by at most 2⁻¹⁰

@@ -139,8 +139,7 @@ impl Op for Attention {
             let rows = segments.iter().map(|s| s.2).sum();
             let scale = (head_dim as f32).powf(-0.5);
             let (slots, first_slot, positions) = (3, 0, 200);
-            let op =
-                Attention {
+            let op = Attention {
                 rows,
                 heads,
                 kv_heads,
@@ -228,13 +227,7 @@ pub(super) struct Kv {
     head_dim: u32,
 }
 
-pub(super) fn kv_bind(
-    f16: bool,
-    [first_slot, slots]: [u32; 2],
-    positions: u32,
-    kv_heads: u32,
-    head_dim: u32,
-) -> Kv {
+pub(super) fn kv_bind(f16: bool, [first_slot, slots]: [u32; 2], positions: u32, kv_heads: u32, head_dim: u32) -> Kv {
     Kv { elem: if f16 { F16 } else { F32 }, first_slot, slots, positions, kv_heads, head_dim }
 }
 

@@ -1,8 +1,8 @@
 //! The chunked delta rule, second half: updates the state chunk by chunk (spec 3.5, WY form).
 
 use super::DeltaWy;
-use super::delta_wy::coop;
 use super::delta_serial::{examples, unit_qkv};
+use super::delta_wy::coop;
 use crate::batch::{BATCH_WORDS, Batch, Size, tiles};
 use crate::buf::Elem::{F32, U32};
 use crate::caps::Caps;
@@ -51,7 +51,13 @@ impl DeltaChunked {
 
 const KERNEL: Kernel = Kernel {
     name: "delta_chunked",
-    parts: &[Source::Text(wgsl::GRID), Source::Text(wgsl::BATCH), Source::Text(wgsl::OUTER), Source::Coop(wgsl::DELTA_CHUNKS, wgsl::DELTA_CHUNKS_COOP), Source::Text(wgsl::DELTA_CHUNKED)],
+    parts: &[
+        Source::Text(wgsl::GRID),
+        Source::Text(wgsl::BATCH),
+        Source::Text(wgsl::OUTER),
+        Source::Coop(wgsl::DELTA_CHUNKS, wgsl::DELTA_CHUNKS_COOP),
+        Source::Text(wgsl::DELTA_CHUNKED),
+    ],
     binds: &[
         read("batch", U32),
         read("qkv", F32),
@@ -94,7 +100,8 @@ impl Op for DeltaChunked {
     }
 
     fn grid(&self, size: Size, caps: &Caps) -> [u32; 3] {
-        let parts = if coop(self.head_dim, caps) { self.head_dim.div_ceil(16) } else { self.head_dim / 4 / self.cols() };
+        let parts =
+            if coop(self.head_dim, caps) { self.head_dim.div_ceil(16) } else { self.head_dim / 4 / self.cols() };
         caps.grid(u64::from(size.segments) * u64::from(self.heads) * u64::from(parts))
     }
 

@@ -33,8 +33,7 @@ const fn binds(half: bool) -> [Bind; 2] {
 
 impl Op for FfnAct {
     fn kernel(&self) -> Kernel {
-        const KERNELS: [(&[Source], &[Bind]); 2] =
-            [(&parts(false), &binds(false)), (&parts(true), &binds(true))];
+        const KERNELS: [(&[Source], &[Bind]); 2] = [(&parts(false), &binds(false)), (&parts(true), &binds(true))];
         let (parts, binds) = KERNELS[usize::from(self.half)];
         Kernel { name: "ffn_act", parts, binds }
     }
@@ -74,6 +73,14 @@ impl Op for FfnAct {
             example.op.half = true;
             example
         };
-        vec![case(1, 4, 1), case(3, 60, 1), case(65, 128, 0), case(130, 68, 1), case(500, 840, 0), half(case(33, 60, 1)), half(case(9, 128, 0))]
+        vec![
+            case(1, 4, 1),
+            case(3, 60, 1),
+            case(65, 128, 0),
+            case(130, 68, 1),
+            case(500, 840, 0),
+            half(case(33, 60, 1)),
+            half(case(9, 128, 0)),
+        ]
     }
 }

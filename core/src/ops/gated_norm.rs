@@ -42,8 +42,7 @@ const fn binds(half: bool) -> [Bind; 4] {
 
 impl Op for GatedNorm {
     fn kernel(&self) -> Kernel {
-        const KERNELS: [(&[Source], &[Bind]); 2] =
-            [(&parts(false), &binds(false)), (&parts(true), &binds(true))];
+        const KERNELS: [(&[Source], &[Bind]); 2] = [(&parts(false), &binds(false)), (&parts(true), &binds(true))];
         let (parts, binds) = KERNELS[usize::from(self.half)];
         Kernel { name: "gated_norm", parts, binds }
     }

@@ -35,8 +35,7 @@ const fn binds(half: bool) -> [Bind; 3] {
 
 impl Op for RmsNorm {
     fn kernel(&self) -> Kernel {
-        const KERNELS: [(&[Source], &[Bind]); 2] =
-            [(&parts(false), &binds(false)), (&parts(true), &binds(true))];
+        const KERNELS: [(&[Source], &[Bind]); 2] = [(&parts(false), &binds(false)), (&parts(true), &binds(true))];
         let (parts, binds) = KERNELS[usize::from(self.half)];
         Kernel { name: "rms_norm", parts, binds }
     }
@@ -78,6 +77,15 @@ impl Op for RmsNorm {
             example
         };
         // 66,000 rows are more than the 65,535 workgroups of one grid dimension.
-        vec![case(1, 1, 4), case(3, 1, 60), case(5, 1, 384), case(130, 1, 68), case(7, 3, 64), case(500, 132, 8), half(case(9, 1, 2048)), half(case(7, 3, 64))]
+        vec![
+            case(1, 1, 4),
+            case(3, 1, 60),
+            case(5, 1, 384),
+            case(130, 1, 68),
+            case(7, 3, 64),
+            case(500, 132, 8),
+            half(case(9, 1, 2048)),
+            half(case(7, 3, 64)),
+        ]
     }
 }

@@ -120,7 +120,8 @@ impl Op for SsdCarry {
             3 => Some(params(self.heads, uniform)),
             5 => {
                 let (width, d_state) = (width(self.d_state), self.d_state);
-                let mut value = |i: u32| if i % width < d_state { half((1.5 * uniform() - 0.28) / 16.0) } else { Half::ZERO };
+                let mut value =
+                    |i: u32| if i % width < d_state { half((1.5 * uniform() - 0.28) / 16.0) } else { Half::ZERO };
                 let halves: Vec<Half> = (0..bc_len(self.rows, d_state) as u32).map(&mut value).collect();
                 Some(bytemuck::pod_collect_to_vec(&halves))
             }
@@ -130,6 +131,8 @@ impl Op for SsdCarry {
 
     fn bytes(&self, size: Size) -> Option<u64> {
         let rows = u64::from(size.rows);
-        self.plain().bytes(size).map(|bytes| bytes - rows * 8 * u64::from(self.d_state) + rows * 4 * u64::from(width(self.d_state)))
+        self.plain()
+            .bytes(size)
+            .map(|bytes| bytes - rows * 8 * u64::from(self.d_state) + rows * 4 * u64::from(width(self.d_state)))
     }
 }
