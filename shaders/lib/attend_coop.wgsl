@@ -1,7 +1,8 @@
 // One tile of `attention` over keys and values of f16 with cooperative matrices (tensor cores): products of f16, sums
 // and softmax in f32. Each subgroup of 32 threads has 16 of the tile's 64 queries, and their results, in matrices of 16
 // × 16. All subgroups take the same 32 keys at a time from workgroup memory, where a query has two threads for its
-// softmax. Queries are multiplied by `n.scale` and log2(e) before they are rounded to f16, so that scores are exponents
+// softmax. Keys and values take turns in one place: then two workgroups fit into the 48 KiB that workgroups of one processor
+// share on NVIDIA's GPUs. Queries are multiplied by `n.scale` and log2(e) before they are rounded to f16, so that scores are exponents
 // of 2. The exponents of a query are counted from `top`. Following the largest score would mean to shrink the results
 // with almost every step, and the place of a number in a cooperative matrix is not known. So `top` only follows when a
 // score is more than SLACK above it: a weight is at most 2^SLACK, which f16 holds, and the results are shrunk in
@@ -13,14 +14,16 @@ const KEYS: u32 = 32u;
 // Two vectors of f16 (16 bytes) more than are used, so that neighbouring lines are in different banks of workgroup memory.
 const PITCH: u32 = QUADS + 2u;
 const WEIGHT_GROUPS: u32 = KEYS / 8u + 1u;
+const QUERY_PITCH: u32 = 6u; // of 16 dimensions
 const SCORE_LINE: u32 = KEYS / 4u + 1u; // one vector of f32 (16 bytes) more
 const NOTHING: f32 = -3.0e38;
+const LOWEST: f32 = -1.0e38; // above NOTHING, so that 2^(NOTHING - LOWEST) is 0; below every score
 const LOG2_E: f32 = 1.442695;
 const SLACK: f32 = 8.0;
 const LARGEST: vec4<f32> = vec4<f32>(65504.0);
 
 var<workgroup> found: vec4<u32>; // of the tile: its first row, its rows, its place in `kv`, position of its first row
-var<workgroup> tile_kv: array<vec4<f16>, 2u * KEYS * PITCH>; // [QUERIES, QUADS], then [keys | values, KEYS, QUADS]
+var<workgroup> tile_kv: array<vec4<f16>, max(KEYS * PITCH, QUERIES * QUERY_PITCH)>; // keys or values, [KEYS, QUADS]
 var<workgroup> scores: array<vec4<f32>, QUERIES * SCORE_LINE>; // [QUERIES, KEYS / 4], and [QUERIES, 4] of the results
 var<workgroup> tile_weights: array<array<array<vec4<f16>, 2>, WEIGHT_GROUPS>, QUERIES>; // [QUERIES, KEYS / 8]
 var<workgroup> grown: vec4<u32>; // of each subgroup: whether a score is more than SLACK above its `top`
@@ -48,6 +51,7 @@ fn attend(index: u32, local: u32) {
     }
     let from_key = position - min(position, n.window);
     let to_key = position + rows;
+    let all_from = to_key - 1u - min(to_key - 1u, n.window);
     // The first quad of this KV head's key at position 0. A value is `to_values` quads behind its key, and positions
     // are `step` quads apart.
     let to_values = n.kv_heads * QUADS;
@@ -58,20 +62,27 @@ fn attend(index: u32, local: u32) {
     // In the softmax: the thread's query, and which quads of scores it takes.
     let query = local / 32u * 16u + local % 16u;
     let part = local / 16u % 2u;
-    // Queries beyond the tile's rows and heads repeat the last ones. Their results are not stored.
-    for (var i = local; i < QUERIES * QUADS; i += WG) {
-        let row = min(i / QUADS / TILE_HEADS, rows - 1u);
-        let head = min(first_head + i / QUADS % TILE_HEADS, end_head - 1u);
-        let at = ((first + row) * (n.heads + 2u * n.kv_heads) + head) * QUADS + i % QUADS;
-        tile_kv[i / QUADS * PITCH + i % QUADS] = vec4<f16>(clamp(qkv[at] * (n.scale * LOG2_E), -LARGEST, LARGEST));
-    }
-    workgroupBarrier();
+    // Queries beyond the tile's rows and heads repeat the last ones. Their results are not stored. A thread loads the same four
+    // dimensions of every 16 of two queries, and they get into matrices 16 dimensions at a time.
+    //#for I in 2
+    let row_#I = min((local / 4u + #Iu * QUERIES / 2u) / TILE_HEADS, rows - 1u);
+    let head_#I = min(first_head + (local / 4u + #Iu * QUERIES / 2u) % TILE_HEADS, end_head - 1u);
+    let query_at_#I = ((first + row_#I) * (n.heads + 2u * n.kv_heads) + head_#I) * QUADS + local % 4u;
     //#for S in SLICES
-    let query_#S = coopLoadT<coop_mat16x16<f16, A>>(&tile_kv[subgroup * 16u * PITCH + 4u * #Su], PITCH);
+    let q_#I_#S = qkv[query_at_#I + 4u * #Su] * (n.scale * LOG2_E);
+    //#end
+    //#end
+    //#for S in SLICES
+    workgroupBarrier();
+    //#for I in 2
+    tile_kv[(local / 4u + #Iu * QUERIES / 2u) * QUERY_PITCH + local % 4u] = vec4<f16>(clamp(q_#I_#S, -LARGEST, LARGEST));
+    //#end
+    workgroupBarrier();
+    let query_#S = coopLoadT<coop_mat16x16<f16, A>>(&tile_kv[subgroup * 16u * QUERY_PITCH], QUERY_PITCH);
     var sum_#S = coop_mat16x16<f32, C>();
     //#end
     let query_position = position + min(query / TILE_HEADS, rows - 1u);
-    var top = NOTHING;
+    var top = LOWEST;
     var total = 0.0; // of the weights that this thread computed
 
     // The quads of the next keys and values that this thread loads, while the workgroup computes with the current ones.
@@ -86,13 +97,11 @@ fn attend(index: u32, local: u32) {
         workgroupBarrier();
         //#for S in SLICES
         tile_kv[line_#S * PITCH + quad_#S] = vec4<f16>(kv_unpack(next_key_#S));
-        tile_kv[(KEYS + line_#S) * PITCH + quad_#S] = vec4<f16>(kv_unpack(next_value_#S));
         //#end
         workgroupBarrier();
         //#for S in SLICES
         let at_#S = base + min(start + KEYS + line_#S, to_key - 1u) * step + quad_#S;
         next_key_#S = kv[at_#S];
-        next_value_#S = kv[at_#S + to_values];
         //#end
         //#for K in 2
         var score_#K = coop_mat16x16<f32, C>();
@@ -104,13 +113,25 @@ fn attend(index: u32, local: u32) {
         coopStoreT(score_#K, &scores[subgroup * 16u * SCORE_LINE + 4u * #Ku], SCORE_LINE);
         //#end
         workgroupBarrier();
+        //#for S in SLICES
+        tile_kv[line_#S * PITCH + quad_#S] = vec4<f16>(kv_unpack(next_value_#S));
+        next_value_#S = kv[at_#S + to_values];
+        //#end
+        //#for I in 4
+        var score_of_#I = scores[query * SCORE_LINE + 2u * #Iu + part];
+        //#end
+        // All queries of the tile see keys from `all_from` up to `position`.
+        if start < all_from || start + KEYS > position + 1u {
+            //#for I in 4
+            let key_#I = vec4<u32>(start + 8u * #Iu + 4u * part) + vec4<u32>(0u, 1u, 2u, 3u);
+            // For keys after the query's position the difference wraps around, and is not used.
+            let recent_#I = vec4<u32>(query_position) - key_#I <= vec4<u32>(n.window);
+            let seen_#I = (key_#I <= vec4<u32>(query_position)) & recent_#I;
+            score_of_#I = select(vec4<f32>(NOTHING), score_of_#I, seen_#I);
+            //#end
+        }
         var most = NOTHING;
         //#for I in 4
-        let key_#I = vec4<u32>(start + 8u * #Iu + 4u * part) + vec4<u32>(0u, 1u, 2u, 3u);
-        // For keys after the query's position the difference wraps around, and is not used.
-        let recent_#I = vec4<u32>(query_position) - key_#I <= vec4<u32>(n.window);
-        let seen_#I = (key_#I <= vec4<u32>(query_position)) & recent_#I;
-        let score_of_#I = select(vec4<f32>(NOTHING), scores[query * SCORE_LINE + 2u * #Iu + part], seen_#I);
         most = max(most, max(max(score_of_#I.x, score_of_#I.y), max(score_of_#I.z, score_of_#I.w)));
         //#end
         most = max(most, subgroupShuffleXor(most, 16u));
@@ -136,7 +157,7 @@ fn attend(index: u32, local: u32) {
             //#end
         }
         //#for I in 4
-        let weight_#I = vec4<f16>(select(vec4<f32>(), exp2(score_of_#I - top), score_of_#I > vec4<f32>(NOTHING)));
+        let weight_#I = vec4<f16>(exp2(score_of_#I - top));
         tile_weights[query][#I][part] = weight_#I;
         // As they are rounded, because so they are multiplied by the values.
         total += dot(vec4<f32>(weight_#I), vec4<f32>(1.0));
@@ -145,7 +166,7 @@ fn attend(index: u32, local: u32) {
         //#for K in 2
         let weights_#K = coopLoadT<coop_mat16x16<f16, A>>(&tile_weights[subgroup * 16u][2 * #K][0], 2u * WEIGHT_GROUPS);
         //#for S in SLICES
-        let value_#K_#S = coopLoadT<coop_mat16x16<f16, B>>(&tile_kv[(KEYS + 16u * #Ku) * PITCH + 4u * #Su], PITCH);
+        let value_#K_#S = coopLoadT<coop_mat16x16<f16, B>>(&tile_kv[16u * #Ku * PITCH + 4u * #Su], PITCH);
         sum_#S = coopMultiplyAdd(weights_#K, value_#K_#S, sum_#S);
         //#end
         //#end
