@@ -2,8 +2,8 @@
 // DEEP subgroups of 32 threads computes a tile of TILE_ROWS rows × TILE_OUTS outputs. STEP columns are in workgroup
 // memory at a time. A subgroup computes 16 ROWS × 16 OUTS of the tile in matrices of 16 × 16, over one of DEEP shares
 // of the columns. The shares are added at the end. So even a tile with few outputs, of which a large device needs many,
-// loads many weights at the same time. A thread loads the next columns before it computes with these, so that the loads
-// run meanwhile. x is divided by 16 and w multiplied by 16 when they are converted to f16. So x may reach a million
+// loads many weights at the same time. A thread loads the columns of the next AHEAD steps before it computes with these, so
+// that the loads run meanwhile. x is divided by 16 and w multiplied by 16 when they are converted to f16. So x may reach a million
 // before it is clamped, and loses bits only below 0.001; bf16 weights from 4e-6 to 4094 are exact, and larger ones make
 // the results infinite, which the engine reports; and the product needs no factor.
 //
@@ -60,50 +60,61 @@ fn matmul_tile(group: vec3<u32>, local: u32) {
     //#end
     //#for L in LOADS_X
     let x_at_#L = local + #Lu * WG;
-    var next_x_#L = x_quad(first_row + x_at_#L / STEP_QUADS, x_at_#L % STEP_QUADS * 4u);
     //#end
     //#for L in LOADS_W
     let w_at_#L = local + #Lu * WG;
-    var next_w_#L = w_eight(first_out + w_at_#L / EIGHTS, w_at_#L % EIGHTS * 8u);
     //#end
-    for (var k = 0u; k < n.cols; k += STEP) {
-        workgroupBarrier();
-        //#for L in LOADS_X
-        if x_at_#L < TILE_ROWS * STEP_QUADS {
-            let quad = x_at_#L % STEP_QUADS;
-            //#for F in X_F32
-            tile_x[x_at_#L / STEP_QUADS][quad / 2u][quad % 2u] = vec4<f16>(clamp(next_x_#L / RANGE, -LARGEST, LARGEST));
-            //#end
-            //#for F in X_F16
-            tile_x[x_at_#L / STEP_QUADS][quad / 2u][quad % 2u] = next_x_#L;
-            //#end
-        }
-        //#end
-        //#for L in LOADS_W
-        if w_at_#L < TILE_OUTS * EIGHTS {
-            let low = vec4<f16>(weights(next_w_#L, 0u) * RANGE);
-            let high = vec4<f16>(weights(next_w_#L, 1u) * RANGE);
-            tile_w[w_at_#L / EIGHTS][w_at_#L % EIGHTS] = Group(low, high);
-        }
-        //#end
-        workgroupBarrier();
-        //#for L in LOADS_X
-        next_x_#L = x_quad(first_row + x_at_#L / STEP_QUADS, k + STEP + x_at_#L % STEP_QUADS * 4u);
-        //#end
-        //#for L in LOADS_W
-        next_w_#L = w_eight(first_out + w_at_#L / EIGHTS, k + STEP + w_at_#L % EIGHTS * 8u);
-        //#end
-        //#for U in SLICES
+    //#for P in AHEAD
+    //#for L in LOADS_X
+    var next_x_#P_#L = x_quad(first_row + x_at_#L / STEP_QUADS, #Pu * STEP + x_at_#L % STEP_QUADS * 4u);
+    //#end
+    //#for L in LOADS_W
+    var next_w_#P_#L = w_eight(first_out + w_at_#L / EIGHTS, #Pu * STEP + w_at_#L % EIGHTS * 8u);
+    //#end
+    //#end
+    for (var start = 0u; start < n.cols; start += AHEAD * STEP) {
+        //#for P in AHEAD
         {
-            // 16 columns. The matrix of x is read by rows. w has outputs as rows, and is read by columns.
-            //#for I in ROWS
-            let x_#I = coopLoadT<coop_mat16x16<f16, A>>(&tile_x[row + 16u * #Iu][share + 2u * #Uu][0], PITCH);
+            workgroupBarrier();
+            //#for L in LOADS_X
+            if x_at_#L < TILE_ROWS * STEP_QUADS {
+                let quad = x_at_#L % STEP_QUADS;
+                //#for F in X_F32
+                tile_x[x_at_#L / STEP_QUADS][quad / 2u][quad % 2u] = vec4<f16>(clamp(next_x_#P_#L / RANGE, -LARGEST, LARGEST));
+                //#end
+                //#for F in X_F16
+                tile_x[x_at_#L / STEP_QUADS][quad / 2u][quad % 2u] = next_x_#P_#L;
+                //#end
+            }
             //#end
-            //#for O in OUTS
-            let w_#O = coopLoad<coop_mat16x16<f16, B>>(&tile_w[out + 16u * #Ou][share + 2u * #Uu][0], PITCH);
-            //#for I in ROWS
-            sum_#I_#O = coopMultiplyAdd(x_#I, w_#O, sum_#I_#O);
+            //#for L in LOADS_W
+            if w_at_#L < TILE_OUTS * EIGHTS {
+                let low = vec4<f16>(weights(next_w_#P_#L, 0u) * RANGE);
+                let high = vec4<f16>(weights(next_w_#P_#L, 1u) * RANGE);
+                tile_w[w_at_#L / EIGHTS][w_at_#L % EIGHTS] = Group(low, high);
+            }
             //#end
+            workgroupBarrier();
+            let then_#P = start + (AHEAD + #Pu) * STEP;
+            //#for L in LOADS_X
+            next_x_#P_#L = x_quad(first_row + x_at_#L / STEP_QUADS, then_#P + x_at_#L % STEP_QUADS * 4u);
+            //#end
+            //#for L in LOADS_W
+            next_w_#P_#L = w_eight(first_out + w_at_#L / EIGHTS, then_#P + w_at_#L % EIGHTS * 8u);
+            //#end
+            //#for U in SLICES
+            {
+                // 16 columns. The matrix of x is read by rows. w has outputs as rows, and is read by columns.
+                //#for I in ROWS
+                let x_#I = coopLoadT<coop_mat16x16<f16, A>>(&tile_x[row + 16u * #Iu][share + 2u * #Uu][0], PITCH);
+                //#end
+                //#for O in OUTS
+                let w_#O = coopLoad<coop_mat16x16<f16, B>>(&tile_w[out + 16u * #Ou][share + 2u * #Uu][0], PITCH);
+                //#for I in ROWS
+                sum_#I_#O = coopMultiplyAdd(x_#I, w_#O, sum_#I_#O);
+                //#end
+                //#end
+            }
             //#end
         }
         //#end

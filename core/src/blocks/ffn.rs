@@ -64,12 +64,14 @@ impl Ffn {
             }
         } else {
             run.norm(plan, s.x, norm, cols);
+            let parts = 1 + u32::from(self.gated);
             for shard in shards {
-                let parts = 1 + u32::from(self.gated);
-                for part in 0..parts {
-                    let (outs, stride, lines, format) = (shard.outs, width * parts, shard.lines, shard.format);
-                    let (line, first) = (part * shard.outs, part * width + shard.first);
-                    let half = run.half;
+                let (stride, lines, format, half) = (width * parts, shard.lines, shard.format, run.half);
+                // A shard has rows of the gate, then rows of the up projection. If it is the only one, their outputs follow each
+                // other, too, and are computed together.
+                let together = if shards.len() == 1 { parts } else { 1 };
+                for part in 0..parts / together {
+                    let (line, outs, first) = (part * shard.outs, together * shard.outs, part * width + shard.first);
                     let op = ops::Matmul { rows, cols, line, outs, first, stride, lines, format, half };
                     plan.add(op, &[shard.buf, run.normed(), s.p]);
                 }

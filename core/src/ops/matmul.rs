@@ -2,12 +2,12 @@
 //! device has them.
 
 use super::matvec::dot;
-use crate::batch::Size;
+use super::tiles::Shape;
 use super::{Half, half};
+use crate::batch::Size;
 use crate::buf::Elem::{F16, F32, Weights};
 use crate::caps::Caps;
 use crate::format::{Format, Quant, Scales};
-use super::tiles::Shape;
 use crate::kernel::{Bind, Const, Kernel, Source, read, update};
 use crate::numbers;
 use crate::op::{Example, Op, floats, floats_mut};
@@ -64,7 +64,7 @@ macro_rules! matmul {
 
             fn consts(&self, caps: &Caps) -> Vec<Const> {
                 let shape = Shape::new(self.rows, self.outs, caps);
-                let mut consts = shape.consts();
+                let mut consts = shape.consts(self.cols);
                 consts.extend([("X_F16", self.half.into()), ("X_F32", (!self.half).into())]);
                 if shape.coop {
                     // Logits are not stored as they are.

@@ -37,11 +37,13 @@ impl Shape {
     const R32_O16: Shape = Shape::coop([2, 1], [1, 1, 8], 256);
     const R32_O32: Shape = Shape::coop([2, 2], [1, 1, 8], 256);
     const R32_O64: Shape = Shape::coop([2, 2], [1, 2, 4], 128);
-    const R64_O16: Shape = Shape::coop([4, 1], [1, 1, 8], 128);
     const R64_O32: Shape = Shape::coop([4, 2], [1, 1, 8], 128);
     const R64_O64: Shape = Shape::coop([4, 4], [1, 1, 8], 128);
+    const R64_O96: Shape = Shape::coop([4, 3], [1, 2, 4], 64);
     const R64_O128: Shape = Shape::coop([4, 4], [1, 2, 4], 64);
     const R128_O128: Shape = Shape::coop([4, 4], [2, 2, 2], 64);
+    /// As [`Shape::WIDE`], for outputs that would leave processors of a large device without a tile of that.
+    const R128_O192: Shape = Shape::coop([4, 3], [2, 4, 1], 32);
     /// The shape for a matrix product with cooperative matrices. There is a line for each range of rows (up to its
     /// first number), and a column for each range of outputs (up to the number in `COOP_OUTS`, and one for more). All
     /// are measured (benches/NOTES.md).
@@ -49,11 +51,11 @@ impl Shape {
     const COOP: [(u32, [Shape; 6]); 7] = [
         (16, [Shape::R16_O16, Shape::R16_O16, Shape::R16_O16, Shape::R16_O16, Shape::R16_O16, Shape::R16_O64]),
         (32, [Shape::R32_O16, Shape::R32_O16, Shape::R32_O16, Shape::R32_O32, Shape::R32_O32, Shape::R32_O64]),
-        (64, [Shape::R64_O16, Shape::R64_O16, Shape::R64_O32, Shape::R64_O64, Shape::R64_O64, Shape::R64_O128]),
-        (128, [Shape::R64_O64, Shape::R64_O64, Shape::R64_O64, Shape::LONG, Shape::R128_O128, Shape::WIDE]),
+        (64, [Shape::R32_O32, Shape::R32_O32, Shape::R64_O32, Shape::R64_O64, Shape::R64_O96, Shape::R64_O128]),
+        (128, [Shape::R32_O64, Shape::R32_O64, Shape::R64_O64, Shape::LONG, Shape::R128_O128, Shape::WIDE]),
         (256, [Shape::R64_O64, Shape::R64_O64, Shape::R64_O64, Shape::R128_O128, Shape::WIDE, Shape::WIDE]),
-        (512, [Shape::LONG, Shape::LONG, Shape::SQUARE, Shape::WIDE, Shape::WIDE, Shape::WIDE]),
-        (u32::MAX, [Shape::LONG, Shape::WIDE, Shape::WIDE, Shape::WIDE, Shape::WIDE, Shape::WIDE]),
+        (512, [Shape::LONG, Shape::LONG, Shape::SQUARE, Shape::R128_O192, Shape::R128_O128, Shape::WIDE]),
+        (u32::MAX, [Shape::LONG, Shape::WIDE, Shape::R128_O192, Shape::R128_O192, Shape::WIDE, Shape::WIDE]),
     ];
     /// Tiles in registers: 128 × 64, with longer steps if workgroup memory has room for them.
     const MANY: Shape = Shape { coop: false, rows: 8, outs: 1, tall: 16, wide: 16, deep: 1, step: 16, unroll: 4 };
@@ -111,7 +113,16 @@ impl Shape {
         }
     }
 
-    pub fn consts(&self) -> Vec<Const> {
+    /// Steps whose columns are loaded before they are needed. With two, tiles for up to 512 rows take 5 to 15 % less time, and
+    /// the largest ones as long or 2 % less (benches/NOTES.md). The kernel takes so many steps in one turn of its loop, so a few
+    /// steps must be a multiple of that.
+    fn ahead(&self, cols: u32) -> u32 {
+        let steps = cols.div_ceil(self.step);
+        if steps.is_multiple_of(2) || steps > 8 { 2 } else { 1 }
+    }
+
+    /// The constants of the kernel, for a matrix of `cols` columns.
+    pub fn consts(&self, cols: u32) -> Vec<Const> {
         let Shape { coop, rows, outs, tall, wide, deep, step, unroll } = *self;
         let [tile_rows, tile_outs] = self.tile();
         let threads = tall * wide * deep * if coop { 32 } else { 1 };
@@ -127,7 +138,13 @@ impl Shape {
             ("LOADS_W", (tile_outs * step / 8).div_ceil(threads)),
         ];
         match coop {
-            true => consts.extend([COOP, ("OUTS", outs), ("DEEP", deep), ("SLICES", step / 16 / deep)]),
+            true => consts.extend([
+                COOP,
+                ("OUTS", outs),
+                ("DEEP", deep),
+                ("SLICES", step / 16 / deep),
+                ("AHEAD", self.ahead(cols)),
+            ]),
             false => consts.extend([("QUADS", outs), ("UNROLL", unroll)]),
         }
         consts
@@ -146,7 +163,7 @@ mod tests {
     /// cooperative matrices.
     fn emulate(op: &Matmul, shape: Shape, line: &dyn Fn(u32) -> Vec<f32>, x: &[f32], y: &mut [f32]) {
         let half = |v: f32| f16::from_f32(v.clamp(-65504.0, 65504.0)).to_f32();
-        let consts = shape.consts();
+        let consts = shape.consts(op.cols);
         let get = |name: &str| consts.iter().find(|(other, _)| *other == name).expect("a constant").1;
         let (wg, step, rows, outs) = (get("WG"), get("STEP"), get("ROWS"), get("OUTS"));
         let ([tile_rows, tile_outs], wide) = (shape.tile(), get("WIDE"));
