@@ -3,7 +3,7 @@
 use crate::describe::SHORT;
 use crate::operators::operators;
 use crate::report::{Kind, Operator, Test, Time};
-use nemoflash::{Clock, Engine, Error, Event, Exec, Gpu, Piece, Result, Sampling, Snapshot};
+use nemoflash::{Clock, Engine, Error, Event, Exec, Gpu, Result, Sampling, Snapshot};
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 
@@ -256,16 +256,8 @@ async fn together(
             return Ok(ControlFlow::Break(()));
         }
     }
-    let mut next = vec![last; batch as usize];
-    for _ in 0..tokens {
-        let piece = |(slot, token)| Piece { slot, tokens: std::slice::from_ref(token), pick: true };
-        let pieces: Vec<_> = (0..).zip(&next).map(piece).collect();
-        next = engine.step(&pieces).await?.into_iter().flatten().collect();
-        if on_step(true).is_break() {
-            return Ok(ControlFlow::Break(()));
-        }
-    }
-    Ok(ControlFlow::Continue(()))
+    let next: Vec<_> = (0..batch).map(|slot| (slot, last)).collect();
+    engine.decode(&next, tokens, &mut |_| on_step(true)).await
 }
 
 /// Seconds in which a fresh device compiles the kernels that an engine has prepared: those of prefill and decode. A

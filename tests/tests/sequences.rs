@@ -110,6 +110,46 @@ fn two_at_once_are_two_alone() {
     });
 }
 
+/// Decode steps of several sequences, which run ahead of the host, give what each gives alone; so do those of a second run that
+/// goes on. What cannot be continued says so.
+#[test]
+fn sequences_decode_ahead_together() {
+    everywhere("decode", |label, engine| {
+        let ids = ids();
+        let prompts = [(2, &ids[..9]), (0, &ids[30..42])];
+        for penalty in [1.0, 1.3] {
+            let sampling = Sampling { repetition_penalty: penalty, ..Default::default() };
+            let alone = prompts.map(|(_, prompt)| fresh(engine, sampling, prompt, 15));
+            let mut next: Vec<(u32, u32)> =
+                prompts.iter().map(|(slot, prompt)| (*slot, prompt[prompt.len() - 1])).collect();
+            for (slot, prompt) in prompts {
+                engine.begin(slot, &sampling).expect("begin");
+                let read =
+                    block_on(engine.prefill(slot, &prompt[..prompt.len() - 1], &mut |_| ControlFlow::Continue(())));
+                assert!(read.expect("prefill").is_continue());
+            }
+            let mut together = [vec![], vec![]];
+            for steps in [10, 1, 4] {
+                let mut on_step = |tokens: &[u32]| {
+                    together.iter_mut().zip(tokens).for_each(|(all, token)| all.push(*token));
+                    ControlFlow::Continue(())
+                };
+                assert!(block_on(engine.decode(&next, steps, &mut on_step)).expect("decode").is_continue());
+                next.iter_mut().zip(&together).for_each(|((_, token), all)| *token = all[all.len() - 1]);
+            }
+            assert_eq!(alone, together, "{label}, penalty {penalty}");
+            assert_eq!(engine.position(0).expect("position"), 11 + 15, "{label}");
+        }
+        let mut on_step = |_: &[u32]| ControlFlow::Break(());
+        for (next, steps) in [(&[(0, 1), (0, 2)][..], 1), (&[(0, 1)], CONTEXT), (&[(1, 1)], 1)] {
+            let refused = block_on(engine.decode(next, steps, &mut on_step));
+            assert!(matches!(refused, Err(Error::Prompt { .. })), "{label}: {next:?}, {steps}: {refused:?}");
+        }
+        assert!(block_on(engine.decode(&[(0, 1)], 3, &mut on_step)).expect("decode").is_break());
+        assert!(engine.position(0).is_err() && engine.position(2).is_ok(), "{label}");
+    });
+}
+
 /// Keys and values of a slot may be a buffer's worth: each slot has its own then.
 #[test]
 fn slots_are_in_several_buffers_where_one_is_too_small() {

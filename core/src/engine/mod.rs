@@ -36,8 +36,11 @@ use std::collections::HashMap;
 /// Numbers of rows for which plans of prompts are recorded. A step uses the smallest plan that holds its rows.
 const PROMPT_BUCKETS: [u32; 8] = [1, ops::MATVEC_ROWS, 64, 128, 256, 512, 1024, MAX_ROWS as u32];
 /// Numbers of rows for which plans are recorded where each row is the next token of another sequence, and for the
-/// head and the choice of tokens. A kernel is compiled when a step needs a size for the first time.
-const STEP_BUCKETS: [u32; 8] = [1, ops::MATVEC_ROWS, 16, 32, 64, 128, 256, MAX_SEGMENTS as u32];
+/// head and the choice of tokens. A kernel is compiled when a step needs a size for the first time. A GPU in software takes
+/// longer to compile than to compute rows that nobody needs, so it leaves out those of [`FEW`].
+const STEP_BUCKETS: [u32; 10] = [1, 2, 4, ops::MATVEC_ROWS, 16, 32, 64, 128, 256, MAX_SEGMENTS as u32];
+/// See [`STEP_BUCKETS`].
+const FEW: [u32; 2] = [2, 4];
 /// Numbers of rows at which prompts use different kernels.
 const PROMPTS: [u32; 2] = [64, ops::MATVEC_ROWS];
 /// Rows that a step can have at least, unless the caller asks for fewer.
@@ -143,9 +146,10 @@ pub struct Engine {
 }
 
 /// Number of rows of the plan for a step of `rows` rows. With `steps`, each row is the next token of another sequence.
-fn bucket(rows: u32, steps: bool) -> u32 {
+fn bucket(caps: &Caps, rows: u32, steps: bool) -> u32 {
     let buckets = if steps { &STEP_BUCKETS[..] } else { &PROMPT_BUCKETS };
-    buckets.iter().copied().find(|&bucket| bucket >= rows).unwrap_or(MAX_ROWS as u32)
+    let fits = |bucket: &u32| *bucket >= rows && !(caps.software && FEW.contains(bucket));
+    buckets.iter().copied().find(fits).unwrap_or(MAX_ROWS as u32)
 }
 
 /// The most rows of a prefill step, for scratch buffers of `width` f32 a row. With cooperative matrices, only thousands
@@ -191,6 +195,8 @@ impl Engine {
         let blocks = || model.layers.iter().map(|(_, block)| block);
         let exec_ref = &mut exec;
         let arena = Arena::alloc(exec_ref, blocks(), slots, positions, kv == Kv::F16).await?;
+        let caps = exec_ref.caps().clone();
+        let bucket = |rows, steps| bucket(&caps, rows, steps);
         let rows = bucket(step_rows.max(slots).max(LOGIT_ROWS), false);
         let widths = blocks().map(Block::widths);
         let scratch = Scratch::alloc(
@@ -235,7 +241,7 @@ impl Engine {
         // The plans of decode steps and of short and long prompts are prepared now, so that nothing is compiled during
         // the first token.
         for prompt in PROMPTS {
-            engine.prepare(bucket(prefill_rows.min(prompt), false), false, Ends::Gathered(1)).await?;
+            engine.prepare(engine.bucket(prefill_rows.min(prompt), false), false, Ends::Gathered(1)).await?;
         }
         engine.prepare(1, true, Ends::Rows(1)).await?;
         Ok(engine)
@@ -306,6 +312,10 @@ impl Engine {
         (self.model.bytes(), self.arena.bytes(), self.scratch.bytes() + ends + rotary)
     }
 
+    fn bucket(&self, rows: u32, steps: bool) -> u32 {
+        bucket(self.exec.caps(), rows, steps)
+    }
+
     /// Records and prepares the plans of a kind of step, unless they exist.
     async fn prepare(&mut self, rows: u32, steps: bool, ends: Ends) -> Result<()> {
         if !self.bodies.contains_key(&(rows, steps)) {
@@ -347,7 +357,7 @@ impl Engine {
     /// Records the plans of a step, without compiling or allocating anything, to look at its operators. The step is one
     /// token of each of `tokens` sequences, or with `prompt` a prompt of `tokens` tokens of one sequence.
     pub fn record(&self, tokens: u32, prompt: bool) -> [Plan; 2] {
-        let rows = bucket(tokens, !prompt);
+        let rows = self.bucket(tokens, !prompt);
         let mut ends = Plan::default();
         self.record_ends(&mut ends, if prompt { Ends::Gathered(1) } else { Ends::Rows(rows) });
         [self.record_body(rows, !prompt), ends]
@@ -385,7 +395,7 @@ impl Engine {
     /// advanced it.
     async fn submit(&mut self, batch: &Batch, steps: bool, ends: Ends, write: bool) -> Result<Ticket> {
         let size = batch.size();
-        let rows = bucket(size.rows, steps);
+        let rows = self.bucket(size.rows, steps);
         self.prepare(rows, steps, ends).await?;
         if write {
             self.exec.write(self.batch, 0, &batch.words());
@@ -409,7 +419,7 @@ impl Engine {
     /// Submits a prefill step and waits for it. Time for compiling kernels does not count as time of the step.
     async fn run(&mut self, batch: &Batch, steps: bool, ends: Ends) -> Result<Vec<u32>> {
         let rows = batch.size().rows;
-        self.prepare(bucket(rows, steps), steps, ends).await?;
+        self.prepare(self.bucket(rows, steps), steps, ends).await?;
         let begin = self.pace.begin();
         let ticket = self.submit(batch, steps, ends, true).await?;
         let read = self.exec.collect(ticket).await?;

@@ -1,13 +1,13 @@
 //! Running sequences: single steps, whole answers, logits.
 
 use super::sequences::prompt;
-use super::{AHEAD, Ends, Engine, LOGIT_ROWS, bucket};
+use super::{AHEAD, Ends, Engine, LOGIT_ROWS};
 use crate::batch::{Batch, PICKED};
 use crate::buf::Elem;
 use crate::exec::Exec;
 use crate::sampling::NOT_FINITE;
 use crate::{Error, Result};
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::ops::ControlFlow;
 
 /// Tokens of one sequence in a step.
@@ -42,7 +42,7 @@ impl Engine {
         if tokens as u64 > most {
             return Err(prompt(format!("a step of {tokens} tokens is longer than {most}"), "Use several steps"));
         }
-        Ok(bucket(tokens as u32, tokens == 1))
+        Ok(self.bucket(tokens as u32, tokens == 1))
     }
 
     /// Runs one step over the next tokens of some sequences. Each slot may occur once. In all there may be as many
@@ -53,18 +53,13 @@ impl Engine {
     pub async fn step(&mut self, pieces: &[Piece<'_>]) -> Result<Vec<Option<u32>>> {
         self.rows_for(pieces.iter().map(|piece| piece.tokens.len()).sum())?;
         let mut batch = Batch::default();
-        for (i, piece) in pieces.iter().enumerate() {
-            if pieces[..i].iter().any(|other| other.slot == piece.slot) {
-                return Err(prompt(
-                    format!("slot {} occurs twice in one step", piece.slot),
-                    "Use one piece for each slot",
-                ));
-            }
+        once(pieces.iter().map(|piece| piece.slot))?;
+        for piece in pieces {
             let position = self.feed(piece.slot, piece.tokens)?;
             batch.push(piece.slot, position, piece.tokens, piece.pick);
         }
         let steps = batch.segments.iter().all(|segment| segment.rows == 1);
-        let ends = bucket(batch.segments.len() as u32, true);
+        let ends = self.bucket(batch.segments.len() as u32, true);
         let ends = match (pieces.iter().any(|piece| piece.pick), steps) {
             (false, _) => Ends::None,
             (true, true) => Ends::Rows(ends),
@@ -151,37 +146,90 @@ impl Engine {
         if on_event(Event::Token(finite(first, position)?)).is_break() {
             return Ok(());
         }
-        self.decode(slot, position, max_tokens - 1, on_event).await
-    }
-
-    /// The decode loop stays on the device: the kernel that picks a token writes it where the next step reads it. So
-    /// a step is submitted before the token of the step before it is read.
-    async fn decode(
-        &mut self,
-        slot: u32,
-        mut position: u32,
-        tokens: u32,
-        on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
-    ) -> Result<()> {
         let mut batch = Batch::default();
         batch.push(slot, position, &[PICKED], true);
+        let mut on_step = |picked: &[u32]| {
+            position += 1;
+            Ok(on_event(Event::Token(finite(picked[slot as usize], position)?)))
+        };
+        self.run_ahead(&batch, max_tokens - 1, &mut on_step).await.map(drop)
+    }
+
+    /// Runs decode steps of several sequences, each of which chooses a token for every sequence. `next` has the slot of each
+    /// sequence and the token that is run through the model first: the last one that was chosen, or the last one of its
+    /// prompt. After each step, `on_step` gets the chosen tokens in the order of `next`, and it can stop the run with `Break`.
+    ///
+    /// The device runs a few steps ahead of the tokens that are reported. So after a `Break` or an error the slots hold no
+    /// usable sequences. Otherwise they hold all tokens but the last ones that were chosen, and can be continued.
+    ///
+    /// # Errors
+    /// [`Error::Prompt`] if a slot occurs twice, holds no sequence or has no room for so many tokens, [`Error::NonFinite`],
+    /// [`Error::Device`].
+    pub async fn decode(
+        &mut self,
+        next: &[(u32, u32)],
+        steps: u32,
+        on_step: &mut dyn FnMut(&[u32]) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>> {
+        once(next.iter().map(|(slot, _)| *slot))?;
+        for &(slot, _) in next {
+            let used = self.position(slot)?;
+            self.check_fits(used, steps.into())?;
+        }
+        let mut batch = Batch::default();
+        for &(slot, token) in next {
+            let position = self.feed(slot, &[token])?;
+            batch.push(slot, position, &[token], true);
+        }
+        if next.is_empty() || steps == 0 {
+            return Ok(ControlFlow::Continue(()));
+        }
+        next.iter().for_each(|(slot, _)| self.slots[*slot as usize].position = None);
+        let mut chosen = Vec::with_capacity(steps as usize * next.len());
+        let mut on_picked = |picked: &[u32]| {
+            let from = chosen.len();
+            let done = (from / next.len()) as u32 + 1;
+            for row in &batch.rows {
+                chosen.push(finite(picked[row.slot as usize], row.position + done)?);
+            }
+            Ok(on_step(&chosen[from..]))
+        };
+        let result = self.run_ahead(&batch, steps, &mut on_picked).await?;
+        if result.is_continue() {
+            for (i, row) in batch.rows.iter().enumerate() {
+                let state = &mut self.slots[row.slot as usize];
+                state.position = Some(row.position + steps);
+                chosen.iter().skip(i).step_by(next.len()).for_each(|token| state.see(*token));
+            }
+        }
+        Ok(result)
+    }
+
+    /// Runs decode steps of the sequences in `batch`, each of which has one row. The loop stays on the device: the kernel that
+    /// picks a token writes it where the next step reads it. So a step is submitted before the tokens of the step before
+    /// it are read. `on_step` gets the token that was picked last in each slot.
+    async fn run_ahead(
+        &mut self,
+        batch: &Batch,
+        steps: u32,
+        on_step: &mut dyn FnMut(&[u32]) -> Result<ControlFlow<()>>,
+    ) -> Result<ControlFlow<()>> {
         let ahead = if matches!(self.exec, Exec::Gpu(_)) { AHEAD } else { 1 };
+        let ends = Ends::Rows(self.bucket(batch.size().rows, true));
         let mut flying = VecDeque::with_capacity(ahead);
-        let (mut submitted, mut result) = (0, ControlFlow::Continue(()));
-        while result.is_continue() && (submitted < tokens || !flying.is_empty()) {
-            while flying.len() < ahead && submitted < tokens {
-                flying.push_back(self.submit(&batch, true, Ends::Rows(1), submitted == 0).await?);
+        let (mut submitted, mut result) = (0, Ok(ControlFlow::Continue(())));
+        while matches!(result, Ok(ControlFlow::Continue(()))) && (submitted < steps || !flying.is_empty()) {
+            while flying.len() < ahead && submitted < steps {
+                flying.push_back(self.submit(batch, true, ends, submitted == 0).await?);
                 submitted += 1;
             }
             let Some(ticket) = flying.pop_front() else { break };
-            position += 1;
-            let token = finite(self.exec.collect(ticket).await?[slot as usize], position)?;
-            result = on_event(Event::Token(token));
+            result = on_step(&self.exec.collect(ticket).await?);
         }
         for ticket in flying {
             self.exec.collect(ticket).await?;
         }
-        Ok(())
+        result
     }
 
     /// The logits after each of the next tokens of a slot, [tokens, vocab_size].
@@ -258,6 +306,17 @@ impl Engine {
         self.slots[slot as usize].position = Some(position);
         Ok(())
     }
+}
+
+/// Checks that no slot occurs twice.
+fn once(slots: impl Iterator<Item = u32>) -> Result<()> {
+    let mut seen = HashSet::new();
+    for slot in slots {
+        if !seen.insert(slot) {
+            return Err(prompt(format!("slot {slot} occurs twice in one step"), "Give each slot once"));
+        }
+    }
+    Ok(())
 }
 
 fn too_short() -> Error {

@@ -22,6 +22,13 @@ pub(super) struct Slot {
     seen: Vec<u32>,
 }
 
+impl Slot {
+    /// Marks a token as seen.
+    pub(super) fn see(&mut self, token: u32) {
+        self.seen[token as usize / 32] |= 1 << (token % 32);
+    }
+}
+
 pub(super) fn prompt(why: String, next: &'static str) -> Error {
     Error::Prompt { why, next }
 }
@@ -104,10 +111,10 @@ impl Engine {
     }
 
     /// Checks that the tokens fit into the slot, behind those that it holds.
-    pub(super) fn check_fits(&self, used: u32, tokens: &[u32]) -> Result<()> {
+    pub(super) fn check_fits(&self, used: u32, tokens: u64) -> Result<()> {
         let context = self.options.context;
-        if tokens.len() as u64 > u64::from(context - used) {
-            let why = format!("{} tokens do not fit: {used} of {context} are used", tokens.len());
+        if tokens > u64::from(context - used) {
+            let why = format!("{tokens} tokens do not fit: {used} of {context} are used");
             return Err(prompt(why, "Use a shorter prompt or a longer context"));
         }
         Ok(())
@@ -120,11 +127,9 @@ impl Engine {
             return Err(prompt("it has no tokens".into(), "Give at least one"));
         }
         let used = self.position(slot)?;
-        self.check_fits(used, tokens)?;
+        self.check_fits(used, tokens.len() as u64)?;
         let state = &mut self.slots[slot as usize];
-        for &token in tokens {
-            state.seen[token as usize / 32] |= 1 << (token % 32);
-        }
+        tokens.iter().for_each(|token| state.see(*token));
         if state.sampling.repetition_penalty != 1.0 {
             let at = u64::from(slot) * state.seen.len() as u64;
             self.exec.write(self.seen, at, &state.seen);

@@ -60,7 +60,7 @@ impl Engine {
         max_tokens: u32,
         on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
     ) -> Result<()> {
-        self.check_fits(0, ids)?;
+        self.check_fits(0, ids.len() as u64)?;
         // At least one token must run, because the next token is chosen from its results.
         let known = ids.iter().zip(&transcript.read).take_while(|(new, old)| new == old).count();
         let known = known.min(ids.len().saturating_sub(1));

@@ -17,9 +17,9 @@ use nemoflash_shaders as wgsl;
 pub const MATVEC_ROWS: u32 = 8;
 
 /// The most rows for which matrix-vector kernels are used on this device. With cooperative matrices, a tile of 16 rows
-/// takes less time than two rows one after the other (benches/NOTES.md).
+/// takes less time than eight rows one after the other (benches/NOTES.md).
 pub fn few_rows(caps: &Caps) -> u32 {
-    if caps.coopmat { 1 } else { MATVEC_ROWS }
+    if caps.coopmat { 4 } else { MATVEC_ROWS }
 }
 
 const W: Bind = read("w", Weights);
@@ -33,7 +33,15 @@ type Combine<O> = fn(&dyn Fn(usize) -> f32, usize, &O, Option<&[f32]>, f32) -> f
 const fn parts(norm: bool, kernel: &'static str) -> [Source; 7] {
     use Source::Text;
     let norm = if norm { wgsl::NORMED } else { wgsl::UNNORMED };
-    [Source::Lines, Text(wgsl::GRID), Text(wgsl::MATVEC), Source::Weights, Text(wgsl::PRODUCT), Text(norm), Text(kernel)]
+    [
+        Source::Lines,
+        Text(wgsl::GRID),
+        Text(wgsl::MATVEC),
+        Source::Weights,
+        Text(wgsl::PRODUCT),
+        Text(norm),
+        Text(kernel),
+    ]
 }
 
 macro_rules! matvec {
@@ -221,19 +229,29 @@ impl Shape {
         let lines = outputs * per_output;
         // All numbers are measured (benches/NOTES.md). A matrix with few rows gets a whole workgroup for one or two
         // rows, so that a large device has enough workgroups. With many rows, a team takes several of them, so that x
-        // is read less often.
+        // is read less often. That counts for more if x has several rows; but without subgroups, the sums of several
+        // rows of both would fill workgroup memory.
         let software = caps.software;
         let tiled = matches!(format, Format::Quant(_));
-        let (lanes, teams, outs, steps) = match (tiled, lines) {
+        let together = if caps.subgroup.is_some() { rows } else { 1 };
+        let (lanes, teams, outs, steps) = match (tiled, lines, together) {
             _ if software => (8, 1, 4, 1),
-            (false, 65_536..) => (128, 2, 2, 1),
-            (false, 8192..) => (32, 4, 2, 2),
-            (false, 2560..) => (64, 2, 2, 2),
-            (false, _) => (128, 2, 1, 1),
-            (true, 65_536..) => (32, 4, 4, 1),
-            (true, 8192..) => (32, 8, 2, 1),
-            (true, 2560..) => (32, 8, 1, 1),
-            (true, _) => (64, 4, 1, 1),
+            (false, 65_536.., 1) => (128, 2, 2, 1),
+            (false, 8192.., 1) => (32, 4, 2, 2),
+            (false, 2560.., 1) => (64, 2, 2, 2),
+            (false, _, 1) => (128, 2, 1, 1),
+            (false, 65_536.., 2) => (32, 4, 4, 1),
+            (false, 5000.., 2) => (32, 4, 2, 2),
+            (false, _, 2) => (128, 2, 2, 1),
+            (false, 5000.., _) => (32, 4, 4, 1),
+            (false, _, _) => (128, 2, 4, 1),
+            (true, 65_536.., 1) => (32, 4, 4, 1),
+            (true, 8192.., 1) => (32, 8, 2, 1),
+            (true, 2560.., 1) => (32, 8, 1, 1),
+            (true, _, 1) => (64, 4, 1, 1),
+            (true, 65_536.., _) => (32, 8, 4, 1),
+            (true, 5000.., _) => (32, 8, 2, 1),
+            (true, _, _) => (64, 4, 2, 1),
         };
         let chunks = cols / format.chunk();
         let lanes = chunks.next_power_of_two().clamp(8, lanes).max(caps.subgroup.unwrap_or(1));
