@@ -1,12 +1,13 @@
 // Mamba2 scan, chunk by chunk (spec 3.4, chunked prefill), with cooperative matrices (f16 products, f32 sums). One workgroup
-// of eight subgroups of 32 threads per (segment, head, 32 rows of the head). It keeps these rows of the state, S, as f32 in
-// workgroup memory, and takes the chunks of the segment one after the other:
+// of eight subgroups of 32 threads per (segment, head, 32 rows of the head). It keeps these rows of the state, S, as matrices of
+// f32 in registers, and takes the chunks of the segment one after the other:
 //
 // - Y[t] = exp(s[t]) C[t] Sᵀ + sum over r <= t of (C[t] . B[r]) exp(s[t] - s[r]) dt[r] x[r] + D x[t],
 // - S = exp(s[last]) S + sum over r of exp(s[last] - s[r]) dt[r] x[r] (x) B[r].
 //
 // f16 has no room for large numbers, so B, C, x and the scores are divided by 16 and S by 64. Sums are kept divided by 256.
-// Needs const WG = 256, WIDTH (d_state, rounded up to 64 BLOCKS = 16 SLICES).
+// S and Y take turns in workgroup memory, and so do S as f16 and the scores, and C and B. Needs const WG = 256, WIDTH (d_state,
+// rounded up to 64 BLOCKS = 16 SLICES) and LOADS (quads of a thread, of B or C of a chunk).
 struct Numbers {
     heads: u32,
     head_dim: u32,
@@ -29,19 +30,20 @@ struct Numbers {
 const CHUNK: u32 = 64u;
 const QUADS: u32 = CHUNK / 4u;
 const PART: u32 = 32u; // rows of the head
+const PART_QUADS: u32 = PART / 4u;
 const WIDTH_QUADS: u32 = WIDTH / 4u;
 // Two quads (16 bytes) more than are used, so that neighbouring rows are in different banks.
 const PITCH: u32 = WIDTH_QUADS + 2u;
 const SCORE_PITCH: u32 = QUADS + 2u;
-const X_PITCH: u32 = PART / 4u + 2u;
+const X_PITCH: u32 = PART_QUADS + 2u;
 const LARGEST: vec4<f32> = vec4<f32>(65504.0);
 
 var<workgroup> found: vec4<u32>; // the segment's first row, rows, slot, and position of the first row
-var<workgroup> s: array<vec4<f32>, PART * WIDTH_QUADS>; // S / 256, [PART, WIDTH / 4]
-var<workgroup> half_s: array<vec4<f16>, PART * PITCH>; // S / 64, [PART, WIDTH / 4]
-var<workgroup> faded: array<vec4<f16>, CHUNK * SCORE_PITCH>; // scores with decay, divided by 16, [r, t / 4]
+var<workgroup> sums: array<vec4<f32>, max(PART * WIDTH_QUADS, CHUNK * PART_QUADS)>; // S / 256, [PART, WIDTH / 4]; or Y / 256, [t, PART / 4]
+// S / 64, [PART, WIDTH / 4]; or scores with decay, divided by 16, [r, t / 4]
+var<workgroup> halves: array<vec4<f16>, max(PART * PITCH, CHUNK * SCORE_PITCH)>;
+var<workgroup> tile_bc: array<vec4<f16>, CHUNK * PITCH>; // C, later B, [CHUNK, WIDTH / 4]
 var<workgroup> xs: array<vec4<f16>, CHUNK * X_PITCH>; // dt x, divided by 16, later with decay, [r, PART / 4]
-var<workgroup> sums: array<vec4<f32>, CHUNK * PART / 4u>; // Y / 256, [t, PART / 4]
 var<workgroup> steps: array<f32, CHUNK>; // dt of each row; 0 beyond the last row, which then changes nothing
 // -s of each row, as whole + part: `whole` is exact, and `part` is the sum of fractions. So the difference of two such sums
 // is right, however large they are.
@@ -86,22 +88,26 @@ fn ssd_carry(
     }
     let state_at = (segment.z * n.slot_len + n.state_at) / 4u + (head * n.head_dim + first_row) * places;
     for (var i = local; i < PART * WIDTH_QUADS; i += WG) {
-        s[i] = vec4<f32>();
+        sums[i] = vec4<f32>();
         if segment.w != 0u && i % WIDTH_QUADS < places && first_row + i / WIDTH_QUADS < n.head_dim {
-            s[i] = state[state_at + i / WIDTH_QUADS * places + i % WIDTH_QUADS] / 256.0;
+            sums[i] = state[state_at + i / WIDTH_QUADS * places + i % WIDTH_QUADS] / 256.0;
         }
     }
-    // A subgroup's 16 rows t of the chunk, or its blocks of columns of S, and its 16 rows of the head.
+    workgroupBarrier();
+    // A subgroup has 16 rows of the head, and 16 rows t of the chunk or some blocks of 16 columns of S.
     let block = local / 32u % 4u;
     let rows_at = local / 128u * 16u;
+    //#for B in BLOCKS
+    var s_#B = coopLoadT<coop_mat16x16<f32, C>>(&sums[rows_at * WIDTH_QUADS + 4u * (block + 4u * #Bu)], WIDTH_QUADS);
+    //#end
     let decay = params[head];
     let skip = params[n.heads + head];
     let bias = params[2u * n.heads + head];
 
     // What this thread loads of each chunk. It loads the next chunk before it computes with this one.
-    let column = first_row / 4u + local % 8u;
+    let column = first_row / 4u + local % PART_QUADS;
     //#for I in 2
-    let x_row_#I = (local + #Iu * WG) / 8u;
+    let x_row_#I = (local + #Iu * WG) / PART_QUADS;
     var next_x_#I = vec4<f32>();
     if x_row_#I < rows && column < quads {
         next_x_#I = xbc[(start + x_row_#I) * stride + head * quads + column];
@@ -119,17 +125,23 @@ fn ssd_carry(
     if local < min(rows, CHUNK) {
         next_raw = p[(start + local) * n.in_stride + n.in_stride - n.heads + head];
     }
+    // Rows of B and C beyond the segment repeat its last row, and do not contribute.
+    //#for L in LOADS
+    let bc_row_#L = (local + #Lu * WG) / WIDTH_QUADS;
+    let bc_quad_#L = (local + #Lu * WG) % WIDTH_QUADS;
+    let bc_at_#L = (start + min(bc_row_#L, rows - 1u)) * 2u * WIDTH_QUADS + bc_quad_#L;
+    var next_b_#L = bc[bc_at_#L];
+    var next_c_#L = bc[bc_at_#L + WIDTH_QUADS];
+    //#end
     for (var begin = 0u; begin < rows; begin += CHUNK) {
         let first = start + begin;
         let last = min(CHUNK, rows - begin) - 1u;
-        // What the products need from memory. Rows beyond the segment exist, and do not contribute.
-        //#for S in SLICES
-        let c_#S = coopLoadT<coop_mat16x16<f16, A>>(&bc[((first + 16u * block) * 2u + 1u) * WIDTH_QUADS + 4u * #Su], 2u * WIDTH_QUADS);
-        //#end
-        //#for B in BLOCKS
-        //#for J in 4
-        let b_#B_#J = coopLoadT<coop_mat16x16<f16, B>>(&bc[(first + 16u * #Ju) * 2u * WIDTH_QUADS + 4u * (block + 4u * #Bu)], 2u * WIDTH_QUADS);
-        //#end
+        //#for L in LOADS
+        let b_#L = next_b_#L;
+        let c_#L = next_c_#L;
+        let then_#L = (start + min(begin + CHUNK + bc_row_#L, rows - 1u)) * 2u * WIDTH_QUADS + bc_quad_#L;
+        next_b_#L = bc[then_#L];
+        next_c_#L = bc[then_#L + WIDTH_QUADS];
         //#end
         //#for I in 2
         let x_#I = next_x_#I;
@@ -170,21 +182,11 @@ fn ssd_carry(
             whole[local] = sum.x + before.x;
             part[local] = sum.y + before.y;
         }
-        workgroupBarrier();
-        //#for I in 4
-        {
-            let wholes = vec4<f32>(whole[t_#I], whole[t_#I + 1u], whole[t_#I + 2u], whole[t_#I + 3u]);
-            let fractions = vec4<f32>(part[t_#I], part[t_#I + 1u], part[t_#I + 2u], part[t_#I + 3u]);
-            let fade = max((wholes - whole[r_#I]) + (fractions - part[r_#I]), vec4<f32>());
-            let seen = vec4<u32>(r_#I) <= vec4<u32>(t_#I, t_#I + 1u, t_#I + 2u, t_#I + 3u);
-            faded[r_#I * SCORE_PITCH + t_#I / 4u] = half(select(vec4<f32>(), score_#I * exp(-fade) / 16.0, seen));
-        }
-        //#end
-        //#for I in 2
-        xs[x_row_#I * X_PITCH + local % 8u] = half(x_#I * (steps[x_row_#I] / 16.0));
+        //#for L in LOADS
+        tile_bc[bc_row_#L * PITCH + bc_quad_#L] = c_#L;
         //#end
         for (var i = local; i < PART * WIDTH_QUADS; i += WG) {
-            half_s[i / WIDTH_QUADS * PITCH + i % WIDTH_QUADS] = half(s[i] * 4.0);
+            halves[i / WIDTH_QUADS * PITCH + i % WIDTH_QUADS] = half(sums[i] * 4.0);
         }
         workgroupBarrier();
 
@@ -192,23 +194,39 @@ fn ssd_carry(
         var old = coop_mat16x16<f32, C>();
         //#for S in SLICES
         // S has rows of the head as rows, and is read as columns.
-        let s_#S = coopLoad<coop_mat16x16<f16, B>>(&half_s[rows_at * PITCH + 4u * #Su], PITCH);
-        old = coopMultiplyAdd(c_#S, s_#S, old);
+        let half_s_#S = coopLoad<coop_mat16x16<f16, B>>(&halves[rows_at * PITCH + 4u * #Su], PITCH);
+        let left_c_#S = coopLoadT<coop_mat16x16<f16, A>>(&tile_bc[16u * block * PITCH + 4u * #Su], PITCH);
+        old = coopMultiplyAdd(left_c_#S, half_s_#S, old);
         //#end
-        coopStoreT(old, &sums[(16u * block * PART + rows_at) / 4u], PART / 4u);
+        coopStoreT(old, &sums[16u * block * PART_QUADS + rows_at / 4u], PART_QUADS);
+        //#for I in 2
+        xs[x_row_#I * X_PITCH + local % PART_QUADS] = half(x_#I * (steps[x_row_#I] / 16.0));
+        //#end
         workgroupBarrier();
+        //#for L in LOADS
+        tile_bc[bc_row_#L * PITCH + bc_quad_#L] = b_#L;
+        //#end
+        //#for I in 4
+        {
+            let wholes = vec4<f32>(whole[t_#I], whole[t_#I + 1u], whole[t_#I + 2u], whole[t_#I + 3u]);
+            let fractions = vec4<f32>(part[t_#I], part[t_#I + 1u], part[t_#I + 2u], part[t_#I + 3u]);
+            let fade = max((wholes - whole[r_#I]) + (fractions - part[r_#I]), vec4<f32>());
+            let seen = vec4<u32>(r_#I) <= vec4<u32>(t_#I, t_#I + 1u, t_#I + 2u, t_#I + 3u);
+            halves[r_#I * SCORE_PITCH + t_#I / 4u] = half(select(vec4<f32>(), score_#I * exp(-fade) / 16.0, seen));
+        }
+        //#end
         //#for I in 2
         sums[local + #Iu * WG] *= 4.0 * exp(-(whole[x_row_#I] + part[x_row_#I]));
         //#end
         workgroupBarrier();
         // From the rows of the chunk.
-        var all = coopLoadT<coop_mat16x16<f32, C>>(&sums[(16u * block * PART + rows_at) / 4u], PART / 4u);
+        var all = coopLoadT<coop_mat16x16<f32, C>>(&sums[16u * block * PART_QUADS + rows_at / 4u], PART_QUADS);
         //#for J in 4
-        let faded_#J = coopLoad<coop_mat16x16<f16, A>>(&faded[16u * #Ju * SCORE_PITCH + 4u * block], SCORE_PITCH);
+        let faded_#J = coopLoad<coop_mat16x16<f16, A>>(&halves[16u * #Ju * SCORE_PITCH + 4u * block], SCORE_PITCH);
         let xs_#J = coopLoadT<coop_mat16x16<f16, B>>(&xs[16u * #Ju * X_PITCH + rows_at / 4u], X_PITCH);
         all = coopMultiplyAdd(faded_#J, xs_#J, all);
         //#end
-        coopStoreT(all, &sums[(16u * block * PART + rows_at) / 4u], PART / 4u);
+        coopStoreT(all, &sums[16u * block * PART_QUADS + rows_at / 4u], PART_QUADS);
         workgroupBarrier();
 
         //#for I in 2
@@ -217,31 +235,29 @@ fn ssd_carry(
         }
         {
             let fade = max((whole[CHUNK - 1u] - whole[x_row_#I]) + (part[CHUNK - 1u] - part[x_row_#I]), 0.0);
-            xs[x_row_#I * X_PITCH + local % 8u] = half(x_#I * (steps[x_row_#I] * exp(-fade) / 16.0));
+            xs[x_row_#I * X_PITCH + local % PART_QUADS] = half(x_#I * (steps[x_row_#I] * exp(-fade) / 16.0));
         }
         //#end
         let rest = exp(-(whole[CHUNK - 1u] + part[CHUNK - 1u]));
-        for (var i = local; i < PART * WIDTH_QUADS; i += WG) {
-            s[i] *= rest;
-        }
         workgroupBarrier();
         // The state after the chunk.
         //#for J in 4
         let left_#J = coopLoad<coop_mat16x16<f16, A>>(&xs[16u * #Ju * X_PITCH + rows_at / 4u], X_PITCH);
         //#end
         //#for B in BLOCKS
-        var new_#B = coopLoadT<coop_mat16x16<f32, C>>(&s[rows_at * WIDTH_QUADS + 4u * (block + 4u * #Bu)], WIDTH_QUADS);
+        s_#B = s_#B * rest;
         //#for J in 4
-        new_#B = coopMultiplyAdd(left_#J, b_#B_#J, new_#B);
+        let b_#B_#J = coopLoadT<coop_mat16x16<f16, B>>(&tile_bc[16u * #Ju * PITCH + 4u * (block + 4u * #Bu)], PITCH);
+        s_#B = coopMultiplyAdd(left_#J, b_#B_#J, s_#B);
         //#end
-        coopStoreT(new_#B, &s[rows_at * WIDTH_QUADS + 4u * (block + 4u * #Bu)], WIDTH_QUADS);
+        coopStoreT(s_#B, &sums[rows_at * WIDTH_QUADS + 4u * (block + 4u * #Bu)], WIDTH_QUADS);
         //#end
         tile++;
     }
     workgroupBarrier();
     for (var i = local; i < PART * WIDTH_QUADS; i += WG) {
         if i % WIDTH_QUADS < places && first_row + i / WIDTH_QUADS < n.head_dim {
-            state[state_at + i / WIDTH_QUADS * places + i % WIDTH_QUADS] = s[i] * 256.0;
+            state[state_at + i / WIDTH_QUADS * places + i % WIDTH_QUADS] = sums[i] * 256.0;
         }
     }
 }

@@ -1,6 +1,7 @@
 // For the chunked Mamba2 scan with cooperative matrices (`ssd_carry`): the scores C[t] . B[r] inside chunks, computed once
 // for all heads, and B and C as f16. One workgroup of four subgroups of 32 threads per chunk. B and C are divided by 16, so
-// that they may reach a million. Needs const WG = 128, WIDTH (d_state, rounded up to 16 SLICES).
+// that they may reach a million. Needs const WG = 128, WIDTH (d_state, rounded up to 16 SLICES) and
+// LOADS (quads of a thread, of B or C).
 struct Numbers {
     d_inner: u32,
     d_state: u32,
@@ -42,19 +43,27 @@ fn ssd_local(
         return;
     }
     let places = n.d_state / 4u;
-    for (var i = local; i < 2u * CHUNK * WIDTH_QUADS; i += WG) {
-        let part = i / (CHUNK * WIDTH_QUADS);
-        let row = i / WIDTH_QUADS % CHUNK;
-        let quad = i % WIDTH_QUADS;
-        var value = vec4<f16>();
-        if row < rows && quad < places {
-            let x = xbc[(first + row) * (n.d_inner / 4u + 2u * places) + n.d_inner / 4u + part * places + quad];
-            value = vec4<f16>(clamp(x / RANGE, -LARGEST, LARGEST));
+    let stride = n.d_inner / 4u + 2u * places;
+    //#for L in LOADS
+    let row_#L = (local + #Lu * WG) / WIDTH_QUADS;
+    let quad_#L = (local + #Lu * WG) % WIDTH_QUADS;
+    let from_#L = (first + min(row_#L, rows - 1u)) * stride + n.d_inner / 4u + min(quad_#L, places - 1u);
+    //#end
+    for (var part = 0u; part < 2u; part++) {
+        // All loads first, so that they run at the same time.
+        //#for L in LOADS
+        let x_#L = xbc[from_#L + part * places];
+        //#end
+        //#for L in LOADS
+        {
+            let inside = row_#L < rows && quad_#L < places;
+            let value = vec4<f16>(select(vec4<f32>(), clamp(x_#L / RANGE, -LARGEST, LARGEST), inside));
+            tiles[(part * CHUNK + row_#L) * PITCH + quad_#L] = value;
+            if row_#L < rows {
+                bc[((first + row_#L) * 2u + part) * WIDTH_QUADS + quad_#L] = value;
+            }
         }
-        tiles[(part * CHUNK + row) * PITCH + quad] = value;
-        if row < rows {
-            bc[((first + row) * 2u + part) * WIDTH_QUADS + quad] = value;
-        }
+        //#end
     }
     workgroupBarrier();
     let block = local / 32u * 16u; // of r

@@ -28,9 +28,13 @@ pub struct Scratch {
     pub w: Buf,
     /// DeltaNet's U of the WY form, [rows, heads, head_dim].
     pub u: Buf,
+    /// DeltaNet's W, Q and K as f16, where cooperative matrices read them: see [`ops::DeltaLocal`].
+    pub wqk: Buf,
+    /// DeltaNet's scores within chunks as f16, where cooperative matrices read them.
+    pub attn: Buf,
     /// Scores within chunks, for the chunked scans.
     pub scores: Buf,
-    /// Mamba2's B and C as f16, [rows + 64, B | C, d_state rounded up to 64].
+    /// Mamba2's B and C as f16, [rows, B | C, d_state rounded up to 64].
     pub bc: Buf,
     /// Number of splits of the keys for a step of a single row.
     most_splits: u32,
@@ -65,7 +69,10 @@ impl Scratch {
         // Rows beyond those of one bank do not reduce the number of splits per row, so all splits together may be more
         // than `ROW_SPLITS`.
         let split = (rows * most_splits).min(ROW_SPLITS).max(steps * splits(steps.min(bank), most_splits)) * w.heads.0;
-        let delta = u64::from(w.delta.0 * w.delta.1);
+        let delta = u64::from(rows) * u64::from(w.delta.0 * w.delta.1);
+        let local = ops::DeltaLocal { rows, heads: w.delta.0, head_dim: w.delta.1 };
+        let is_local = exec.caps().coop(ops::COOP_BYTES) && w.delta.1 <= ops::DeltaLocal::MAX_HEAD;
+        let [wqk, u, attn] = if is_local { local.results() } else { [0, delta, 0] };
         let chunk = ops::SsdScores { rows, d_inner: 4, d_state: 4, slots };
         let ssd = if w.ssd > 0 { chunk.lens()[2] } else { 0 };
         let halves = ops::SsdLocal { rows, d_inner: 4, d_state: w.ssd, slots };
@@ -82,8 +89,10 @@ impl Scratch {
             c: exec.alloc("c", rows * u64::from(w.c), Elem::F32).await?,
             y: exec.alloc("y", rows * u64::from(w.y), Elem::F32).await?,
             beta: exec.alloc("beta", rows * u64::from(w.delta.0), Elem::F32).await?,
-            w: exec.alloc("w", rows * delta, Elem::F32).await?,
-            u: exec.alloc("u", rows * delta, Elem::F32).await?,
+            w: exec.alloc("w", if is_local { 0 } else { delta }, Elem::F32).await?,
+            u: exec.alloc("u", u, Elem::F32).await?,
+            wqk: exec.alloc("wqk", wqk, Elem::F16).await?,
+            attn: exec.alloc("attn", attn, Elem::F16).await?,
             scores: exec.alloc("scores", scores, Elem::F32).await?,
             bc: exec.alloc("bc", bc, Elem::F16).await?,
             most_splits,
@@ -110,6 +119,8 @@ impl Scratch {
             self.beta,
             self.w,
             self.u,
+            self.wqk,
+            self.attn,
             self.scores,
             self.bc,
             self.parts,

@@ -82,9 +82,8 @@ text! {
     DELTA_GATES = "delta_gates.wgsl";
     DELTA_SERIAL = "delta_serial.wgsl";
     DELTA_STEP = "delta_step.wgsl";
-    WY = "lib/wy.wgsl";
-    WY_COOP = "lib/wy_coop.wgsl";
-    DELTA_CHUNKS = "lib/delta_chunks.wgsl";
-    DELTA_CHUNKS_COOP = "lib/delta_chunks_coop.wgsl";
+    SOLVE = "lib/solve.wgsl";
+    DELTA_CARRY = "delta_carry.wgsl";
+    DELTA_LOCAL = "delta_local.wgsl";
     DELTA_WY = "delta_wy.wgsl";
 }

@@ -3,7 +3,7 @@
 
 use nemoflash::batch::{BATCH_WORDS, Batch};
 use nemoflash::op::floats;
-use nemoflash::ops::{DeltaChunked, DeltaGates, DeltaSerial, DeltaStep, DeltaWy};
+use nemoflash::ops::{DeltaCarry, DeltaChunked, DeltaGates, DeltaLocal, DeltaSerial, DeltaStep, DeltaWy};
 use nemoflash::plan::Plan;
 use nemoflash::{Buf, Elem, Exec};
 use nemoflash_tests::{Random, close, targets};
@@ -123,6 +123,19 @@ impl Layer {
             Form::Serial => {
                 let op = DeltaSerial { rows, heads, head_dim, slots, slot_len, state_at };
                 plan.add(op, &[b, qkv, beta, state, out]);
+            }
+            Form::Chunked if exec.caps().coop(48 << 10) && head_dim <= DeltaLocal::MAX_HEAD => {
+                let op = DeltaLocal { rows, heads, head_dim };
+                // Filled with what is NaN both as f32 and as two f16.
+                let [wqk, u, attn] = [(0, Elem::F16), (1, Elem::F32), (2, Elem::F16)].map(|(i, elem)| {
+                    let buf = pollster::block_on(exec.alloc("results", op.results()[i], elem)).expect("memory");
+                    exec.write(buf, 0, &vec![0x7fff_7fff; elem.words(buf.len) as usize]);
+                    buf
+                });
+                bufs.extend([wqk, u, attn]);
+                plan.add(op, &[b, qkv, beta, wqk, u, attn]);
+                let op = DeltaCarry { rows, heads, head_dim, slots, slot_len, state_at };
+                plan.add(op, &[b, wqk, u, attn, state, out]);
             }
             Form::Chunked => {
                 let rest = vec![f32::NAN; rows as usize * width];

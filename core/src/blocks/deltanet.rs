@@ -98,6 +98,12 @@ impl DeltaNet {
                 let op = ops::DeltaSerial { rows, heads, head_dim, slots, slot_len, state_at };
                 plan.add(op, &[run.batch, s.c, s.beta, state, s.y]);
             }
+            Scan::Chunked if run.coop && head_dim <= ops::DeltaLocal::MAX_HEAD => {
+                let local = ops::DeltaLocal { rows, heads, head_dim };
+                plan.add(local, &[run.batch, s.c, s.beta, s.wqk, s.u, s.attn]);
+                let op = ops::DeltaCarry { rows, heads, head_dim, slots, slot_len, state_at };
+                plan.add(op, &[run.batch, s.wqk, s.u, s.attn, state, s.y]);
+            }
             Scan::Chunked => {
                 plan.add(ops::DeltaWy { rows, heads, head_dim }, &[run.batch, s.c, s.beta, s.w, s.u, s.scores]);
                 let op = ops::DeltaChunked { rows, heads, head_dim, slots, slot_len, state_at };

@@ -2,11 +2,10 @@
 
 use super::DeltaWy;
 use super::delta_serial::{examples, unit_qkv};
-use super::delta_wy::coop;
 use crate::batch::{BATCH_WORDS, Batch, Size, tiles};
 use crate::buf::Elem::{F32, U32};
 use crate::caps::Caps;
-use crate::kernel::{COOP, Const, Kernel, Source, read, update, write};
+use crate::kernel::{Const, Kernel, Source, read, update, write};
 use crate::numbers;
 use crate::op::{Example, Op, floats, floats_mut};
 use nemoflash_shaders as wgsl;
@@ -55,7 +54,6 @@ const KERNEL: Kernel = Kernel {
         Source::Text(wgsl::GRID),
         Source::Text(wgsl::BATCH),
         Source::Text(wgsl::OUTER),
-        Source::Coop(wgsl::DELTA_CHUNKS, wgsl::DELTA_CHUNKS_COOP),
         Source::Text(wgsl::DELTA_CHUNKED),
     ],
     binds: &[
@@ -74,20 +72,7 @@ impl Op for DeltaChunked {
         KERNEL
     }
 
-    fn consts(&self, caps: &Caps) -> Vec<Const> {
-        if coop(self.head_dim, caps) {
-            let width = self.head_dim.next_multiple_of(64);
-            let (blocks, slices, loads) = (width / 64, width / 16, DeltaWy::CHUNK * width / 4 / 128);
-            return vec![
-                ("WG", 128),
-                ("CHUNK", DeltaWy::CHUNK),
-                ("WIDTH", width),
-                ("BLOCKS", blocks),
-                ("SLICES", slices),
-                ("LOADS", loads),
-                COOP,
-            ];
-        }
+    fn consts(&self, _: &Caps) -> Vec<Const> {
         let cols = self.cols();
         vec![("WG", DeltaWy::CHUNK * cols), ("CHUNK", DeltaWy::CHUNK), ("KEYS", self.keys()), ("COLS", cols)]
     }
@@ -100,8 +85,7 @@ impl Op for DeltaChunked {
     }
 
     fn grid(&self, size: Size, caps: &Caps) -> [u32; 3] {
-        let parts =
-            if coop(self.head_dim, caps) { self.head_dim.div_ceil(16) } else { self.head_dim / 4 / self.cols() };
+        let parts = self.head_dim / 4 / self.cols();
         caps.grid(u64::from(size.segments) * u64::from(self.heads) * u64::from(parts))
     }
 

@@ -4,7 +4,7 @@ use super::delta_serial::{examples, unit_qkv};
 use crate::batch::{BATCH_WORDS, Batch, Size, max_tiles, tiles};
 use crate::buf::Elem::{F32, U32};
 use crate::caps::Caps;
-use crate::kernel::{COOP, Const, Kernel, Source, read, write};
+use crate::kernel::{Const, Kernel, Source, read, write};
 use crate::numbers;
 use crate::op::{Example, Op, floats, floats_mut};
 use nemoflash_shaders as wgsl;
@@ -32,12 +32,6 @@ impl DeltaWy {
     pub const CHUNK: u32 = 32;
 }
 
-/// Whether cooperative matrices compute the chunks. They would be mostly empty for narrower heads, and their tiles of wider
-/// heads do not fit into workgroup memory.
-pub(super) fn coop(head_dim: u32, caps: &Caps) -> bool {
-    caps.coop(48 << 10) && (16..=128).contains(&head_dim)
-}
-
 const KERNEL: Kernel = Kernel {
     name: "delta_wy",
     parts: &[
@@ -45,7 +39,7 @@ const KERNEL: Kernel = Kernel {
         Source::Text(wgsl::BATCH),
         Source::Text(wgsl::TILE),
         Source::Text(wgsl::OUTER),
-        Source::Coop(wgsl::WY, wgsl::WY_COOP),
+        Source::Text(wgsl::SOLVE),
         Source::Text(wgsl::DELTA_WY),
     ],
     binds: &[
@@ -63,11 +57,7 @@ impl Op for DeltaWy {
         KERNEL
     }
 
-    fn consts(&self, caps: &Caps) -> Vec<Const> {
-        if coop(self.head_dim, caps) {
-            let width = self.head_dim.next_multiple_of(16);
-            return vec![("WG", 128), ("CHUNK", Self::CHUNK), ("WIDTH", width), ("SLICES", width / 16), COOP];
-        }
+    fn consts(&self, _: &Caps) -> Vec<Const> {
         // One thread for each 4 x 4 block of the chunk's square matrices.
         vec![("WG", (Self::CHUNK / 4).pow(2)), ("CHUNK", Self::CHUNK)]
     }
@@ -93,9 +83,8 @@ impl Op for DeltaWy {
             let (first, rows) = (first as usize, rows as usize);
             for head in 0..heads {
                 let part = |i: usize, row: usize| &qkv[(((first + row) * 3 + i) * heads + head) * d..][..d];
-                let dot = |a: &[f32], b: &[f32]| -> f64 {
-                    a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
-                };
+                let dot =
+                    |a: &[f32], b: &[f32]| -> f64 { a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum() };
                 // Solves (I + A) [W U] = diag(beta) [K V] row by row.
                 let mut solved: Vec<Vec<f64>> = Vec::with_capacity(rows);
                 for i in 0..rows {

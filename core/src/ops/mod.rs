@@ -143,5 +143,7 @@ operators! {
     delta_serial::{DeltaSerial};
     delta_wy::{DeltaWy};
     delta_chunked::{DeltaChunked};
+    delta_local::{DeltaLocal};
+    delta_carry::{DeltaCarry};
     delta_step::{DeltaStep};
 }

@@ -1,6 +1,6 @@
 //! The chunked Mamba2 scan with cooperative matrices: carries the state from chunk to chunk (spec 3.4, chunked prefill).
 
-use super::mamba2::{Dims, chunked, convolved, numbers, params, scan_examples};
+use super::mamba2::{CHUNK, Dims, chunked, convolved, numbers, params, scan_examples};
 use super::ssd_local::{bc_len, width};
 use super::{Half, SsdChunk, half};
 use crate::batch::{Batch, Size};
@@ -78,7 +78,8 @@ impl Op for SsdCarry {
 
     fn consts(&self, _: &Caps) -> Vec<Const> {
         let width = width(self.d_state);
-        vec![("WG", 256), ("WIDTH", width), ("BLOCKS", width / 64), ("SLICES", width / 16), COOP]
+        let loads = CHUNK * width / 4 / 256;
+        vec![("WG", 256), ("WIDTH", width), ("BLOCKS", width / 64), ("SLICES", width / 16), ("LOADS", loads), COOP]
     }
 
     fn coop_only(&self) -> bool {

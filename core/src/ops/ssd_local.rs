@@ -12,8 +12,8 @@ use nemoflash_shaders as wgsl;
 
 numbers! {
     /// The `scores` of [`SsdScores`], and B and C of each row as f16, divided by 16, for [`SsdCarry`](super::SsdCarry):
-    /// `bc` [rows + 64, B | C, width], where the width is d_state rounded up to 64. Columns past d_state are 0. Rows past
-    /// the last one are not written. `d_inner` and `d_state` are multiples of 4.
+    /// `bc` [rows, B | C, width], where the width is d_state rounded up to 64. Columns past d_state are 0.
+    /// `d_inner` and `d_state` are multiples of 4.
     pub struct SsdLocal {
         /// Columns of `xbc` before B.
         pub d_inner: u32,
@@ -34,7 +34,7 @@ pub(super) fn width(d_state: u32) -> u32 {
 
 /// Elements of `bc`.
 pub(super) fn bc_len(rows: u32, d_state: u32) -> u64 {
-    u64::from(rows + CHUNK) * 2 * u64::from(width(d_state))
+    u64::from(rows) * 2 * u64::from(width(d_state))
 }
 
 const KERNEL: Kernel = Kernel {
@@ -62,7 +62,7 @@ impl Op for SsdLocal {
 
     fn consts(&self, _: &Caps) -> Vec<Const> {
         let width = width(self.d_state);
-        vec![("WG", 128), ("WIDTH", width), ("SLICES", width / 16), COOP]
+        vec![("WG", 128), ("WIDTH", width), ("SLICES", width / 16), ("LOADS", CHUNK * width / 4 / 128), COOP]
     }
 
     fn coop_only(&self) -> bool {

@@ -1,8 +1,27 @@
-// The chunks of one segment, head and 16 value columns of `delta_chunked`, with cooperative matrices (f16 products, f32
-// sums), by four subgroups of 32 threads. S stays in registers as matrices of f32, and is rounded to f16 for the products.
-// S, U and V' are divided by 16 here, so that they may reach a million. A thread loads the next chunk before it computes
-// with this one. Needs const WIDTH (head_dim, rounded up to 64 BLOCKS = 16 SLICES), LOADS (quads of a thread, of W, Q or K of
-// a chunk) and WG = 128 = 4 CHUNK.
+// Second half of the chunked delta rule with cooperative matrices (f16 products, f32 sums): updates the state chunk by chunk, as
+// `delta_chunked` does, from the results of `delta_local`. One workgroup of four subgroups of 32 threads per (segment, head,
+// 16 value columns): V' = U - W S; O = (Q S + scores V') / sqrt(head_dim); S = S + Kᵀ V'.
+//
+// S stays in registers as matrices of f32, and is rounded to f16 for the products. S, U and V' are divided by 16 here, so that
+// they may reach a million. A thread loads the next chunk before it computes with this one. (Matrices that were loaded
+// straight from storage buffers took 240 µs on an H200 where these, which come through workgroup memory, take 148.) Needs const CHUNK = 32,
+// WIDTH (head_dim, rounded up to 64 BLOCKS = 16 SLICES), LOADS (quads of a thread, of W, Q or K of a chunk) and WG = 128 =
+// 4 CHUNK.
+struct Numbers {
+    heads: u32,
+    head_dim: u32,
+    slot_len: u32,
+    state_at: u32,
+}
+
+@group(0) @binding(0) var<uniform> n: Numbers;
+@group(0) @binding(1) var<storage, read> batch: Batch;
+@group(0) @binding(2) var<storage, read> wqk: array<vec4<f16>>; // [rows, heads, -W | Q | K, WIDTH / 4]
+@group(0) @binding(3) var<storage, read> u: array<vec4<f32>>; // [rows, heads, head_dim / 4]
+@group(0) @binding(4) var<storage, read> attn: array<vec4<f16>>; // [rows, heads, CHUNK / 4]
+@group(0) @binding(5) var<storage, read_write> state: array<vec4<f32>>; // [slots, slot_len / 4], S at state_at: [heads, key, value / 4]
+@group(0) @binding(6) var<storage, read_write> out: array<vec4<f32>>; // [rows, heads, head_dim / 4]
+
 const WIDTH_QUADS: u32 = WIDTH / 4u;
 const QUADS: u32 = CHUNK / 4u; // of a row of scores
 // Two quads (16 bytes) more than are used, so that neighbouring rows are in different banks.
@@ -24,7 +43,13 @@ fn half(v: vec4<f32>) -> vec4<f16> {
     return vec4<f16>(clamp(v, -LARGEST, LARGEST));
 }
 
-fn delta_chunks(index: u32, local: u32) {
+@compute @workgroup_size(WG)
+fn delta_carry(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let index = group_index(group, groups);
     let quads = n.head_dim / 4u;
     let parts = (quads + 3u) / 4u;
     let first_column = index % parts * 4u;
@@ -50,7 +75,7 @@ fn delta_chunks(index: u32, local: u32) {
         }
     }
     workgroupBarrier();
-    // The first two subgroups compute V', the others the outputs: each 16 rows. Then each has some blocks of 16 keys of S.
+    // The first two subgroups compute V', the others O: each 16 rows. Then each has some blocks of 16 keys of S.
     let subgroup = local / 32u;
     let mine = (subgroup / 2u * CHUNK + subgroup % 2u * 16u);
     let block = subgroup % 2u * 16u;
@@ -65,16 +90,10 @@ fn delta_chunks(index: u32, local: u32) {
     //#for L in LOADS
     let row_#L = (local + #Lu * WG) / WIDTH_QUADS;
     let quad_#L = (local + #Lu * WG) % WIDTH_QUADS;
-    var next_w_#L = vec4<f32>();
-    var next_q_#L = vec4<f32>();
-    var next_k_#L = vec4<f32>();
-    if quad_#L < quads {
-        let at = (start + min(row_#L, rows - 1u)) * n.heads + head;
-        let source = (at + (start + min(row_#L, rows - 1u)) * 2u * n.heads) * quads + quad_#L;
-        next_w_#L = w[at * quads + quad_#L];
-        next_q_#L = qkv[source];
-        next_k_#L = qkv[source + n.heads * quads];
-    }
+    let at_#L = ((start + min(row_#L, rows - 1u)) * n.heads + head) * 3u * WIDTH_QUADS + quad_#L;
+    var next_w_#L = wqk[at_#L];
+    var next_q_#L = wqk[at_#L + WIDTH_QUADS];
+    var next_k_#L = wqk[at_#L + 2u * WIDTH_QUADS];
     //#end
     //#for I in 2
     let score_row_#I = (local + #Iu * WG) / QUADS;
@@ -85,12 +104,12 @@ fn delta_chunks(index: u32, local: u32) {
 
     for (var begin = 0u; begin < rows; begin += CHUNK) {
         //#for L in LOADS
-        tiles[row_#L * PITCH + quad_#L] = half(-next_w_#L);
-        tiles[(CHUNK + row_#L) * PITCH + quad_#L] = half(next_q_#L);
-        tiles[(2u * CHUNK + row_#L) * PITCH + quad_#L] = half(next_k_#L);
+        tiles[row_#L * PITCH + quad_#L] = next_w_#L;
+        tiles[(CHUNK + row_#L) * PITCH + quad_#L] = next_q_#L;
+        tiles[(2u * CHUNK + row_#L) * PITCH + quad_#L] = next_k_#L;
         //#end
         //#for I in 2
-        scores[score_row_#I * SCORE_PITCH + score_quad_#I] = half(next_score_#I);
+        scores[score_row_#I * SCORE_PITCH + score_quad_#I] = next_score_#I;
         //#end
         sums[local] = next_u / RANGE;
         sums[CHUNK * 4u + local] = vec4<f32>();
@@ -102,14 +121,10 @@ fn delta_chunks(index: u32, local: u32) {
         workgroupBarrier();
 
         //#for L in LOADS
-        if quad_#L < quads {
-            let row = start + min(begin + CHUNK + row_#L, rows - 1u);
-            let at = row * n.heads + head;
-            let source = (at + row * 2u * n.heads) * quads + quad_#L;
-            next_w_#L = w[at * quads + quad_#L];
-            next_q_#L = qkv[source];
-            next_k_#L = qkv[source + n.heads * quads];
-        }
+        let from_#L = ((start + min(begin + CHUNK + row_#L, rows - 1u)) * n.heads + head) * 3u * WIDTH_QUADS + quad_#L;
+        next_w_#L = wqk[from_#L];
+        next_q_#L = wqk[from_#L + WIDTH_QUADS];
+        next_k_#L = wqk[from_#L + 2u * WIDTH_QUADS];
         //#end
         //#for I in 2
         next_score_#I = attn[((start + min(begin + CHUNK + score_row_#I, rows - 1u)) * n.heads + head) * QUADS + score_quad_#I];
