@@ -110,10 +110,29 @@ impl Caps {
         self.coopmat && !self.software && self.subgroup == Some(32) && self.workgroup_bytes >= workgroup_bytes
     }
 
-    /// A grid of `n` workgroups. It is folded into two dimensions if one dimension cannot hold them. Kernels compute
-    /// the index of their workgroup with `group_index` of `shaders/lib/grid.wgsl`.
+    /// A grid of `n` workgroups. It is folded into two dimensions if one dimension cannot hold them, into as few rows as
+    /// possible and of equal length: workgroups beyond `n` have nothing to do, so there are fewer of them than rows. Kernels
+    /// compute the index of their workgroup with `group_index` of `shaders/lib/grid.wgsl`.
     pub fn grid(&self, n: u64) -> [u32; 3] {
-        let width = n.min(u64::from(self.max_groups)).max(1);
-        [width as u32, n.div_ceil(width).max(1) as u32, 1]
+        let height = n.div_ceil(u64::from(self.max_groups)).max(1);
+        [n.div_ceil(height).max(1) as u32, height as u32, 1]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Caps;
+
+    /// 73,728 workgroups were once folded into two rows of 65,535, and 57,342 of them had nothing to do.
+    #[test]
+    fn grids_have_few_workgroups_too_many() {
+        let caps = Caps::FLOOR;
+        assert_eq!(caps.grid(73_728), [36_864, 2, 1]);
+        for n in [0, 1, 65_534, 65_535, 65_536, 131_070, 131_071, 1 << 24] {
+            let [width, height, depth] = caps.grid(n).map(u64::from);
+            let surplus = width * height - n;
+            assert!(surplus < height.max(2) && depth == 1, "{n}: {width} x {height}");
+            assert!(width.max(height) <= caps.max_groups.into(), "{n}: {width} x {height}");
+        }
     }
 }

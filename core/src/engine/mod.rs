@@ -105,8 +105,8 @@ enum Ends {
     Rows(u32),
     /// The last row of each segment. These rows are gathered first.
     Gathered(u32),
-    /// All rows, whose logits the host reads.
-    All,
+    /// All rows, whose logits the host reads. The plan has so many rows.
+    All(u32),
 }
 
 /// A model, the sequence memory and the plans, on one device.
@@ -368,10 +368,10 @@ impl Engine {
         let slots = self.options.slots;
         let x = match ends {
             Ends::None => return,
-            Ends::All => {
+            Ends::All(rows) => {
                 let logits = self.all_logits.expect("allocated by logits()");
-                let few = LOGIT_ROWS <= ops::few_rows(self.exec.caps());
-                return self.model.logits(plan, LOGIT_ROWS, few, self.scratch.x, self.scratch.h, logits);
+                let few = rows <= ops::few_rows(self.exec.caps());
+                return self.model.logits(plan, rows, few, self.scratch.x, self.scratch.h, logits);
             }
             Ends::Rows(_) => self.scratch.x,
             Ends::Gathered(segments) => {
@@ -401,11 +401,16 @@ impl Engine {
             self.exec.write(self.batch, 0, &batch.words());
         }
         let ends_size = match ends {
-            Ends::All => size,
+            Ends::All(_) => size,
             _ => Size { rows: size.segments, segments: size.segments },
         };
         let plans = [(&self.bodies[&(rows, steps)], size), (&self.ends[&ends], ends_size)];
-        let read = (ends != Ends::None).then_some((self.picked, u64::from(self.options.slots)));
+        let logits = u64::from(size.rows) * u64::from(self.model.config.vocab_size);
+        let read = match ends {
+            Ends::None => None,
+            Ends::All(_) => self.all_logits.map(|buf| (buf, logits)),
+            _ => Some((self.picked, self.options.slots.into())),
+        };
         self.exec.submit(&plans, read)
     }
 

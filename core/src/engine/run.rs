@@ -5,6 +5,7 @@ use super::{AHEAD, Ends, Engine, LOGIT_ROWS};
 use crate::batch::{Batch, PICKED};
 use crate::buf::Elem;
 use crate::exec::Exec;
+use crate::ops::MATVEC_ROWS;
 use crate::sampling::NOT_FINITE;
 use crate::{Error, Result};
 use std::collections::{HashSet, VecDeque};
@@ -293,14 +294,13 @@ impl Engine {
             let len = u64::from(LOGIT_ROWS) * vocab as u64;
             self.all_logits = Some(self.exec.alloc("logits of all rows", len, Elem::F32).await?);
         }
-        let logits = self.all_logits.expect("allocated above");
         for tokens in ids.chunks(LOGIT_ROWS.min(self.pace.most()) as usize) {
             let mut batch = Batch::default();
             batch.push(slot, position, tokens, false);
-            let ticket = self.submit(&batch, tokens.len() == 1, Ends::All, true).await?;
-            self.exec.collect(ticket).await?;
-            let words = self.exec.read(logits).await?;
-            take(bytemuck::cast_slice(&words[..tokens.len() * vocab]), position)?;
+            // A plan for few rows computes few that nobody needs: with a large vocabulary that counts.
+            let rows = if tokens.len() <= MATVEC_ROWS as usize { MATVEC_ROWS } else { LOGIT_ROWS };
+            let ticket = self.submit(&batch, tokens.len() == 1, Ends::All(rows), true).await?;
+            take(bytemuck::cast_slice(&self.exec.collect(ticket).await?), position)?;
             position += tokens.len() as u32;
         }
         self.slots[slot as usize].position = Some(position);
