@@ -297,8 +297,9 @@ impl Engine {
         for tokens in ids.chunks(LOGIT_ROWS.min(self.pace.most()) as usize) {
             let mut batch = Batch::default();
             batch.push(slot, position, tokens, false);
-            // A plan for few rows computes few that nobody needs: with a large vocabulary that counts.
-            let rows = if tokens.len() <= MATVEC_ROWS as usize { MATVEC_ROWS } else { LOGIT_ROWS };
+            // A GPU in software takes seconds for rows of a large vocabulary that nobody needs.
+            let few = self.exec.caps().software && tokens.len() <= MATVEC_ROWS as usize;
+            let rows = if few { MATVEC_ROWS } else { LOGIT_ROWS };
             let ticket = self.submit(&batch, tokens.len() == 1, Ends::All(rows), true).await?;
             take(bytemuck::cast_slice(&self.exec.collect(ticket).await?), position)?;
             position += tokens.len() as u32;
