@@ -128,6 +128,9 @@ fn sequences_decode_ahead_together() {
                     block_on(engine.prefill(slot, &prompt[..prompt.len() - 1], &mut |_| ControlFlow::Continue(())));
                 assert!(read.expect("prefill").is_continue());
             }
+            // No step runs no token: with a penalty, one that counted as seen would not be chosen again.
+            let none = block_on(engine.decode(&[(2, alone[0][0])], 0, &mut |_| panic!("a step")));
+            assert!(none.expect("no steps").is_continue());
             let mut together = [vec![], vec![]];
             for steps in [10, 1, 4] {
                 let mut on_step = |tokens: &[u32]| {

@@ -177,16 +177,16 @@ impl Engine {
             let used = self.position(slot)?;
             self.check_fits(used, steps.into())?;
         }
+        if next.is_empty() || steps == 0 {
+            return Ok(ControlFlow::Continue(()));
+        }
         let mut batch = Batch::default();
         for &(slot, token) in next {
             let position = self.feed(slot, &[token])?;
             batch.push(slot, position, &[token], true);
         }
-        if next.is_empty() || steps == 0 {
-            return Ok(ControlFlow::Continue(()));
-        }
         next.iter().for_each(|(slot, _)| self.slots[*slot as usize].position = None);
-        let mut chosen = Vec::with_capacity(steps as usize * next.len());
+        let mut chosen = vec![]; // [steps, sequences]; no longer than what was chosen, however many steps were asked for
         let mut on_picked = |picked: &[u32]| {
             let from = chosen.len();
             let done = (from / next.len()) as u32 + 1;
